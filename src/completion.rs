@@ -1,0 +1,366 @@
+//! What is asked and what comes back: the vocabulary every other module shares.
+//!
+//! A [`Prompt`] is one chat question, kept as the client wrote it so that no parameter, image or turn is
+//! lost on its way upstream. A [`Completion`] is one candidate answer, kept as the provider wrote it, with
+//! the few fields that votes and streams read parsed once beside it. Nothing here knows who produces or
+//! consumes these types.
+
+use std::collections::BTreeMap;
+use std::ops::AddAssign;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::failure::Failure;
+
+/// One chat question, the same for every candidate of a run.
+///
+/// JSON that only the model reads (messages, tool definitions, formats) stays raw: it is forwarded byte
+/// for byte. What itsd itself acts on is typed.
+#[derive(Debug, Clone)]
+pub struct Prompt {
+    /// The model's name as the upstream or the local engine knows it.
+    pub model: String,
+    /// The `messages` array as the client wrote it.
+    pub messages: Box<RawValue>,
+    /// The offered tools, in the client's order; empty when there are none.
+    pub tools: Vec<Tool>,
+    /// `tool_choice` as the client wrote it.
+    pub tool_choice: Option<Box<RawValue>>,
+    /// `response_format` as the client wrote it.
+    pub response_format: Option<Box<RawValue>>,
+    /// How tokens are drawn.
+    pub sampling: Sampling,
+    /// Whether the client wants log-probabilities in the response, and how many alternatives a token.
+    pub logprobs: Option<Logprobs>,
+    /// Every other field, known to OpenAI or not, forwarded as it came.
+    pub passthrough: BTreeMap<String, Box<RawValue>>,
+}
+
+/// An offered tool: the definition as the client wrote it, and what validity checks read.
+#[derive(Debug, Clone)]
+pub struct Tool {
+    /// The whole element of the `tools` array.
+    pub definition: Box<RawValue>,
+    /// `function.name`, where the tool is a function.
+    pub name: Option<String>,
+    /// `function.parameters`, a JSON Schema, where there is one.
+    pub parameters: Option<serde_json::Value>,
+}
+
+/// The sampling settings that itsd reads or fills in. `None` leaves the choice to the provider.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Sampling {
+    pub temperature: Option<f64>,
+    pub top_p: Option<f64>,
+    pub top_k: Option<u32>,
+    pub min_p: Option<f64>,
+    pub max_tokens: Option<MaxTokens>,
+    pub seed: Option<i64>,
+    pub stop: Vec<String>,
+    pub presence_penalty: Option<f64>,
+    pub frequency_penalty: Option<f64>,
+    /// Additive bias by token id, from `logit_bias`.
+    pub logit_bias: BTreeMap<u32, f64>,
+}
+
+/// A completion length limit in tokens, and the parameter name it travels under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaxTokens {
+    pub tokens: u32,
+    pub name: MaxTokensName,
+}
+
+/// OpenAI renamed the parameter; providers differ in which one they take, so the client's choice is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaxTokensName {
+    MaxTokens,
+    MaxCompletionTokens,
+}
+
+impl MaxTokensName {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MaxTokens => "max_tokens",
+            Self::MaxCompletionTokens => "max_completion_tokens",
+        }
+    }
+}
+
+/// A request for log-probabilities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Logprobs {
+    /// Alternatives reported for each token, 0 to 20.
+    pub top: u8,
+}
+
+/// One candidate answer.
+#[derive(Debug, Clone)]
+pub struct Completion {
+    pub reply: Reply,
+    pub finish_reason: FinishReason,
+    /// The `logprobs` object of the choice, as the provider wrote it.
+    pub logprobs: Option<Box<RawValue>>,
+    /// Mean log-probability (natural logarithm, ≤ 0) of the generated tokens, where it is known.
+    pub mean_logprob: Option<f64>,
+    pub usage: Usage,
+}
+
+/// The assistant message of a candidate: the object as the provider wrote it, and a parsed view of it.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    raw: Box<RawValue>,
+    content: Option<String>,
+    tool_calls: Vec<ToolCall>,
+}
+
+/// One function call of an assistant message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolCall {
+    pub id: String,
+    pub name: String,
+    /// The arguments as the model wrote them: JSON text, or what was meant to be.
+    pub arguments: String,
+}
+
+impl Reply {
+    /// Parses an assistant message object.
+    ///
+    /// # Errors
+    ///
+    /// When the text is not a JSON object of the assistant-message shape. Fields the view does not know are
+    /// kept in [`Reply::raw`].
+    pub fn parse(raw: Box<RawValue>) -> Result<Self, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct View {
+            #[serde(default)]
+            content: Option<ContentView>,
+            #[serde(default)]
+            tool_calls: Option<Vec<CallView>>,
+        }
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum ContentView {
+            Text(String),
+            Parts(Vec<PartView>),
+        }
+        #[derive(Deserialize)]
+        struct PartView {
+            #[serde(default)]
+            text: Option<String>,
+        }
+        #[derive(Deserialize)]
+        struct CallView {
+            #[serde(default)]
+            id: Option<String>,
+            function: Option<FunctionView>,
+        }
+        #[derive(Deserialize)]
+        struct FunctionView {
+            #[serde(default)]
+            name: String,
+            #[serde(default)]
+            arguments: Option<Box<RawValue>>,
+        }
+
+        let view: View = serde_json::from_str(raw.get())?;
+        let content = view.content.map(|content| match content {
+            ContentView::Text(text) => text,
+            ContentView::Parts(parts) => parts.into_iter().filter_map(|part| part.text).collect(),
+        });
+        let tool_calls = view
+            .tool_calls
+            .unwrap_or_default()
+            .into_iter()
+            .filter_map(|call| {
+                let function = call.function?;
+                // Some servers send the arguments as an object instead of as JSON text.
+                let arguments = match function.arguments {
+                    Some(raw) => serde_json::from_str::<String>(raw.get()).unwrap_or_else(|_| raw.get().to_owned()),
+                    None => String::new(),
+                };
+                Some(ToolCall { id: call.id.unwrap_or_default(), name: function.name, arguments })
+            })
+            .collect();
+        Ok(Self { raw, content, tool_calls })
+    }
+
+    /// Builds an assistant message from its parts, in OpenAI's shape.
+    pub fn new(content: Option<String>, tool_calls: Vec<ToolCall>) -> Self {
+        #[derive(Serialize)]
+        struct Message<'a> {
+            role: &'static str,
+            content: Option<&'a str>,
+            refusal: Option<&'a str>,
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            tool_calls: Vec<Call<'a>>,
+        }
+        #[derive(Serialize)]
+        struct Call<'a> {
+            id: &'a str,
+            r#type: &'static str,
+            function: Function<'a>,
+        }
+        #[derive(Serialize)]
+        struct Function<'a> {
+            name: &'a str,
+            arguments: &'a str,
+        }
+
+        let message = Message {
+            role: "assistant",
+            content: content.as_deref(),
+            refusal: None,
+            tool_calls: tool_calls
+                .iter()
+                .map(|call| Call {
+                    id: &call.id,
+                    r#type: "function",
+                    function: Function { name: &call.name, arguments: &call.arguments },
+                })
+                .collect(),
+        };
+        let raw = serde_json::value::to_raw_value(&message).expect("strings always serialise");
+        Self { raw, content, tool_calls }
+    }
+
+    /// The message object exactly as the provider wrote it.
+    pub fn raw(&self) -> &RawValue {
+        &self.raw
+    }
+
+    /// The text of the message; `None` for a message that carries only tool calls.
+    pub fn content(&self) -> Option<&str> {
+        self.content.as_deref()
+    }
+
+    pub fn tool_calls(&self) -> &[ToolCall] {
+        &self.tool_calls
+    }
+}
+
+/// Why generation ended, in OpenAI's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FinishReason {
+    Stop,
+    Length,
+    ToolCalls,
+    ContentFilter,
+    /// A provider's own word, passed on as it came.
+    Other(String),
+}
+
+impl FinishReason {
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::ToolCalls => "tool_calls",
+            Self::ContentFilter => "content_filter",
+            Self::Other(word) => word,
+        }
+    }
+}
+
+impl From<&str> for FinishReason {
+    fn from(word: &str) -> Self {
+        match word {
+            "stop" => Self::Stop,
+            "length" => Self::Length,
+            "tool_calls" => Self::ToolCalls,
+            "content_filter" => Self::ContentFilter,
+            other => Self::Other(other.to_owned()),
+        }
+    }
+}
+
+/// Tokens spent. Sums over calls; a call whose usage never arrived is counted in `unknown_calls`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    pub prompt_tokens: u64,
+    pub completion_tokens: u64,
+    /// The part of `prompt_tokens` that the provider read from its cache.
+    pub cached_tokens: u64,
+    /// The part of `completion_tokens` spent on hidden reasoning.
+    pub reasoning_tokens: u64,
+    /// Calls that were made but whose usage is not known (cancelled, failed, or not reported).
+    pub unknown_calls: u64,
+}
+
+impl Usage {
+    pub fn total_tokens(&self) -> u64 {
+        self.prompt_tokens + self.completion_tokens
+    }
+}
+
+impl AddAssign for Usage {
+    fn add_assign(&mut self, other: Self) {
+        self.prompt_tokens += other.prompt_tokens;
+        self.completion_tokens += other.completion_tokens;
+        self.cached_tokens += other.cached_tokens;
+        self.reasoning_tokens += other.reasoning_tokens;
+        self.unknown_calls += other.unknown_calls;
+    }
+}
+
+/// A piece of a streamed answer: the `delta` object of one chunk, as the provider wrote it.
+#[derive(Debug, Clone)]
+pub struct Delta {
+    pub fields: Box<RawValue>,
+    /// The chunk's `logprobs` object, where it has one.
+    pub logprobs: Option<Box<RawValue>>,
+}
+
+/// What is heard of one candidate while it is generated. Each candidate ends with exactly one `Finished`
+/// or `Failed`; deltas come before it, and only where the run is streamed live.
+#[derive(Debug, Clone)]
+pub enum StepEvent {
+    Delta(Delta),
+    Finished(Completion),
+    Failed(Failure),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(text: &str) -> Box<RawValue> {
+        RawValue::from_string(text.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn a_reply_keeps_every_byte_and_fields_it_does_not_know() {
+        let text = r#"{"role":"assistant", "content":null,"reasoning_content":"hm","tool_calls":[{"id":"c1","type":"function","function":{"name":"f","arguments":"{\"a\": 1.0}"}}]}"#;
+        let reply = Reply::parse(raw(text)).unwrap();
+        assert_eq!(reply.raw().get(), text);
+        assert_eq!(reply.content(), None);
+        assert_eq!(
+            reply.tool_calls(),
+            [ToolCall { id: "c1".into(), name: "f".into(), arguments: r#"{"a": 1.0}"#.into() }]
+        );
+    }
+
+    #[test]
+    fn arguments_sent_as_an_object_and_content_sent_as_parts_are_read() {
+        let reply = Reply::parse(raw(
+            r#"{"content":[{"type":"text","text":"a"},{"type":"text","text":"b"}],"tool_calls":[{"function":{"name":"f","arguments":{"a":1}}}]}"#,
+        ))
+        .unwrap();
+        assert_eq!(reply.content(), Some("ab"));
+        assert_eq!(reply.tool_calls()[0].arguments, r#"{"a":1}"#);
+    }
+
+    #[test]
+    fn a_built_reply_reads_back_as_itself() {
+        let calls = vec![ToolCall { id: "x".into(), name: "f".into(), arguments: "{}".into() }];
+        let built = Reply::new(None, calls.clone());
+        let parsed = Reply::parse(raw(built.raw().get())).unwrap();
+        assert_eq!(parsed.content(), None);
+        assert_eq!(parsed.tool_calls(), calls);
+    }
+
+    #[test]
+    fn a_finish_reason_that_openai_does_not_know_is_passed_on() {
+        assert_eq!(FinishReason::from("eos").as_str(), "eos");
+    }
+}

@@ -1,0 +1,19 @@
+//! itsd, the inference-time scaling daemon: an OpenAI-compatible service that makes a language model answer
+//! better by spending more compute on each question.
+//!
+//! The modules stand in the order in which a request meets them.
+//!
+//! A chat request enters at `http`, which takes one snapshot of the active configuration from `runtime` and
+//! hands the question to [`algorithms`]. An algorithm asks the `generator` for candidates, which come from
+//! [`providers`] (HTTP) or [`llama`] (in this process), reads their answers with [`answer`], and decides.
+//! `POST /configure` goes the other way: [`config`] describes it, `runtime` prepares and swaps it, `store`
+//! keeps it.
+
+pub mod algorithms;
+pub mod providers;
+#[cfg(feature = "llama")]
+pub mod llama;
+pub mod answer;
+pub mod config;
+pub mod failure;
+pub mod completion;
