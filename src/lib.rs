@@ -9,11 +9,13 @@
 //! `POST /configure` goes the other way: [`config`] describes it, `runtime` prepares and swaps it, `store`
 //! keeps it.
 
+pub mod runtime;
 pub mod algorithms;
 pub mod providers;
 #[cfg(feature = "llama")]
 pub mod llama;
 pub mod answer;
 pub mod config;
+pub mod store;
 pub mod failure;
 pub mod completion;

@@ -1,4 +1,21 @@
 //! Settings and their validation: the server's (file, environment, command line) and the active
-//! configuration's (`/configure`). Knows no other module.
+//! configuration's (`/configure`). Knows no other module, and is the only one that reads the environment.
 
+pub mod active;
+pub mod cli;
+pub mod document;
+pub mod endpoint;
+pub mod environment;
+pub mod extra_args;
+pub mod field;
+pub mod provider;
 pub mod run;
+pub mod secret;
+pub mod server;
+pub mod shipped;
+
+pub use active::ActiveSettings;
+pub use environment::Environment;
+pub use field::{SettingsCode, SettingsError};
+pub use run::RunSettings;
+pub use server::Settings;

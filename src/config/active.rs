@@ -1,0 +1,282 @@
+//! The active configuration as `/configure` and the file's `[active]` table describe it.
+//!
+//! Reading it makes no network call and opens no file: whether a key can be found or a model loaded is for
+//! whoever prepares it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::endpoint::Endpoint;
+use super::extra_args::ExtraArgs;
+use super::field::{self, SettingsError};
+use super::provider::ProviderName;
+use super::run::{LATER_RUN_FIELDS, RUN_FIELDS, RunSettings, SAMPLING_FIELDS, not_supported_yet};
+use super::secret::SecretSource;
+
+/// What a configuration says, every field read and in range.
+#[derive(Debug, Clone)]
+pub struct ActiveSettings {
+    pub provider: ProviderName,
+    pub endpoint: Endpoint,
+    /// `None` means the provider's usual variable, or no key.
+    pub api_key: Option<SecretSource>,
+    /// The name that requests use.
+    pub model: String,
+    /// Public name to the upstream's name.
+    pub model_mapping: BTreeMap<String, String>,
+    pub allow_any_model: bool,
+    pub run: RunSettings,
+    /// Calls to the provider at a time, 1 to 4096.
+    pub n_parallel: usize,
+    /// One attempt's limit, 1 ms to 24 h.
+    pub timeout: Duration,
+    /// Attempts after the first, 0 to 20.
+    pub max_retries: u32,
+    pub extra_args: ExtraArgs,
+}
+
+/// Fields that a configuration has and a request cannot change.
+const CONFIGURATION_FIELDS: [&str; 10] = [
+    "allow_any_model",
+    "api_key",
+    "endpoint",
+    "extra_args",
+    "max_retries",
+    "model",
+    "model_mapping",
+    "n_parallel",
+    "provider",
+    "timeout_ms",
+];
+
+/// Fields of the contract that this version does not have.
+const LATER_FIELDS: [&str; 2] = ["allow_request_endpoint", "prices"];
+
+impl ActiveSettings {
+    /// Reads a `/configure` document. A null stands for a field that was left out.
+    ///
+    /// # Errors
+    ///
+    /// The first field that is unknown, of a feature this version does not have, of the wrong type or out of
+    /// range, and `model` when it is missing.
+    pub fn parse(document: &Map<String, Value>) -> Result<Self, SettingsError> {
+        let known = || CONFIGURATION_FIELDS.into_iter().chain(RUN_FIELDS).chain(SAMPLING_FIELDS);
+        let later = || LATER_FIELDS.into_iter().chain(LATER_RUN_FIELDS);
+        let mut named: BTreeMap<&str, &Value> = BTreeMap::new();
+        for (name, value) in document {
+            if known().any(|field| field == name) {
+                if !value.is_null() {
+                    named.insert(name, value);
+                }
+            } else if !later().any(|field| field == name) {
+                return Err(SettingsError::unknown(name, known().chain(later())));
+            } else if !value.is_null() {
+                return Err(not_supported_yet(name));
+            }
+        }
+
+        let provider = named.get("provider").map_or(Ok(ProviderName::OpenAi), |value| ProviderName::parse(value))?;
+        let Some(model) = named.get("model") else {
+            return Err(SettingsError::missing("model", "`model` is missing: name the model that answers"));
+        };
+        let model = field::text("model", model)?;
+        // Refuses prefixes of providers that cannot be reached, as early as the name is known.
+        provider.resolve(&model)?;
+        let settings = Self {
+            provider,
+            endpoint: named.get("endpoint").map_or(Ok(Endpoint::Auto), |value| Endpoint::parse(value))?,
+            api_key: match named.get("api_key") {
+                Some(value) => Some(SecretSource::parse("api_key", field::text("api_key", value)?.trim())?),
+                None => None,
+            },
+            model_mapping: named.get("model_mapping").map_or(Ok(BTreeMap::new()), |value| model_mapping(value))?,
+            allow_any_model: named
+                .get("allow_any_model")
+                .map_or(Ok(false), |value| field::boolean("allow_any_model", value))?,
+            run: run_settings(&named)?,
+            n_parallel: integer_or(&named, "n_parallel", 1..=4096, 32)? as usize,
+            timeout: Duration::from_millis(integer_or(&named, "timeout_ms", 1..=86_400_000, 600_000)? as u64),
+            max_retries: integer_or(&named, "max_retries", 0..=20, 3)? as u32,
+            extra_args: named.get("extra_args").map_or(Ok(ExtraArgs::default()), |value| ExtraArgs::parse(value))?,
+            model,
+        };
+        settings.check_together(&named)?;
+        Ok(settings)
+    }
+
+    /// The rules that concern more than one field.
+    fn check_together(&self, named: &BTreeMap<&str, &Value>) -> Result<(), SettingsError> {
+        match self.provider {
+            ProviderName::Llama => {
+                if self.endpoint != Endpoint::Auto {
+                    return Err(SettingsError::invalid(
+                        "endpoint",
+                        "`endpoint` must be `auto` for the provider `llama`, which runs in this process",
+                    ));
+                }
+                // Read and ignored would be worse than refused.
+                for field in ["api_key", "n_parallel", "timeout_ms", "max_retries", "allow_any_model"] {
+                    if named.get(field).is_some_and(|value| **value != Value::Bool(false)) {
+                        return Err(SettingsError::invalid(
+                            field,
+                            format!(
+                                "`{field}` has no meaning for the provider `llama`, which runs in this process; leave it out"
+                            ),
+                        ));
+                    }
+                }
+                if !self.extra_args.is_empty() {
+                    return Err(SettingsError::later(
+                        "extra_args",
+                        "load options in `extra_args` are not supported yet by this version; the file's `[llama]` table has them",
+                    ));
+                }
+                Ok(())
+            }
+            ProviderName::OpenAiCompatible if self.endpoint == Endpoint::Auto => Err(SettingsError::missing(
+                "endpoint",
+                "`endpoint` is missing: the provider `openai-compatible` has no address of its own",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn run_settings(named: &BTreeMap<&str, &Value>) -> Result<RunSettings, SettingsError> {
+    let of_the_run = named
+        .iter()
+        .filter(|(name, _)| RUN_FIELDS.contains(name) || SAMPLING_FIELDS.contains(name))
+        .map(|(name, value)| (*name, (*value).clone()))
+        .collect();
+    let mut run = RunSettings::default();
+    run.apply(&of_the_run)?;
+    Ok(run)
+}
+
+fn integer_or(
+    named: &BTreeMap<&str, &Value>,
+    name: &str,
+    range: std::ops::RangeInclusive<i64>,
+    default: i64,
+) -> Result<i64, SettingsError> {
+    named.get(name).map_or(Ok(default), |value| field::integer(name, value, range))
+}
+
+fn model_mapping(value: &Value) -> Result<BTreeMap<String, String>, SettingsError> {
+    field::object("model_mapping", value)?
+        .iter()
+        .map(|(public, upstream)| {
+            if public.trim().is_empty() {
+                return Err(SettingsError::invalid("model_mapping", "`model_mapping` must not hold an empty name"));
+            }
+            Ok((public.clone(), field::text(&format!("model_mapping.{public}"), upstream)?))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::field::SettingsCode::{self, InvalidValue, MissingField, NotSupportedYet, UnknownField};
+    use crate::config::run::{AlgorithmName, StopRule, ToolVote, VoteOn};
+
+    fn parse(document: Value) -> Result<ActiveSettings, SettingsError> {
+        ActiveSettings::parse(document.as_object().unwrap())
+    }
+
+    #[test]
+    fn a_model_alone_is_a_configuration_with_the_documented_defaults() {
+        let settings = parse(json!({"model": "gpt-4o-mini"})).unwrap();
+        assert_eq!(settings.provider, ProviderName::OpenAi);
+        assert_eq!(settings.endpoint, Endpoint::Auto);
+        assert!(settings.api_key.is_none());
+        assert!(!settings.allow_any_model);
+        assert_eq!(settings.n_parallel, 32);
+        assert_eq!(settings.timeout, Duration::from_secs(600));
+        assert_eq!(settings.max_retries, 3);
+        assert_eq!(settings.run, RunSettings::default());
+        assert_eq!(settings.run.algorithm, AlgorithmName::SelfConsistency);
+        assert_eq!(settings.run.budget, 8);
+        assert_eq!(settings.run.tool_vote, ToolVote::ToolHierarchical);
+        assert_eq!(settings.run.vote_on, VoteOn::Auto);
+        assert_eq!(settings.run.stop_rule, StopRule::Decided);
+    }
+
+    #[test]
+    fn the_self_consistency_example_of_its_hub_is_taken_with_its_nulls() {
+        let settings = parse(json!({
+            "provider": "litellm", "endpoint": "auto", "api_key": "your-openai-api-key", "model": "gpt-4o-mini",
+            "alg": "self-consistency", "tool_vote": "tool_hierarchical",
+            "exclude_args": ["timestamp", "request_id", "id", "type"],
+            "rm_name": null, "judge_model": null, "regex_patterns": null, "temperature": null, "extra_args": null
+        }))
+        .unwrap();
+        assert_eq!(settings.provider, ProviderName::LiteLlm);
+        assert_eq!(settings.run.exclude_args, ["timestamp", "request_id", "id", "type"]);
+    }
+
+    #[test]
+    fn every_sampling_default_is_read() {
+        let run = parse(json!({
+            "model": "m", "temperature": 0.7, "top_p": 0.9, "top_k": 40, "max_tokens": 100, "seed": -5, "stop": "END",
+            "budget": 3
+        }))
+        .unwrap()
+        .run;
+        assert_eq!((run.temperature, run.top_p, run.top_k), (Some(0.7), Some(0.9), Some(40)));
+        assert_eq!((run.max_tokens, run.seed, run.budget), (Some(100), Some(-5), 3));
+        assert_eq!(run.stop, ["END"]);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_the_field_named() {
+        let table: [(Value, SettingsCode, &str); 27] = [
+            (json!({}), MissingField, "model"),
+            (json!({"model": null}), MissingField, "model"),
+            (json!({"model": " "}), InvalidValue, "model"),
+            (json!({"model": 4}), InvalidValue, "model"),
+            (json!({"model": "m", "buget": 4}), UnknownField, "buget"),
+            (json!({"model": "m", "zzz": null}), UnknownField, "zzz"),
+            (json!({"model": "m", "prices": {}}), NotSupportedYet, "prices"),
+            (json!({"model": "m", "beam_width": 4}), NotSupportedYet, "beam_width"),
+            (json!({"model": "m", "rm_name": "llm-judge"}), NotSupportedYet, "rm_name"),
+            (json!({"model": "m", "alg": "beam-search"}), NotSupportedYet, "alg"),
+            (json!({"model": "m", "provider": "bedrock"}), NotSupportedYet, "provider"),
+            (json!({"model": "bedrock/claude", "provider": "litellm"}), NotSupportedYet, "model"),
+            (json!({"model": "m", "provider": "nonsense"}), InvalidValue, "provider"),
+            (json!({"model": "m", "provider": "openai-compatible"}), MissingField, "endpoint"),
+            (json!({"model": "m", "endpoint": ["https://a"]}), NotSupportedYet, "endpoint"),
+            (json!({"model": "m", "endpoint": "not a url"}), InvalidValue, "endpoint"),
+            (json!({"model": "m", "api_key": 4}), InvalidValue, "api_key"),
+            (json!({"model": "m", "api_key": ""}), InvalidValue, "api_key"),
+            (json!({"model": "m", "model_mapping": {"a": 1}}), InvalidValue, "model_mapping.a"),
+            (json!({"model": "m", "model_mapping": []}), InvalidValue, "model_mapping"),
+            (json!({"model": "m", "allow_any_model": "yes"}), InvalidValue, "allow_any_model"),
+            (json!({"model": "m", "n_parallel": 0}), InvalidValue, "n_parallel"),
+            (json!({"model": "m", "timeout_ms": 0}), InvalidValue, "timeout_ms"),
+            (json!({"model": "m", "max_retries": -1}), InvalidValue, "max_retries"),
+            (json!({"model": "m", "provider": "llama", "endpoint": "http://localhost"}), InvalidValue, "endpoint"),
+            (json!({"model": "m", "provider": "llama", "api_key": "k"}), InvalidValue, "api_key"),
+            (json!({"model": "m", "provider": "llama", "extra_args": {"n_ctx": 1}}), NotSupportedYet, "extra_args"),
+        ];
+        for (document, code, param) in table {
+            let error = parse(document.clone()).unwrap_err();
+            assert_eq!((error.code, error.param.as_str()), (code, param), "{document}: {}", error.message);
+        }
+        let hint = parse(json!({"model": "m", "tool_votes": "x"})).unwrap_err();
+        assert_eq!(hint.message, "unknown field `tool_votes`; did you mean `tool_vote`?");
+    }
+
+    #[test]
+    fn a_null_under_the_name_of_a_later_field_is_as_good_as_nothing() {
+        let mut document = Map::from_iter([("model".to_owned(), json!("m"))]);
+        for name in LATER_FIELDS.into_iter().chain(LATER_RUN_FIELDS) {
+            document.insert(name.to_owned(), Value::Null);
+        }
+        assert!(ActiveSettings::parse(&document).is_ok());
+    }
+}

@@ -1,0 +1,234 @@
+//! Where requests may be sent: reading an endpoint and holding it to the outbound policy.
+//!
+//! The policy here judges what is written. A host name is not resolved, because setting a configuration
+//! makes no network call.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use serde_json::Value;
+use url::{Host, Url};
+
+use super::field::{self, SettingsError};
+
+/// `endpoint` of the active configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// The provider's usual address.
+    Auto,
+    Url(Url),
+}
+
+impl Endpoint {
+    pub fn parse(value: &Value) -> Result<Self, SettingsError> {
+        if value.is_array() {
+            return Err(SettingsError::later(
+                "endpoint",
+                "a list of endpoints is not supported yet by this version; give one URL or `auto`",
+            ));
+        }
+        match field::text("endpoint", value)?.trim() {
+            "auto" => Ok(Self::Auto),
+            text => base_url("endpoint", text).map(Self::Url),
+        }
+    }
+}
+
+/// Reads a base URL: http or https, with a host, without user, query or fragment. An empty path becomes `/v1`,
+/// and slashes at the end are taken off.
+pub fn base_url(param: &str, text: &str) -> Result<Url, SettingsError> {
+    let refused = |why: &str| Err(SettingsError::invalid(param, format!("`{param}` {why}")));
+    // The text is not repeated before it is known to hold no password.
+    let Ok(mut url) = Url::parse(text) else {
+        return refused("must be a URL such as https://api.openai.com/v1, or `auto`");
+    };
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
+        return refused("must be a URL that begins with https:// or http://");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return refused("must not hold a user or password; give the key as `api_key`");
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return refused("must not hold a query or fragment; it is the address to which /chat/completions is added");
+    }
+    let path = url.path().trim_end_matches('/').to_owned();
+    url.set_path(if path.is_empty() { "/v1" } else { &path });
+    Ok(url)
+}
+
+/// Who chose an address, and so how far it is trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChosenBy {
+    /// Whoever may call `/configure`.
+    Request,
+    /// The operator, by an environment variable: plain http is theirs to allow.
+    Operator,
+}
+
+/// Where plain http may go besides loopback.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OutboundPolicy {
+    /// Hosts, as `name` for any port or `name:port`, lower case.
+    pub allow_http: Vec<String>,
+}
+
+impl OutboundPolicy {
+    /// Refuses link-local and metadata addresses always, and plain http beyond loopback unless it is allowed.
+    pub fn check(&self, param: &str, url: &Url, chosen_by: ChosenBy) -> Result<(), SettingsError> {
+        let host = url.host().expect("a base URL has a host");
+        if is_forbidden(&host) {
+            return Err(SettingsError::invalid(
+                param,
+                format!(
+                    "`{param}` must not lead to {host}: link-local, multicast and metadata addresses are never called"
+                ),
+            ));
+        }
+        if url.scheme() == "https" || chosen_by == ChosenBy::Operator || is_loopback(&host) || self.allows(url) {
+            return Ok(());
+        }
+        Err(SettingsError::invalid(
+            param,
+            format!(
+                "`{param}` sends plain http to {host}, which is not this machine; use https, or have the operator add \
+                 {host:?} to `outbound.allow_http`",
+                host = host.to_string()
+            ),
+        ))
+    }
+
+    fn allows(&self, url: &Url) -> bool {
+        let host = url.host_str().unwrap_or_default();
+        let with_port = format!("{host}:{}", url.port_or_known_default().unwrap_or_default());
+        self.allow_http.iter().any(|allowed| allowed == host || *allowed == with_port)
+    }
+}
+
+/// Whether the host is this machine, by its name or literal address.
+pub fn is_loopback(host: &Host<&str>) -> bool {
+    match host {
+        Host::Domain(name) => {
+            let name = name.trim_end_matches('.');
+            name == "localhost" || name.ends_with(".localhost")
+        }
+        Host::Ipv4(address) => address.is_loopback(),
+        Host::Ipv6(address) => match address.to_ipv4_mapped() {
+            Some(mapped) => mapped.is_loopback(),
+            None => address.is_loopback(),
+        },
+    }
+}
+
+fn is_forbidden(host: &Host<&str>) -> bool {
+    match host {
+        Host::Domain(name) => {
+            matches!(name.trim_end_matches('.'), "metadata.google.internal" | "metadata" | "instance-data")
+        }
+        Host::Ipv4(address) => is_forbidden_address(IpAddr::V4(*address)),
+        Host::Ipv6(address) => is_forbidden_address(IpAddr::V6(*address)),
+    }
+}
+
+/// Link-local, unspecified, multicast and broadcast addresses, and the metadata services outside link-local.
+fn is_forbidden_address(address: IpAddr) -> bool {
+    /// Alibaba Cloud's metadata service.
+    const METADATA_V4: Ipv4Addr = Ipv4Addr::new(100, 100, 100, 200);
+    /// The metadata service of AWS over IPv6.
+    const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+    match address {
+        IpAddr::V4(address) => {
+            address.is_link_local()
+                || address.is_unspecified()
+                || address.is_multicast()
+                || address.is_broadcast()
+                || address == METADATA_V4
+        }
+        IpAddr::V6(address) => {
+            if let Some(mapped) = address.to_ipv4_mapped() {
+                return is_forbidden_address(IpAddr::V4(mapped));
+            }
+            address.is_unicast_link_local()
+                || address.is_unspecified()
+                || address.is_multicast()
+                || address == METADATA_V6
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(text: &str, allow_http: &[&str], chosen_by: ChosenBy) -> Result<String, String> {
+        let policy = OutboundPolicy { allow_http: allow_http.iter().map(|host| (*host).to_owned()).collect() };
+        let url = base_url("endpoint", text).map_err(|error| error.message)?;
+        policy.check("endpoint", &url, chosen_by).map_err(|error| error.message)?;
+        Ok(url.to_string())
+    }
+
+    #[test]
+    fn an_empty_path_gets_v1_and_any_other_is_kept_without_its_last_slash() {
+        assert_eq!(check("http://localhost:9999", &[], ChosenBy::Request).unwrap(), "http://localhost:9999/v1");
+        assert_eq!(check("https://api.example.com/", &[], ChosenBy::Request).unwrap(), "https://api.example.com/v1");
+        assert_eq!(
+            check("https://api.example.com/openai/v2/", &[], ChosenBy::Request).unwrap(),
+            "https://api.example.com/openai/v2"
+        );
+    }
+
+    #[test]
+    fn plain_http_goes_to_this_machine_or_where_the_operator_allows() {
+        for this_machine in ["http://127.0.0.1:1", "http://localhost", "http://[::1]:80", "http://[::ffff:127.0.0.1]"] {
+            assert!(check(this_machine, &[], ChosenBy::Request).is_ok(), "{this_machine}");
+        }
+        let refused = check("http://gpu-1:8000/v1", &[], ChosenBy::Request).unwrap_err();
+        assert!(refused.contains("outbound.allow_http"), "{refused}");
+        assert!(check("http://gpu-1:8000/v1", &["gpu-1"], ChosenBy::Request).is_ok());
+        assert!(check("http://gpu-1:8000/v1", &["gpu-1:8000"], ChosenBy::Request).is_ok());
+        assert!(check("http://gpu-1:8001/v1", &["gpu-1:8000"], ChosenBy::Request).is_err());
+        assert!(check("http://localhost.evil.example/v1", &[], ChosenBy::Request).is_err());
+        assert!(check("http://upstream/v1", &[], ChosenBy::Operator).is_ok());
+    }
+
+    #[test]
+    fn metadata_and_link_local_addresses_are_refused_however_they_are_written() {
+        for address in [
+            "http://169.254.169.254/latest",
+            "https://169.254.169.254",
+            "http://2852039166/",
+            "http://0xa9fea9fe/",
+            "http://[::ffff:169.254.169.254]",
+            "http://[fe80::1]",
+            "http://[fd00:ec2::254]",
+            "http://metadata.google.internal",
+            "http://METADATA.google.internal.",
+            "http://0.0.0.0:8000",
+        ] {
+            for chosen_by in [ChosenBy::Request, ChosenBy::Operator] {
+                let host = Url::parse(address).unwrap().host_str().unwrap().to_owned();
+                let refused = check(address, &[&host], chosen_by).unwrap_err();
+                assert!(refused.contains("never called"), "{address}: {refused}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_url_with_a_password_is_refused_without_repeating_it() {
+        for text in ["https://me:hunter2@api.example.com", "https://hunter2@api.example.com"] {
+            let refused = check(text, &[], ChosenBy::Request).unwrap_err();
+            assert!(refused.contains("api_key") && !refused.contains("hunter2"), "{refused}");
+        }
+        for text in ["ftp://x", "api.example.com", "https://", "file:///etc/passwd", "https://x/v1?key=hunter2", "//x"]
+        {
+            assert!(check(text, &[], ChosenBy::Request).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn auto_and_lists_are_told_apart_from_urls() {
+        assert_eq!(Endpoint::parse(&json!("auto")).unwrap(), Endpoint::Auto);
+        let error = Endpoint::parse(&json!(["http://a", "http://b"])).unwrap_err();
+        assert_eq!(error.code, field::SettingsCode::NotSupportedYet);
+    }
+}

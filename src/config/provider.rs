@@ -1,0 +1,156 @@
+//! The providers that can be named, as data: where they are and which variable holds their key.
+
+use serde_json::Value;
+
+use super::field::{self, SettingsError};
+
+/// Who answers: the model engine in this process, or a service that speaks OpenAI's protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProviderName {
+    OpenAi,
+    /// Chooses the provider by the prefix of the model's name.
+    LiteLlm,
+    /// Any service at an address of its own.
+    OpenAiCompatible,
+    Llama,
+    Vllm,
+    LlamaServer,
+    Ollama,
+    LmStudio,
+    OpenRouter,
+    DeepInfra,
+    Groq,
+    Together,
+}
+
+/// What a remote provider's name stands for.
+#[derive(Debug, Clone, Copy)]
+pub struct RemoteDefaults {
+    /// The address when `endpoint` is `auto`; `None` where only the client knows it.
+    pub base_url: Option<&'static str>,
+    /// The variable that replaces `base_url`, if the operator has set it.
+    pub base_url_variable: Option<&'static str>,
+    /// The variables that may hold the key, in the order in which they are looked at.
+    pub key_variables: &'static [&'static str],
+}
+
+impl ProviderName {
+    const KNOWN: [(&'static str, Self); 12] = [
+        ("openai", Self::OpenAi),
+        ("litellm", Self::LiteLlm),
+        ("openai-compatible", Self::OpenAiCompatible),
+        ("llama", Self::Llama),
+        ("vllm", Self::Vllm),
+        ("llama-server", Self::LlamaServer),
+        ("ollama", Self::Ollama),
+        ("lmstudio", Self::LmStudio),
+        ("openrouter", Self::OpenRouter),
+        ("deepinfra", Self::DeepInfra),
+        ("groq", Self::Groq),
+        ("together", Self::Together),
+    ];
+    const LATER: [&'static str; 3] = ["bedrock", "azure", "text-generation-webui"];
+
+    pub fn parse(value: &Value) -> Result<Self, SettingsError> {
+        field::choice("provider", value, &Self::KNOWN, &Self::LATER)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        Self::KNOWN.iter().find(|(_, provider)| *provider == self).expect("every provider has a name").0
+    }
+
+    /// The provider that really answers, and the model's name there. Only `litellm` takes a prefix off; one
+    /// that it does not know, such as `Qwen/`, is part of the name.
+    ///
+    /// # Errors
+    ///
+    /// When the prefix is that of a provider this version cannot reach.
+    pub fn resolve(self, model: &str) -> Result<(Self, &str), SettingsError> {
+        if self != Self::LiteLlm {
+            return Ok((self, model));
+        }
+        let Some((prefix, rest)) = model.split_once('/') else { return Ok((Self::OpenAi, model)) };
+        let provider = match prefix {
+            "openai" => Self::OpenAi,
+            "openrouter" => Self::OpenRouter,
+            "deepinfra" => Self::DeepInfra,
+            "groq" => Self::Groq,
+            "together_ai" => Self::Together,
+            "ollama" => Self::Ollama,
+            "lm_studio" => Self::LmStudio,
+            "hosted_vllm" => Self::Vllm,
+            "bedrock" | "azure" => {
+                return Err(SettingsError::later(
+                    "model",
+                    format!("models of `{prefix}/` are not supported yet by this version"),
+                ));
+            }
+            _ => return Ok((Self::OpenAi, model)),
+        };
+        if rest.is_empty() {
+            return Err(SettingsError::invalid("model", format!("`model` names no model after `{prefix}/`")));
+        }
+        Ok((provider, rest))
+    }
+
+    /// `None` for the engine in this process.
+    pub fn remote_defaults(self) -> Option<RemoteDefaults> {
+        let remote = |base_url, key_variables| RemoteDefaults {
+            base_url: Some(base_url),
+            base_url_variable: None,
+            key_variables,
+        };
+        match self {
+            Self::OpenAi | Self::LiteLlm => Some(RemoteDefaults {
+                base_url: Some("https://api.openai.com/v1"),
+                base_url_variable: Some("OPENAI_BASE_URL"),
+                key_variables: &["OPENAI_API_KEY"],
+            }),
+            Self::OpenAiCompatible => {
+                Some(RemoteDefaults { base_url: None, base_url_variable: None, key_variables: &[] })
+            }
+            Self::Llama => None,
+            Self::Vllm => Some(remote("http://localhost:8000/v1", &["VLLM_API_KEY"])),
+            Self::LlamaServer => Some(remote("http://localhost:8080/v1", &["LLAMA_API_KEY"])),
+            Self::Ollama => Some(remote("http://localhost:11434/v1", &[])),
+            Self::LmStudio => Some(remote("http://localhost:1234/v1", &[])),
+            Self::OpenRouter => Some(remote("https://openrouter.ai/api/v1", &["OPENROUTER_API_KEY"])),
+            Self::DeepInfra => {
+                Some(remote("https://api.deepinfra.com/v1/openai", &["DEEPINFRA_API_KEY", "DEEPINFRA_TOKEN"]))
+            }
+            Self::Groq => Some(remote("https://api.groq.com/openai/v1", &["GROQ_API_KEY"])),
+            Self::Together => Some(remote("https://api.together.xyz/v1", &["TOGETHER_API_KEY"])),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::field::SettingsCode;
+
+    #[test]
+    fn only_litellm_takes_a_known_prefix_off() {
+        let litellm = ProviderName::LiteLlm;
+        assert_eq!(litellm.resolve("gpt-4o-mini").unwrap(), (ProviderName::OpenAi, "gpt-4o-mini"));
+        assert_eq!(litellm.resolve("openai/gpt-4o").unwrap(), (ProviderName::OpenAi, "gpt-4o"));
+        assert_eq!(litellm.resolve("Qwen/Qwen2.5-7B").unwrap(), (ProviderName::OpenAi, "Qwen/Qwen2.5-7B"));
+        assert_eq!(litellm.resolve("openrouter/meta/llama").unwrap(), (ProviderName::OpenRouter, "meta/llama"));
+        assert_eq!(ProviderName::OpenAi.resolve("openai/gpt-4o").unwrap(), (ProviderName::OpenAi, "openai/gpt-4o"));
+        assert_eq!(litellm.resolve("bedrock/claude").unwrap_err().code, SettingsCode::NotSupportedYet);
+        assert_eq!(litellm.resolve("openai/").unwrap_err().code, SettingsCode::InvalidValue);
+    }
+
+    #[test]
+    fn every_provider_is_read_back_by_its_name() {
+        for (name, provider) in ProviderName::KNOWN {
+            assert_eq!(ProviderName::parse(&Value::from(name)).unwrap(), provider);
+            assert_eq!(provider.as_str(), name);
+        }
+        for name in ProviderName::LATER {
+            assert_eq!(ProviderName::parse(&Value::from(name)).unwrap_err().code, SettingsCode::NotSupportedYet);
+        }
+        let error = ProviderName::parse(&Value::from("opnai")).unwrap_err();
+        assert!(error.message.contains("did you mean `openai`"), "{}", error.message);
+    }
+}

@@ -1,0 +1,202 @@
+//! Secrets in settings: a literal, or a reference to an environment variable or a file.
+//!
+//! References are kept as they are written; a literal is a [`SecretString`] from here on and is shown only
+//! as a short fingerprint.
+
+use std::fs;
+use std::path::PathBuf;
+
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+
+use super::environment::Environment;
+use super::field::SettingsError;
+
+/// Where a secret comes from.
+#[derive(Debug, Clone)]
+pub enum SecretSource {
+    /// `env:NAME` or `${NAME}`.
+    Env(String),
+    /// `file:PATH`; white space around the content is taken off.
+    File(PathBuf),
+    Literal(SecretString),
+}
+
+impl SecretSource {
+    /// Reads a secret as a client writes it.
+    ///
+    /// # Errors
+    ///
+    /// When a reference names nothing, or the text is the fingerprint of a secret instead of one.
+    pub fn parse(param: &str, text: &str) -> Result<Self, SettingsError> {
+        if is_fingerprint(text) {
+            return Err(SettingsError::invalid(
+                param,
+                format!(
+                    "`{param}` is the fingerprint {text} of a secret that is not stored here; send the secret itself, \
+                     `env:NAME` or `file:PATH`"
+                ),
+            ));
+        }
+        match Reference::of(text) {
+            Some(Reference::Env(name)) if is_variable_name(name) => Ok(Self::Env(name.to_owned())),
+            Some(Reference::Env(_)) => Err(SettingsError::invalid(
+                param,
+                format!("`{param}` must name an environment variable, as in `env:OPENAI_API_KEY`"),
+            )),
+            Some(Reference::File(path)) if !path.trim().is_empty() => Ok(Self::File(PathBuf::from(path))),
+            Some(Reference::File(_)) => Err(SettingsError::invalid(
+                param,
+                format!("`{param}` must name a file, as in `file:/run/credentials/openai`"),
+            )),
+            // A header value cannot hold these, so the mistake is told here and not by every call.
+            None if text.chars().any(char::is_control) => Err(SettingsError::invalid(
+                param,
+                format!("`{param}` must not hold line breaks or other control characters"),
+            )),
+            None => Ok(Self::Literal(SecretString::from(text))),
+        }
+    }
+
+    /// The secret itself.
+    ///
+    /// # Errors
+    ///
+    /// When the variable is not set, or the file cannot be read, is empty, or larger than 64 KiB.
+    pub fn resolve(&self, param: &str, environment: &Environment) -> Result<SecretString, SettingsError> {
+        match self {
+            Self::Literal(secret) => Ok(secret.clone()),
+            Self::Env(name) => environment.var(name).map(|value| SecretString::from(value.trim())).ok_or_else(|| {
+                SettingsError::invalid(
+                    param,
+                    format!("`{param}` refers to the environment variable {name}, which the daemon does not have"),
+                )
+            }),
+            Self::File(path) => {
+                let shown = path.display();
+                let refused =
+                    |why: String| SettingsError::invalid(param, format!("`{param}` refers to the file {shown}, {why}"));
+                let size_bytes =
+                    fs::metadata(path).map_err(|error| refused(format!("which cannot be read: {error}")))?.len();
+                if size_bytes > 64 * 1024 {
+                    return Err(refused("which is too large for a secret".to_owned()));
+                }
+                let content =
+                    fs::read_to_string(path).map_err(|error| refused(format!("which cannot be read: {error}")))?;
+                match content.trim() {
+                    "" => Err(refused("which is empty".to_owned())),
+                    secret => Ok(SecretString::from(secret)),
+                }
+            }
+        }
+    }
+}
+
+/// A reference to a secret, as opposed to the secret.
+enum Reference<'a> {
+    Env(&'a str),
+    File(&'a str),
+}
+
+impl<'a> Reference<'a> {
+    fn of(text: &'a str) -> Option<Self> {
+        if let Some(name) = text.strip_prefix("env:") {
+            return Some(Self::Env(name.trim()));
+        }
+        if let Some(path) = text.strip_prefix("file:") {
+            return Some(Self::File(path));
+        }
+        text.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')).map(|name| Self::Env(name.trim()))
+    }
+}
+
+/// Whether the text refers to a secret kept elsewhere, so that it may be stored and shown.
+pub fn is_reference(text: &str) -> bool {
+    Reference::of(text).is_some()
+}
+
+/// What is shown in place of a literal secret: the first 32 bits of its SHA-256.
+///
+/// Sent back in its place, it stands for the secret that is stored there.
+pub fn fingerprint(secret: &SecretString) -> String {
+    let digest = Sha256::digest(secret.expose_secret().as_bytes());
+    format!("sha256:{:02x}{:02x}{:02x}{:02x}…", digest[0], digest[1], digest[2], digest[3])
+}
+
+/// Whether the text has the form of a [`fingerprint`].
+pub fn is_fingerprint(text: &str) -> bool {
+    text.strip_prefix("sha256:")
+        .and_then(|rest| rest.strip_suffix('…'))
+        .is_some_and(|hex| hex.len() == 8 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// Whether a header or field of this name is likely to hold a secret.
+pub fn looks_secret(name: &str) -> bool {
+    const WORDS: [&str; 9] =
+        ["authorization", "key", "token", "secret", "password", "passwd", "credential", "cookie", "signature"];
+    let name = name.to_ascii_lowercase();
+    WORDS.iter().any(|word| name.contains(word))
+}
+
+fn is_variable_name(name: &str) -> bool {
+    !name.is_empty()
+        && !name.starts_with(|first: char| first.is_ascii_digit())
+        && name.chars().all(|char| char.is_ascii_alphanumeric() || char == '_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(text: &str) -> Result<String, SettingsError> {
+        let environment = Environment::from_pairs([("MY_KEY", " sk-from-env\n"), ("EMPTY", "")]);
+        let secret = SecretSource::parse("api_key", text)?.resolve("api_key", &environment)?;
+        Ok(secret.expose_secret().to_owned())
+    }
+
+    #[test]
+    fn every_way_to_write_a_key_gives_the_key() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "sk-from-file\n").unwrap();
+        assert_eq!(resolve("sk-literal").unwrap(), "sk-literal");
+        assert_eq!(resolve("env:MY_KEY").unwrap(), "sk-from-env");
+        assert_eq!(resolve("${MY_KEY}").unwrap(), "sk-from-env");
+        assert_eq!(resolve(&format!("file:{}", file.path().display())).unwrap(), "sk-from-file");
+    }
+
+    #[test]
+    fn a_reference_that_leads_nowhere_is_refused_by_name() {
+        for (text, expected) in [
+            ("env:OTHER", "OTHER"),
+            ("env:EMPTY", "EMPTY"),
+            ("env:", "environment variable"),
+            ("${}", "environment variable"),
+            ("env:A B", "environment variable"),
+            ("file:", "must name a file"),
+            ("file:/nonexistent/key", "/nonexistent/key"),
+            ("sk-a\nb", "control characters"),
+        ] {
+            let error = resolve(text).unwrap_err();
+            assert!(error.message.contains(expected), "{text}: {}", error.message);
+            assert_eq!(error.param, "api_key");
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_tells_two_secrets_apart_and_is_never_taken_for_one() {
+        // printf abc | sha256sum begins with ba7816bf.
+        assert_eq!(fingerprint(&SecretString::from("abc")), "sha256:ba7816bf…");
+        assert_ne!(fingerprint(&SecretString::from("abd")), "sha256:ba7816bf…");
+        assert!(SecretSource::parse("api_key", "sha256:ba7816bf…").unwrap_err().message.contains("fingerprint"));
+    }
+
+    #[test]
+    fn names_that_usually_hold_secrets_are_recognised() {
+        for name in ["Authorization", "x-api-key", "aws_secret_access_key", "X-Auth-Token", "Set-Cookie"] {
+            assert!(looks_secret(name), "{name}");
+        }
+        for name in ["HTTP-Referer", "X-Title", "user", "aws_region_name"] {
+            assert!(!looks_secret(name), "{name}");
+        }
+    }
+}
