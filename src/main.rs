@@ -1,1 +1,25 @@
-fn main() {}
+//! The command line: parses it, hands over to the library, and turns the result into an exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use itsd::config::cli::{Cli, Command};
+use itsd::config::{Environment, SettingsFileError};
+
+/// `EX_CONFIG` of sysexits.h: the configuration is wrong, so restarting will not help.
+const EXIT_BAD_CONFIGURATION: u8 = 78;
+
+fn main() -> ExitCode {
+    let environment = Environment::process();
+    let result = match Cli::parse().command {
+        Command::Serve(arguments) => itsd::serve::serve(&arguments, environment),
+        Command::CheckConfig { file } => itsd::serve::check_config(&file, &environment),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("itsd: {error:#}");
+            if error.is::<SettingsFileError>() { EXIT_BAD_CONFIGURATION.into() } else { ExitCode::FAILURE }
+        }
+    }
+}

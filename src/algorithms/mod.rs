@@ -1,3 +1,57 @@
 //! The algorithms that spend compute on a question, and the decisions they are made of.
+//!
+//! An algorithm asks the generator for candidates, hears how each ends, and chooses an answer. The decisions
+//! (votes, stop rules) are pure; everything that waits or fails is the generator's.
 
+mod outcome;
+mod plan;
+mod self_consistency;
+mod single;
 pub mod vote;
+
+use std::sync::Arc;
+
+use crate::completion::Prompt;
+use crate::generator::{Generator, Run};
+
+pub use outcome::{Candidate, Outcome, RunError, Stop, StopReason};
+pub use plan::{Algorithm, Plan};
+
+/// What an algorithm tells while it runs, for those who stream it.
+pub trait Observer: Send {
+    /// A piece of the answer that is final by construction. Waits while the reader is slow.
+    fn delta(&mut self, delta: crate::completion::Delta) -> impl Future<Output = ()> + Send;
+
+    /// `completed` of `planned` candidates are in.
+    fn progress(&mut self, completed: usize, planned: usize);
+}
+
+/// Nobody listens.
+impl Observer for () {
+    async fn delta(&mut self, _: crate::completion::Delta) {}
+    fn progress(&mut self, _: usize, _: usize) {}
+}
+
+/// Runs a plan to its answer.
+///
+/// # Errors
+///
+/// [`RunError`] when not one candidate succeeded.
+///
+/// # Cancel safety
+///
+/// Dropping the future ends every call in flight.
+pub async fn run(
+    plan: &Plan,
+    prompt: Arc<Prompt>,
+    generator: &dyn Generator,
+    run: &Arc<Run>,
+    observer: &mut impl Observer,
+) -> Result<Outcome, RunError> {
+    match &plan.algorithm {
+        Algorithm::Single => single::run(plan, prompt, generator, run, observer).await,
+        Algorithm::SelfConsistency(settings) => {
+            self_consistency::run(settings, plan.budget, prompt, generator, run, observer).await
+        }
+    }
+}

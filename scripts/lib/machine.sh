@@ -1,0 +1,77 @@
+# shellcheck shell=bash
+# What this machine must have before anything can be built, and how it gets there.
+# Sourced by the scripts; it defines functions and does nothing by itself.
+
+say() { printf '\n==> %s\n' "$*" >&2; }
+
+fail() {
+  printf '\nerror: %s\n' "$*" >&2
+  exit 1
+}
+
+# Packages that `install_wanted` will install, and the reason for each, in step.
+wanted_packages=()
+wanted_reasons=()
+
+want() { # package, reason
+  wanted_packages+=("$1")
+  wanted_reasons+=("$2")
+}
+
+has() { command -v "$1" >/dev/null 2>&1; }
+
+has_libclang() {
+  [ -n "${LIBCLANG_PATH:-}" ] && return 0
+  local library
+  for library in /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*-linux-gnu/libclang*.so* /usr/lib64/libclang*.so*; do
+    [ -e "$library" ] && return 0
+  done
+  return 1
+}
+
+want_build_tools() {
+  has c++ || want g++ "llama.cpp is C++, and Rust links with this compiler"
+  has make || want make "cmake drives llama.cpp's build with it"
+  has cmake || want cmake "it configures llama.cpp's build"
+  has_libclang || want libclang-dev "the Rust bindings of llama.cpp are generated with it"
+}
+
+want_http_client() {
+  has curl || want curl "this script talks to the daemon with it"
+  has jq || want jq "this script reads the daemon's JSON with it"
+}
+
+want_python() {
+  has python3 || want python3 "the client tests are Python programs"
+  # On Debian `venv` imports without ensurepip, but then cannot make an environment.
+  python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || want python3-venv "the client tests get an environment of their own"
+}
+
+# Installs what the `want_…` functions noted, after saying what and why. Needs apt, and root or sudo.
+install_wanted() {
+  [ "${#wanted_packages[@]}" -gt 0 ] || return 0
+  say "This machine lacks:"
+  local i
+  for i in "${!wanted_packages[@]}"; do
+    printf '      %-14s %s\n' "${wanted_packages[$i]}" "${wanted_reasons[$i]}" >&2
+  done
+  has apt-get || fail "there is no apt-get here: install these with this system's package manager, then start again"
+  local as_root=()
+  if [ "$(id -u)" -ne 0 ]; then
+    has sudo || fail "installing needs root and there is no sudo: as root, run: apt-get install ${wanted_packages[*]}"
+    as_root=(sudo)
+  fi
+  say "Installing: ${wanted_packages[*]}"
+  "${as_root[@]}" apt-get update -qq || fail "apt-get update failed: see its message above"
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -qq --no-install-recommends "${wanted_packages[@]}" >&2 \
+    || fail "apt-get could not install the packages above"
+  wanted_packages=()
+  wanted_reasons=()
+}
+
+require_rust() {
+  # rustup puts cargo here, and a shell that was open before does not know yet.
+  has cargo || PATH="$HOME/.cargo/bin:$PATH"
+  has cargo || fail "cargo is not installed: get Rust from https://rustup.rs, then start again"
+}

@@ -1,0 +1,121 @@
+//! What a run will do: the settings of configuration and request, resolved against the prompt.
+
+use std::sync::Arc;
+
+use crate::completion::Sampling;
+use crate::config::run::{AlgorithmName, RunSettings, StopRule};
+
+use super::vote::VoteRules;
+
+/// A run, decided upon but not begun.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    pub algorithm: Algorithm,
+    /// Candidates asked for; 1 for a single call.
+    pub budget: usize,
+    /// Whether pieces of the answer are wanted as they are generated.
+    pub live: bool,
+}
+
+/// The algorithm, with what it needs.
+#[derive(Debug, Clone)]
+pub enum Algorithm {
+    /// One plain call.
+    Single,
+    SelfConsistency(SelfConsistency),
+}
+
+/// How candidates are voted on and when the vote ends.
+#[derive(Debug, Clone)]
+pub struct SelfConsistency {
+    pub rules: Arc<VoteRules>,
+    pub stop_rule: StopRule,
+}
+
+impl Plan {
+    /// Resolves `settings` for a prompt drawn with `sampling`, whose temperature is raised to
+    /// `diversity_temperature` when it is 0 and several candidates are asked for. Also says what was decided
+    /// against the letter of the request.
+    pub fn resolve(
+        settings: &RunSettings,
+        rules: Arc<VoteRules>,
+        live: bool,
+        sampling: &mut Sampling,
+    ) -> (Self, Option<String>) {
+        let single = Self { algorithm: Algorithm::Single, budget: 1, live };
+        match settings.algorithm {
+            AlgorithmName::None => return (single, None),
+            AlgorithmName::SelfConsistency if settings.budget == 1 => return (single, None),
+            AlgorithmName::SelfConsistency => {}
+        }
+        let mut warning = None;
+        if sampling.temperature == Some(0.0) {
+            match settings.diversity_temperature {
+                Some(temperature) => {
+                    sampling.temperature = Some(temperature);
+                    warning = Some(format!(
+                        "temperature 0 was replaced by diversity_temperature {temperature}, since {} greedy answers are one",
+                        settings.budget
+                    ));
+                }
+                None => {
+                    let warning = format!(
+                        "one call instead of {}: at temperature 0 every candidate is the same; set a temperature or diversity_temperature",
+                        settings.budget
+                    );
+                    return (single, Some(warning));
+                }
+            }
+        }
+        let algorithm = Algorithm::SelfConsistency(SelfConsistency { rules, stop_rule: settings.stop_rule });
+        (Self { algorithm, budget: settings.budget, live }, warning)
+    }
+
+    /// The algorithm's name in headers, metadata and logs.
+    pub fn algorithm_name(&self) -> &'static str {
+        match self.algorithm {
+            Algorithm::Single => "none",
+            Algorithm::SelfConsistency(_) => "self-consistency",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(settings: &RunSettings, temperature: Option<f64>) -> (Plan, Option<String>, Option<f64>) {
+        let mut sampling = Sampling { temperature, ..Sampling::default() };
+        let rules = Arc::new(VoteRules::compile(settings).unwrap());
+        let (plan, warning) = Plan::resolve(settings, rules, false, &mut sampling);
+        (plan, warning, sampling.temperature)
+    }
+
+    #[test]
+    fn a_budget_of_one_is_one_plain_call() {
+        let settings = RunSettings { budget: 1, ..RunSettings::default() };
+        let (plan, warning, _) = resolve(&settings, Some(0.0));
+        assert_eq!((plan.algorithm_name(), plan.budget, warning), ("none", 1, None));
+    }
+
+    #[test]
+    fn greedy_candidates_collapse_into_one_call_and_say_so() {
+        let (plan, warning, _) = resolve(&RunSettings::default(), Some(0.0));
+        assert_eq!((plan.algorithm_name(), plan.budget), ("none", 1));
+        assert!(warning.unwrap().contains("diversity_temperature"));
+    }
+
+    #[test]
+    fn a_diversity_temperature_keeps_a_greedy_request_diverse() {
+        let settings = RunSettings { diversity_temperature: Some(0.7), ..RunSettings::default() };
+        let (plan, warning, temperature) = resolve(&settings, Some(0.0));
+        assert_eq!((plan.algorithm_name(), plan.budget, temperature), ("self-consistency", 8, Some(0.7)));
+        assert!(warning.is_some());
+    }
+
+    #[test]
+    fn an_unnamed_temperature_is_left_to_the_provider() {
+        let (plan, warning, temperature) = resolve(&RunSettings::default(), None);
+        assert_eq!((plan.budget, warning, temperature), (8, None, None));
+    }
+}

@@ -1,0 +1,142 @@
+//! The daemon put together: bind, serve until told to stop, and stop in order.
+//!
+//! Building is separate from running, so that a test can bind port 0, learn the port and drive the very
+//! service that `itsd serve` runs.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::{Server, ServerHandle};
+use actix_web::middleware::from_fn;
+use actix_web::web::{Data, PayloadConfig};
+use actix_web::{App, HttpServer};
+use tokio::runtime::Handle;
+
+use crate::config::Settings;
+use crate::http::host::{HostPolicy, check_host};
+use crate::http::request_log::record_request;
+use crate::http::{AppState, routes};
+use crate::runtime::Runtime;
+
+/// Idle client connections are kept this long; a drain waits for them no longer than that either.
+const CLIENT_KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// A client must have sent the head of its request within this time.
+const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A bound daemon: the address is taken, nothing is served yet.
+pub struct Application {
+    pub address: SocketAddr,
+    server: Server,
+    state: Data<AppState>,
+}
+
+/// The means to stop a running application.
+#[derive(Clone)]
+pub struct Stopper {
+    handle: ServerHandle,
+    state: Data<AppState>,
+}
+
+/// Why the daemon could not be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error(
+        "{address} is reachable from other machines and there are no API keys; keep 127.0.0.1 and reach it by\n  \
+         ssh -N -L {port}:localhost:{port} user@this-host\nor, on a network you trust, start it with\n  \
+         itsd serve --host {host} --allow-unauthenticated\n\
+         (or ITSD_ALLOW_UNAUTHENTICATED=1)",
+        port = address.port(), host = address.ip()
+    )]
+    Unauthenticated { address: SocketAddr },
+    #[error("{host} is not an address of this machine: {source}")]
+    UnknownHost { host: String, source: io::Error },
+    #[error("cannot listen on {address}: {source}; is another itsd running? --port 0 picks a free port")]
+    Bind { address: SocketAddr, source: io::Error },
+}
+
+impl Application {
+    /// Binds the configured address. Runs will live on `workers`.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`]: an address that cannot be bound, or must not be without keys.
+    pub fn build(settings: &Settings, runtime: Arc<Runtime>, workers: Handle) -> Result<Self, BuildError> {
+        let server = &settings.server;
+        let address = resolve(&server.host, server.port)?;
+        if !address.ip().is_loopback() && !server.allow_unauthenticated {
+            return Err(BuildError::Unauthenticated { address });
+        }
+        let bind = |source| BuildError::Bind { address, source };
+        let listener = TcpListener::bind(address).map_err(bind)?;
+        let address = listener.local_addr().map_err(bind)?;
+
+        let hosts = if address.ip().is_loopback() {
+            HostPolicy::loopback(server.allowed_hosts.iter().cloned())
+        } else {
+            HostPolicy::any()
+        };
+        let state = Data::new(AppState::new(runtime, workers, hosts));
+        let body_limit_bytes = server.body_limit_bytes;
+        let server = HttpServer::new({
+            let state = state.clone();
+            move || {
+                App::new()
+                    .app_data(state.clone())
+                    .app_data(PayloadConfig::new(body_limit_bytes))
+                    .wrap(from_fn(check_host))
+                    .wrap(from_fn(record_request))
+                    .configure(routes)
+            }
+        })
+        // Without this a client that hangs up while it waits would leave its run, and its bill, running.
+        .h1_allow_half_closed(false)
+        .keep_alive(CLIENT_KEEP_ALIVE)
+        .client_request_timeout(REQUEST_HEAD_TIMEOUT)
+        .workers(server.workers)
+        .shutdown_timeout(server.shutdown_timeout_s)
+        .disable_signals()
+        .listen(listener)
+        .map_err(bind)?
+        .run();
+        Ok(Self { address, server, state })
+    }
+
+    pub fn stopper(&self) -> Stopper {
+        Stopper { handle: self.server.handle(), state: self.state.clone() }
+    }
+
+    /// Serves until stopped.
+    ///
+    /// # Errors
+    ///
+    /// When the listener breaks.
+    pub async fn run(self) -> io::Result<()> {
+        self.server.await
+    }
+}
+
+impl Stopper {
+    /// Stops accepting, lets running requests finish within the drain time, then ends them with their
+    /// upstream calls. Returns when everything has ended.
+    pub async fn drain(&self) {
+        self.state.begin_draining();
+        self.handle.stop(true).await;
+    }
+
+    /// Ends everything at once.
+    pub async fn abort(&self) {
+        self.handle.stop(false).await;
+    }
+}
+
+fn resolve(host: &str, port: u16) -> Result<SocketAddr, BuildError> {
+    let unknown = |source| BuildError::UnknownHost { host: host.to_owned(), source };
+    let name = host.trim_matches(['[', ']']);
+    (name, port)
+        .to_socket_addrs()
+        .map_err(unknown)?
+        .next()
+        .ok_or_else(|| unknown(io::Error::from(io::ErrorKind::AddrNotAvailable)))
+}

@@ -1,0 +1,97 @@
+//! What a run has spent: calls and tokens, by phase, kept also for calls that were cancelled or failed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde::Serialize;
+
+use crate::completion::Usage;
+
+/// What a call was made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Candidates and steps.
+    Generate,
+}
+
+/// The account of one run. Cheap to share; every entry is counted once.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    phases: Mutex<BTreeMap<Phase, Account>>,
+}
+
+/// One phase's sum.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Account {
+    /// Calls begun, whether or not they came to anything.
+    pub calls: u64,
+    #[serde(flatten)]
+    pub usage: Usage,
+}
+
+impl Ledger {
+    /// Notes that a call begins. Its usage is entered with [`OpenCall::settle`]; a call that is dropped
+    /// instead (cancelled, failed without a count) is entered as one of unknown usage.
+    pub fn begin(self: &Arc<Self>, phase: Phase) -> OpenCall {
+        self.phases.lock().entry(phase).or_default().calls += 1;
+        OpenCall { ledger: Arc::clone(self), phase, settled: false }
+    }
+
+    /// The sums so far.
+    pub fn by_phase(&self) -> BTreeMap<Phase, Account> {
+        self.phases.lock().clone()
+    }
+
+    /// Tokens over all phases.
+    pub fn total(&self) -> Usage {
+        let mut total = Usage::default();
+        for account in self.phases.lock().values() {
+            total += account.usage;
+        }
+        total
+    }
+}
+
+/// A call whose usage is not entered yet.
+#[derive(Debug)]
+pub struct OpenCall {
+    ledger: Arc<Ledger>,
+    phase: Phase,
+    settled: bool,
+}
+
+impl OpenCall {
+    /// Enters what the call spent.
+    pub fn settle(mut self, usage: Usage) {
+        self.settled = true;
+        self.ledger.phases.lock().entry(self.phase).or_default().usage += usage;
+    }
+}
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.ledger.phases.lock().entry(self.phase).or_default().usage.unknown_calls += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settled_calls_are_summed_and_dropped_ones_counted_as_unknown() {
+        let ledger = Arc::new(Ledger::default());
+        ledger.begin(Phase::Generate).settle(Usage { prompt_tokens: 3, completion_tokens: 4, ..Usage::default() });
+        ledger.begin(Phase::Generate).settle(Usage { prompt_tokens: 3, completion_tokens: 1, ..Usage::default() });
+        drop(ledger.begin(Phase::Generate));
+
+        let account = ledger.by_phase()[&Phase::Generate];
+        assert_eq!(account.calls, 3);
+        assert_eq!(account.usage.unknown_calls, 1);
+        assert_eq!(ledger.total().total_tokens(), 11);
+    }
+}

@@ -1,0 +1,162 @@
+//! A chat request that is ready to run: routed, planned and checked against what its target can do.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use actix_web::http::header::{HeaderName, HeaderValue};
+use uuid::Uuid;
+
+use crate::algorithms::{self, Observer, Outcome, Plan, RunError};
+use crate::completion::Prompt;
+use crate::config::run::AlgorithmName;
+use crate::generator::{Generator, Run};
+use crate::http::error::ApiError;
+use crate::http::request_log::RequestRecord;
+use crate::runtime::ActiveConfig;
+
+use super::request::ChatRequest;
+use super::response::{Finished, warnings_header};
+
+/// Everything that one chat request needs; it reads nothing else of the daemon's state.
+pub struct Job {
+    pub identity: Identity,
+    pub stream: bool,
+    pub include_usage: bool,
+    generator: Arc<dyn Generator>,
+    plan: Plan,
+    prompt: Arc<Prompt>,
+    run: Arc<Run>,
+    warnings: Vec<String>,
+    with_metadata: bool,
+    record: Arc<RequestRecord>,
+}
+
+/// What every chunk and header of one response says alike.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    pub completion_id: String,
+    /// Unix time in seconds.
+    pub created: i64,
+    /// The model as the client named it.
+    pub model: String,
+    pub algorithm: &'static str,
+    pub revision: i64,
+}
+
+impl Job {
+    /// Routes and plans a request under one revision of the configuration.
+    ///
+    /// # Errors
+    ///
+    /// An unknown model, a setting out of range, or a parameter that the target cannot honour.
+    pub fn prepare(
+        active: &ActiveConfig,
+        mut request: ChatRequest,
+        record: Arc<RequestRecord>,
+    ) -> Result<Self, ApiError> {
+        let client_model = request.prompt.model.clone();
+        let route = active.route(&client_model)?;
+        let mut settings = active.run.overridden_by(&request.overrides)?;
+        let named = ["alg", "budget"].iter().any(|field| request.overrides.contains_key(*field));
+        if !route.scaled && !named {
+            settings.algorithm = AlgorithmName::None;
+        }
+        let votes_differ = request.overrides.keys().any(|field| field != "alg" && field != "budget");
+        let rules = if votes_differ { Arc::new(super::compile_rules(&settings)?) } else { Arc::clone(&active.rules) };
+
+        request.apply_defaults(&settings);
+        let (plan, warning) = Plan::resolve(&settings, rules, request.stream, &mut request.prompt.sampling);
+        request.warnings.extend(warning);
+        request.prompt.model = route.model;
+        route.generator.check(&request.prompt).map_err(|failure| ApiError {
+            spent: false,
+            ..ApiError::from(&failure)
+        })?;
+
+        let run = Arc::new(Run::new(request.prompt.sampling.seed));
+        let identity = Identity {
+            completion_id: format!("chatcmpl-{}", Uuid::new_v4().simple()),
+            created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs().cast_signed()),
+            model: client_model,
+            algorithm: plan.algorithm_name(),
+            revision: active.revision,
+        };
+        record.note(|facts| {
+            facts.algorithm = Some(identity.algorithm);
+            facts.revision = Some(identity.revision);
+            facts.planned = Some(plan.budget);
+        });
+        Ok(Self {
+            identity,
+            stream: request.stream,
+            include_usage: request.include_usage,
+            generator: route.generator,
+            plan,
+            prompt: Arc::new(request.prompt),
+            run,
+            warnings: request.warnings,
+            with_metadata: !request.return_response_only,
+            record,
+        })
+    }
+
+    /// The headers that are known before the run.
+    pub fn early_headers(&self) -> Vec<(HeaderName, HeaderValue)> {
+        let mut headers = self.identity.headers();
+        headers.extend(warnings_header(&self.warnings));
+        headers
+    }
+
+    /// Candidates that will be asked for.
+    pub fn planned(&self) -> usize {
+        self.plan.budget
+    }
+
+    /// Runs to the answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends every call in flight.
+    pub async fn run(&self, observer: &mut impl Observer) -> Result<Outcome, RunError> {
+        let result =
+            algorithms::run(&self.plan, Arc::clone(&self.prompt), &*self.generator, &self.run, observer).await;
+        let usage = self.run.ledger.total();
+        self.record.note(|facts| {
+            facts.prompt_tokens = Some(usage.prompt_tokens);
+            facts.completion_tokens = Some(usage.completion_tokens);
+            match &result {
+                Ok(outcome) => {
+                    facts.completed = Some(outcome.counts().0);
+                    facts.stop = Some(outcome.stop.reason.as_str());
+                }
+                Err(error) => facts.error = Some(error.to_string()),
+            }
+        });
+        result.map(|mut outcome| {
+            outcome.warnings.splice(0..0, self.warnings.iter().cloned());
+            outcome
+        })
+    }
+
+    /// The answer together with what was spent on it.
+    pub fn finish<'a>(&'a self, outcome: &'a Outcome) -> Finished<'a> {
+        Finished {
+            identity: &self.identity,
+            outcome,
+            usage: self.run.ledger.total(),
+            by_phase: self.run.ledger.by_phase(),
+            elapsed_ms: self.record.elapsed_ms(),
+            with_metadata: self.with_metadata,
+        }
+    }
+}
+
+impl Identity {
+    /// The headers that name algorithm and revision.
+    pub fn headers(&self) -> Vec<(HeaderName, HeaderValue)> {
+        vec![
+            (HeaderName::from_static("x-its-algorithm"), HeaderValue::from_static(self.algorithm)),
+            (HeaderName::from_static("x-its-revision"), HeaderValue::from(self.revision)),
+        ]
+    }
+}

@@ -1,0 +1,85 @@
+//! The HTTP service: every route in one place, and the state that handlers share.
+//!
+//! Handlers are thin: they parse, take one snapshot of the active configuration, start the work on the
+//! fan-out's runtime and render what comes back. The web framework is known here and in `app` only.
+
+pub mod body;
+pub mod chat;
+pub mod configure;
+pub mod error;
+pub mod host;
+mod models;
+mod ops;
+pub mod request_log;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ALLOW, HeaderValue};
+use actix_web::web::{self, QueryConfig, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse, Resource, ResponseError};
+use tokio::runtime::Handle;
+
+use crate::runtime::Runtime;
+use error::ApiError;
+use host::HostPolicy;
+
+/// What handlers share.
+pub struct AppState {
+    pub runtime: Arc<Runtime>,
+    /// Where runs live: one multi-threaded runtime for every upstream call.
+    pub workers: Handle,
+    pub hosts: HostPolicy,
+    draining: AtomicBool,
+}
+
+impl AppState {
+    pub fn new(runtime: Arc<Runtime>, workers: Handle, hosts: HostPolicy) -> Self {
+        Self { runtime, workers, hosts, draining: AtomicBool::new(false) }
+    }
+
+    /// From now on `/ready` says no, so that no new work is sent here.
+    pub fn begin_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+/// Every route of the daemon.
+pub fn routes(service: &mut ServiceConfig) {
+    service
+        .app_data(QueryConfig::default().error_handler(|error, _| {
+            ApiError::bad_request(None, "invalid_value", format!("the query string is wrong: {error}")).into()
+        }))
+        .service(
+            resource("/configure", "GET, POST")
+                .route(web::get().to(configure::show))
+                .route(web::post().to(configure::replace)),
+        )
+        .service(resource("/v1/chat/completions", "POST").route(web::post().to(chat::complete)))
+        .service(resource("/v1/models", "GET").route(web::get().to(models::list)))
+        .service(resource("/v1/models/{id:.+}", "GET").route(web::get().to(models::show)))
+        .service(resource("/health", "GET").route(web::get().to(ops::health)))
+        .service(resource("/ready", "GET").route(web::get().to(ops::ready)))
+        .default_service(web::to(unknown_path));
+}
+
+/// A path that answers other methods with a 405 that names the right ones.
+fn resource(path: &str, allow: &'static str) -> Resource {
+    web::resource(path).default_service(web::to(move |request: HttpRequest| async move {
+        let message = format!("{} is not a method of {}; use {allow}", request.method(), request.path());
+        let error = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", None, None, message);
+        let mut response = error.error_response();
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
+        response
+    }))
+}
+
+async fn unknown_path(request: HttpRequest) -> HttpResponse {
+    let message = format!("there is no {} {}; chat is POST /v1/chat/completions", request.method(), request.path());
+    ApiError::new(StatusCode::NOT_FOUND, "invalid_request_error", None, None, message).error_response()
+}

@@ -1,0 +1,45 @@
+//! `/health` and `/ready`, for those who watch over the daemon.
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header::RETRY_AFTER;
+use actix_web::web::Data;
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::macros::format_description;
+
+use super::AppState;
+
+#[derive(Serialize)]
+struct Health {
+    status: &'static str,
+    timestamp: String,
+    version: &'static str,
+}
+
+#[derive(Serialize)]
+struct Readiness {
+    ready: bool,
+    reasons: Vec<String>,
+}
+
+/// Liveness: the process answers. Touches nothing else.
+pub async fn health() -> HttpResponse {
+    let format = format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]+00:00");
+    let timestamp = OffsetDateTime::now_utc().format(format).expect("a UTC time has every component of the format");
+    HttpResponse::Ok().json(Health { status: "healthy", timestamp, version: env!("CARGO_PKG_VERSION") })
+}
+
+/// Readiness: chat requests will be answered. An outage of a provider does not fail it.
+pub async fn ready(state: Data<AppState>) -> HttpResponse {
+    let mut reasons = state.runtime.readiness().await;
+    if state.is_draining() {
+        reasons.push("shutting down".to_owned());
+    }
+    let ready = reasons.is_empty();
+    let mut response = HttpResponse::build(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE });
+    if !ready {
+        response.insert_header((RETRY_AFTER, "1"));
+    }
+    response.json(Readiness { ready, reasons })
+}

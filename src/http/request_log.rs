@@ -1,0 +1,157 @@
+//! The request id, and one log line for each request when it has ended.
+//!
+//! The line is written when the last byte is out or the client has gone, whichever comes first, so its
+//! duration is what the client saw. It never holds prompts, completions or keys.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use actix_web::body::{BodySize, BoxBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{Error, HttpMessage};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use uuid::Uuid;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const REQUEST_ID_MAX_CHARS: usize = 128;
+
+/// What the log line of a request will say. Handlers fill in what they know; it is written on drop.
+#[derive(Debug)]
+pub struct RequestRecord {
+    pub id: String,
+    method: String,
+    path: String,
+    started: Instant,
+    facts: Mutex<Facts>,
+}
+
+/// What a handler knows of a request.
+#[derive(Debug, Default, Clone)]
+pub struct Facts {
+    status: Option<u16>,
+    pub algorithm: Option<&'static str>,
+    pub revision: Option<i64>,
+    pub planned: Option<usize>,
+    pub completed: Option<usize>,
+    pub stop: Option<&'static str>,
+    pub prompt_tokens: Option<u64>,
+    pub completion_tokens: Option<u64>,
+    pub error: Option<String>,
+}
+
+impl RequestRecord {
+    /// Adds to what the line will say.
+    pub fn note(&self, fill: impl FnOnce(&mut Facts)) {
+        fill(&mut self.facts.lock());
+    }
+
+    /// Time since the request's head arrived.
+    pub fn elapsed_ms(&self) -> f64 {
+        self.started.elapsed().as_secs_f64() * 1000.0
+    }
+}
+
+impl Drop for RequestRecord {
+    fn drop(&mut self) {
+        let Facts { status, algorithm, revision, planned, completed, stop, prompt_tokens, completion_tokens, error } =
+            std::mem::take(self.facts.get_mut());
+        // No status means that the handler was dropped: the client went away first.
+        let status = status.unwrap_or(499);
+        let duration_ms = (self.elapsed_ms() * 1000.0).round() / 1000.0;
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    request_id = %self.id,
+                    method = %self.method,
+                    path = %self.path,
+                    status,
+                    duration_ms,
+                    algorithm,
+                    revision,
+                    planned,
+                    completed,
+                    stop,
+                    prompt_tokens,
+                    completion_tokens,
+                    error,
+                    "request"
+                )
+            };
+        }
+        match (self.path.as_str(), status) {
+            (_, 500..) => line!(warn),
+            ("/health" | "/ready", _) => line!(debug),
+            _ => line!(info),
+        }
+    }
+}
+
+/// The middleware: gives the request its id and its record.
+pub async fn record_request(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let id = request
+        .headers()
+        .get(&REQUEST_ID)
+        .and_then(|value| value.to_str().ok())
+        .filter(|id| is_valid_id(id))
+        .map_or_else(|| Uuid::now_v7().simple().to_string(), str::to_owned);
+    let record = Arc::new(RequestRecord {
+        method: request.method().to_string(),
+        path: request.path().to_owned(),
+        started: Instant::now(),
+        facts: Mutex::default(),
+        id,
+    });
+    request.extensions_mut().insert(Arc::clone(&record));
+
+    let http_request = request.request().clone();
+    let mut response = match next.call(request).await {
+        Ok(response) => response.map_into_boxed_body(),
+        // An error is rendered here, so that its response carries the id too.
+        Err(error) => ServiceResponse::new(http_request, error.error_response()),
+    };
+    let value = HeaderValue::from_str(&record.id).expect("a valid id is a valid header value");
+    response.headers_mut().insert(REQUEST_ID, value);
+    let error = response.response().error().map(ToString::to_string);
+    record.note(|facts| {
+        facts.status = Some(response.status().as_u16());
+        facts.error = facts.error.take().or(error);
+    });
+    Ok(response.map_body(|_, body| Recorded { body, _record: record }))
+}
+
+fn is_valid_id(id: &str) -> bool {
+    !id.is_empty()
+        && id.len() <= REQUEST_ID_MAX_CHARS
+        && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b':'))
+}
+
+/// A response body that keeps the request's record until it is sent or abandoned.
+struct Recorded {
+    body: BoxBody,
+    _record: Arc<RequestRecord>,
+}
+
+impl MessageBody for Recorded {
+    type Error = Box<dyn std::error::Error>;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_next(context)
+    }
+
+    fn try_into_bytes(self) -> Result<Bytes, Self> {
+        let Self { body, _record } = self;
+        body.try_into_bytes().map_err(|body| Self { body, _record })
+    }
+}

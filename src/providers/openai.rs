@@ -1,0 +1,309 @@
+//! Any server that speaks OpenAI's chat completions over HTTP.
+//!
+//! One call is one candidate: `n` is never sent, since servers accept and ignore it. The request is
+//! serialised once for a run and shared by its candidates; the answer's message stays as the upstream wrote
+//! it. Everything that can go wrong comes back as a [`Failure`] that never holds a key.
+
+mod chunks;
+mod error;
+mod request;
+mod response;
+mod stream;
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::Stream;
+use http_body::{Frame, SizeHint};
+use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Method, Response};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Map, Value};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use url::Url;
+
+pub use self::request::PreparedRequest;
+
+use self::error::{Upstream, malformed};
+use super::http_client;
+use super::retry::{AttemptFailure, Retries};
+use crate::completion::{Completion, Prompt, StepEvent};
+use crate::failure::{Failure, FailureKind};
+
+/// A larger answer is taken for a broken or hostile upstream.
+const MAX_BODY_BYTES: usize = 64 << 20;
+/// Of the body of a refusal, at most this much is read.
+const MAX_ERROR_BODY_BYTES: usize = 64 << 10;
+/// How long the body of a refusal is waited for.
+const MAX_REFUSAL_READ: Duration = Duration::from_secs(5);
+
+/// What makes a provider: where it is, what to send along, and its limits.
+#[derive(Debug, Clone)]
+pub struct ProviderSpec {
+    /// What failures call it, for example `openrouter`.
+    pub name: String,
+    /// The address that `/chat/completions` is appended to, usually ending in `/v1`. A query stays.
+    pub base_url: Url,
+    /// Sent as a bearer token, unless `headers` has an `Authorization` of its own.
+    pub api_key: Option<SecretString>,
+    /// Sent with every call.
+    pub headers: Vec<(String, SecretString)>,
+    /// Body fields for requests that do not name them themselves.
+    pub body: Map<String, Value>,
+    /// Calls in flight at once; further ones wait. At least 1.
+    pub n_parallel: usize,
+    /// The limit of one attempt, from the request's first byte to the answer's last.
+    pub timeout: Duration,
+    /// Attempts after the first.
+    pub max_retries: u32,
+}
+
+/// Why a provider cannot be made: always the configuration's fault.
+#[derive(Debug, thiserror::Error)]
+pub enum ProviderError {
+    #[error("`endpoint` must begin with http:// or https:// and name a host")]
+    NotHttp,
+    #[error("`endpoint` must not hold a user name or password; use `api_key` or a header")]
+    Credentials,
+    #[error("the header `{0}` cannot be sent: its name or value has characters that HTTP does not allow")]
+    Header(String),
+    #[error("the header `{0}` belongs to the connection and cannot be set")]
+    ReservedHeader(String),
+    #[error("`api_key` has characters that HTTP does not allow")]
+    ApiKey,
+    #[error("`n_parallel` must be at least 1")]
+    NoParallelCalls,
+    #[error("no HTTPS client: {0}; is the system's certificate bundle (ca-certificates) installed?")]
+    Tls(String),
+}
+
+/// An OpenAI-compatible upstream, with its connections and limits.
+#[derive(Debug)]
+pub struct Provider {
+    client: reqwest::Client,
+    url: Url,
+    headers: HeaderMap,
+    extra: Map<String, Value>,
+    permits: Arc<Semaphore>,
+    timeout: Duration,
+    max_retries: u32,
+    upstream: Upstream,
+}
+
+impl Provider {
+    /// Makes the provider. Nothing is sent yet.
+    ///
+    /// # Errors
+    ///
+    /// When the address, the key or a header cannot be used, and for an `https` address on a machine whose
+    /// certificates cannot be read.
+    pub fn new(spec: ProviderSpec) -> Result<Self, ProviderError> {
+        let url = chat_url(&spec.base_url)?;
+        if spec.n_parallel == 0 {
+            return Err(ProviderError::NoParallelCalls);
+        }
+        let headers = headers(&spec)?;
+        let client = http_client::build(&url).map_err(|error| ProviderError::Tls(error.to_string()))?;
+        let upstream = Upstream {
+            name: spec.name,
+            origin: url.origin().ascii_serialization(),
+            secrets: secrets(spec.api_key, spec.headers),
+        };
+        Ok(Self {
+            client,
+            url,
+            headers,
+            extra: spec.body,
+            permits: Arc::new(Semaphore::new(spec.n_parallel.min(Semaphore::MAX_PERMITS))),
+            timeout: spec.timeout,
+            max_retries: spec.max_retries,
+            upstream,
+        })
+    }
+
+    /// Serialises what the candidates of a run share. The prompt's own seed is left out: each call brings
+    /// its own.
+    pub fn prepare(&self, prompt: &Prompt) -> PreparedRequest {
+        PreparedRequest::new(prompt, &self.extra)
+    }
+
+    /// Asks for one candidate and returns it whole.
+    ///
+    /// # Errors
+    ///
+    /// The last attempt's failure, when it is not one to retry or the retries are used up.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the upstream connection at once, or leaves the queue.
+    pub async fn complete(&self, request: &PreparedRequest, seed: Option<i64>) -> Result<Completion, Failure> {
+        let mut retries = Retries::new(self.max_retries);
+        loop {
+            match self.complete_once(request, seed).await {
+                Ok(completion) => return Ok(completion),
+                Err(attempt) => sleep(retries.pause_after(attempt)?).await,
+            }
+        }
+    }
+
+    /// Asks for one candidate as a stream: deltas, then exactly one `Finished` or `Failed`. An attempt that
+    /// fails before the model has said anything is retried unseen.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the stream closes the upstream connection at once, or leaves the queue.
+    pub fn stream(
+        self: &Arc<Self>,
+        request: PreparedRequest,
+        seed: Option<i64>,
+    ) -> impl Stream<Item = StepEvent> + Send + use<> {
+        stream::events(Arc::clone(self), request, seed)
+    }
+
+    async fn complete_once(&self, request: &PreparedRequest, seed: Option<i64>) -> Result<Completion, AttemptFailure> {
+        let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
+        let attempt = async {
+            let mut response = self.send(request.whole(seed)).await?;
+            let body = self.read_body(&mut response, MAX_BODY_BYTES).await?;
+            let Some(body) = body else {
+                let what = format!("a body of more than {} MiB", MAX_BODY_BYTES >> 20);
+                return Err(AttemptFailure::fatal(malformed(&self.upstream, &what).failure));
+            };
+            response::read(&body, content_type(&response), &self.upstream)
+        };
+        timeout(self.timeout, attempt).await.unwrap_or_else(|_| Err(self.out_of_time()))
+    }
+
+    /// Sends one request and waits for the head of a successful response.
+    async fn send(&self, body: request::Body) -> Result<Response, AttemptFailure> {
+        let mut request = reqwest::Request::new(Method::POST, self.url.clone());
+        *request.headers_mut() = self.headers.clone();
+        *request.body_mut() = Some(if body.tail.is_empty() {
+            body.shared.into()
+        } else {
+            reqwest::Body::wrap(TwoParts([body.tail, body.shared]))
+        });
+        let mut response = self.client.execute(request).await.map_err(|error| self.broken(&error))?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        // A refusal whose body breaks off, or never ends, is still a refusal.
+        let body = match timeout(MAX_REFUSAL_READ, self.read_body(&mut response, MAX_ERROR_BODY_BYTES)).await {
+            Ok(Ok(Some(body))) => body,
+            Ok(Ok(None) | Err(_)) | Err(_) => Bytes::new(),
+        };
+        Err(self.upstream.refusal(response.status().as_u16(), response.headers(), &body))
+    }
+
+    /// The whole body; `None` when it is larger than `limit_bytes`.
+    async fn read_body(&self, response: &mut Response, limit_bytes: usize) -> Result<Option<Bytes>, AttemptFailure> {
+        let mut next = async || response.chunk().await.map_err(|error| self.broken(&error));
+        let Some(first) = next().await? else { return Ok(Some(Bytes::new())) };
+        // Most answers arrive in one piece, which then is not copied.
+        let Some(second) = next().await? else {
+            return Ok((first.len() <= limit_bytes).then_some(first));
+        };
+        let mut body = BytesMut::from(first);
+        body.extend_from_slice(&second);
+        while let Some(piece) = next().await? {
+            if body.len() + piece.len() > limit_bytes {
+                return Ok(None);
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok((body.len() <= limit_bytes).then(|| body.freeze()))
+    }
+
+    fn broken(&self, error: &reqwest::Error) -> AttemptFailure {
+        let mut failure = http_client::describe(error, &self.upstream.origin);
+        failure.message = self.upstream.clean(&failure.message);
+        failure.into()
+    }
+
+    fn out_of_time(&self) -> AttemptFailure {
+        let limit = self.timeout.as_secs_f64();
+        let message = format!("{} did not answer within {limit} s; `timeout_ms` sets this limit", self.upstream.name);
+        Failure::new(FailureKind::Timeout, message).into()
+    }
+}
+
+/// A request body in two parts, of which the larger is shared: the parts still to send, last first.
+struct TwoParts([Bytes; 2]);
+
+impl http_body::Body for TwoParts {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let part = self.0.iter_mut().rev().find(|part| !part.is_empty()).map(std::mem::take);
+        Poll::Ready(part.map(|part| Ok(Frame::data(part))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.iter().all(Bytes::is_empty)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.iter().map(|part| part.len() as u64).sum())
+    }
+}
+
+fn content_type(response: &Response) -> Option<&str> {
+    response.headers().get(CONTENT_TYPE)?.to_str().ok()
+}
+
+/// `base_url` with `/chat/completions` appended to its path.
+fn chat_url(base_url: &Url) -> Result<Url, ProviderError> {
+    if !matches!(base_url.scheme(), "http" | "https") || !base_url.has_host() {
+        return Err(ProviderError::NotHttp);
+    }
+    if !base_url.username().is_empty() || base_url.password().is_some() {
+        return Err(ProviderError::Credentials);
+    }
+    let mut url = base_url.clone();
+    url.set_fragment(None);
+    url.path_segments_mut().expect("an http address has a path").pop_if_empty().extend(["chat", "completions"]);
+    Ok(url)
+}
+
+fn headers(spec: &ProviderSpec) -> Result<HeaderMap, ProviderError> {
+    const RESERVED: [&str; 5] = ["connection", "content-length", "host", "transfer-encoding", "upgrade"];
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(key) = &spec.api_key {
+        let value = format!("Bearer {}", key.expose_secret());
+        let mut value = HeaderValue::try_from(value).map_err(|_| ProviderError::ApiKey)?;
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+    }
+    for (name, value) in &spec.headers {
+        let invalid = || ProviderError::Header(name.clone());
+        let parsed: HeaderName = name.parse().map_err(|_| invalid())?;
+        if RESERVED.contains(&parsed.as_str()) {
+            return Err(ProviderError::ReservedHeader(name.clone()));
+        }
+        let mut value = HeaderValue::from_str(value.expose_secret()).map_err(|_| invalid())?;
+        value.set_sensitive(true);
+        headers.insert(parsed, value);
+    }
+    Ok(headers)
+}
+
+/// What failures must not repeat. A header such as `Bearer abc` is secret in its parts too, where they are
+/// long enough to be one.
+fn secrets(api_key: Option<SecretString>, headers: Vec<(String, SecretString)>) -> Vec<SecretString> {
+    const MIN_PART_BYTES: usize = 12;
+    let mut secrets: Vec<SecretString> = api_key.into_iter().collect();
+    for (_, value) in headers {
+        let parts = value.expose_secret().split_ascii_whitespace().filter(|part| part.len() >= MIN_PART_BYTES);
+        secrets.extend(parts.map(SecretString::from));
+        secrets.push(value);
+    }
+    // A secret that contains another goes first, so that nothing of it is left over.
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.expose_secret().len()));
+    secrets
+}

@@ -1,0 +1,330 @@
+//! One streamed candidate: each chunk's delta is passed on as it came, and the chunks are put together into
+//! the completion that a whole answer would have been.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Map, Value};
+
+use super::error::{Upstream, malformed};
+use super::response;
+use crate::completion::{Completion, Delta, FinishReason, Reply};
+use crate::failure::{Failure, FailureKind};
+use crate::providers::retry::AttemptFailure;
+
+/// What one event of a stream was.
+#[derive(Debug)]
+pub(super) enum Event {
+    Delta {
+        delta: Delta,
+        /// Whether the model said something in it: a role alone, or an empty string, is nothing yet.
+        has_content: bool,
+    },
+    /// Nothing to pass on: an end without words, a usage report, a chunk without choices.
+    Silent,
+    /// `[DONE]`.
+    Done,
+}
+
+/// The answer so far.
+#[derive(Debug, Default)]
+pub(super) struct Answer {
+    content: Option<String>,
+    refusal: Option<String>,
+    reasoning: Option<(&'static str, String)>,
+    calls: Vec<Call>,
+    others: Map<String, Value>,
+    logprobs: Option<Tokens>,
+    finish_reason: Option<FinishReason>,
+    usage: Option<Box<RawValue>>,
+    has_delta: bool,
+}
+
+#[derive(Debug)]
+struct Call {
+    index: Option<u64>,
+    id: String,
+    name: String,
+    arguments: String,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Tokens {
+    content: Vec<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    refusal: Vec<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct DeltaView<'a> {
+    #[serde(borrow)]
+    content: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    refusal: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    reasoning_content: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    reasoning: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    tool_calls: Option<Vec<CallView<'a>>>,
+    #[serde(flatten)]
+    others: Map<String, Value>,
+}
+
+#[derive(Deserialize)]
+struct CallView<'a> {
+    index: Option<u64>,
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    function: Option<FunctionView<'a>>,
+}
+
+#[derive(Deserialize)]
+struct FunctionView<'a> {
+    #[serde(borrow)]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    arguments: Option<&'a RawValue>,
+}
+
+impl Answer {
+    /// Takes in the data of one event.
+    ///
+    /// # Errors
+    ///
+    /// The failure that an `error` in the event stands for, or a malformed answer.
+    pub fn take(&mut self, data: &[u8], upstream: &Upstream) -> Result<Event, AttemptFailure> {
+        #[derive(Deserialize)]
+        struct Chunk<'a> {
+            #[serde(borrow)]
+            error: Option<&'a RawValue>,
+            #[serde(borrow)]
+            choices: Option<Vec<Choice<'a>>>,
+            #[serde(borrow)]
+            usage: Option<&'a RawValue>,
+        }
+        #[derive(Deserialize)]
+        struct Choice<'a> {
+            #[serde(borrow)]
+            delta: Option<&'a RawValue>,
+            #[serde(borrow)]
+            finish_reason: Option<Cow<'a, str>>,
+            #[serde(borrow)]
+            logprobs: Option<&'a RawValue>,
+        }
+
+        if data.trim_ascii() == b"[DONE]" {
+            return Ok(Event::Done);
+        }
+        let unreadable = |error: serde_json::Error| {
+            upstream
+                .error_in_success(data)
+                .unwrap_or_else(|| malformed(upstream, &format!("a stream event that cannot be read ({error})")))
+        };
+        let chunk: Chunk = serde_json::from_slice(data).map_err(unreadable)?;
+        if chunk.error.is_some() || chunk.choices.is_none() && chunk.usage.is_none() {
+            return Err(upstream
+                .error_in_success(data)
+                .unwrap_or_else(|| malformed(upstream, "a stream event without choices")));
+        }
+        if let Some(usage) = chunk.usage {
+            self.usage = Some(usage.to_owned());
+        }
+        let Some(choice) = chunk.choices.and_then(|choices| choices.into_iter().next()) else {
+            return Ok(Event::Silent);
+        };
+        if let Some(word) = choice.finish_reason.as_deref() {
+            self.finish_reason = Some(FinishReason::from(word));
+        }
+        if let Some(logprobs) = choice.logprobs {
+            self.take_logprobs(logprobs);
+        }
+        let Some(fields) = choice.delta else { return Ok(Event::Silent) };
+        let view: DeltaView = serde_json::from_str(fields.get()).map_err(unreadable)?;
+        let is_empty = view.is_empty();
+        let has_content = self.take_delta(view);
+        if is_empty && choice.logprobs.is_none() {
+            return Ok(Event::Silent);
+        }
+        self.has_delta = true;
+        let delta = Delta { fields: fields.to_owned(), logprobs: choice.logprobs.map(ToOwned::to_owned) };
+        Ok(Event::Delta { delta, has_content })
+    }
+
+    /// Whether the model has said why it ended. What may still come is the usage.
+    pub fn is_complete(&self) -> bool {
+        self.finish_reason.is_some()
+    }
+
+    /// The whole answer, at the end of the stream. `was_announced` tells that `[DONE]` came.
+    ///
+    /// # Errors
+    ///
+    /// When the stream ended before the model had: nothing was said, or the end was not announced.
+    pub fn finish(self, was_announced: bool, upstream: &Upstream) -> Result<Completion, AttemptFailure> {
+        let finish_reason = match self.finish_reason {
+            Some(reason) => reason,
+            None if was_announced && self.has_delta && self.calls.is_empty() => FinishReason::Stop,
+            None if was_announced && self.has_delta => FinishReason::ToolCalls,
+            None if was_announced => return Err(malformed(upstream, "a stream without an answer")),
+            None => {
+                let message = format!("{} broke off its stream before the answer was complete", upstream.name);
+                return Err(Failure::new(FailureKind::Unavailable, message).into());
+            }
+        };
+        #[derive(Serialize)]
+        struct Message<'a> {
+            role: &'static str,
+            content: Option<String>,
+            refusal: Option<String>,
+            #[serde(skip_serializing_if = "Vec::is_empty")]
+            tool_calls: Vec<CallOut<'a>>,
+            #[serde(flatten)]
+            others: Map<String, Value>,
+        }
+        #[derive(Serialize)]
+        struct CallOut<'a> {
+            id: &'a str,
+            r#type: &'static str,
+            function: FunctionOut<'a>,
+        }
+        #[derive(Serialize)]
+        struct FunctionOut<'a> {
+            name: &'a str,
+            arguments: &'a str,
+        }
+
+        let mut others = self.others;
+        if let Some((name, text)) = self.reasoning {
+            others.insert(name.to_owned(), text.into());
+        }
+        let message = Message {
+            role: "assistant",
+            content: self.content,
+            refusal: self.refusal,
+            tool_calls: self
+                .calls
+                .iter()
+                .map(|call| CallOut {
+                    id: &call.id,
+                    r#type: "function",
+                    function: FunctionOut { name: &call.name, arguments: &call.arguments },
+                })
+                .collect(),
+            others,
+        };
+        let reply = to_raw_value(&message).and_then(Reply::parse).expect("a message put together from parsed parts");
+        let logprobs = self.logprobs.map(|tokens| to_raw_value(&tokens).expect("raw JSON always serialises"));
+        Ok(Completion {
+            reply,
+            finish_reason,
+            mean_logprob: logprobs.as_deref().and_then(response::mean_logprob),
+            logprobs,
+            usage: response::usage(self.usage.as_deref()),
+        })
+    }
+
+    /// Adds a delta to the answer; returns whether the model said something in it.
+    fn take_delta(&mut self, view: DeltaView) -> bool {
+        let mut has_content = false;
+        let mut append = |whole: &mut Option<String>, piece: Option<Cow<str>>| {
+            if let Some(piece) = piece {
+                has_content |= !piece.is_empty();
+                whole.get_or_insert_default().push_str(&piece);
+            }
+        };
+        append(&mut self.content, view.content);
+        append(&mut self.refusal, view.refusal);
+        for (name, piece) in [("reasoning_content", view.reasoning_content), ("reasoning", view.reasoning)] {
+            // Servers that send both names send the same text under both.
+            if self.reasoning.as_ref().is_some_and(|(known, _)| *known != name) {
+                continue;
+            }
+            if let Some(piece) = piece.filter(|piece| !piece.is_empty()) {
+                has_content = true;
+                self.reasoning.get_or_insert_with(|| (name, String::new())).1.push_str(&piece);
+            }
+        }
+        for call in view.tool_calls.into_iter().flatten() {
+            has_content = true;
+            self.take_call(call);
+        }
+        for (name, value) in view.others {
+            if name == "role" || value.is_null() {
+                continue;
+            }
+            match (self.others.get_mut(&name), value) {
+                (Some(Value::Array(known)), Value::Array(more)) => known.extend(more),
+                (_, value) => {
+                    self.others.insert(name, value);
+                }
+            }
+        }
+        has_content
+    }
+
+    /// A piece of a tool call belongs to the call of its index. Servers that send no index send a call whole
+    /// or begin each with its id; servers that give every call index 0 tell them apart by their ids.
+    fn take_call(&mut self, view: CallView) {
+        let id = view.id.as_deref().unwrap_or("");
+        let (name, arguments) = match &view.function {
+            Some(function) => (function.name.as_deref().unwrap_or(""), function.arguments),
+            None => ("", None),
+        };
+        let known = match view.index {
+            Some(index) => self.calls.iter().rposition(|call| call.index == Some(index)),
+            None if id.is_empty() && name.is_empty() => self.calls.len().checked_sub(1),
+            None if id.is_empty() => None,
+            None => self.calls.iter().rposition(|call| call.id == id),
+        };
+        let known = known.filter(|&at| id.is_empty() || self.calls[at].id.is_empty() || self.calls[at].id == id);
+        let at = known.unwrap_or_else(|| {
+            self.calls.push(Call {
+                index: view.index,
+                id: String::new(),
+                name: String::new(),
+                arguments: String::new(),
+            });
+            self.calls.len() - 1
+        });
+        let call = &mut self.calls[at];
+        if call.id.is_empty() {
+            call.id.push_str(id);
+        }
+        if call.name != name {
+            call.name.push_str(name);
+        }
+        if let Some(arguments) = arguments.filter(|raw| raw.get() != "null") {
+            match serde_json::from_str::<Cow<str>>(arguments.get()) {
+                Ok(piece) => call.arguments.push_str(&piece),
+                // Some servers send the arguments as an object instead of as JSON text.
+                Err(_) => call.arguments.push_str(arguments.get()),
+            }
+        }
+    }
+
+    fn take_logprobs(&mut self, raw: &RawValue) {
+        #[derive(Deserialize)]
+        struct View {
+            content: Option<Vec<Box<RawValue>>>,
+            refusal: Option<Vec<Box<RawValue>>>,
+        }
+        let Ok(view) = serde_json::from_str::<View>(raw.get()) else { return };
+        let tokens = self.logprobs.get_or_insert_default();
+        tokens.content.extend(view.content.into_iter().flatten());
+        tokens.refusal.extend(view.refusal.into_iter().flatten());
+    }
+}
+
+impl DeltaView<'_> {
+    fn is_empty(&self) -> bool {
+        self.content.is_none()
+            && self.refusal.is_none()
+            && self.reasoning_content.is_none()
+            && self.reasoning.is_none()
+            && self.tool_calls.is_none()
+            && self.others.is_empty()
+    }
+}

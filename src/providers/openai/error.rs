@@ -1,0 +1,220 @@
+//! What an upstream's refusal means: its status, its code and its words, turned into one of our failures.
+
+use std::time::SystemTime;
+
+use reqwest::header::HeaderMap;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+
+use crate::failure::{Failure, FailureKind};
+use crate::providers::retry::{AttemptFailure, requested_pause};
+
+/// Of an upstream's message, at most this much is passed on.
+const MAX_MESSAGE_CHARS: usize = 1000;
+/// A secret shorter than this is a placeholder such as `x`, and would be found in any text.
+const MIN_SECRET_BYTES: usize = 4;
+
+/// The upstream as failures speak of it, and what they must not repeat.
+#[derive(Debug)]
+pub(super) struct Upstream {
+    pub name: String,
+    /// Scheme, host and port.
+    pub origin: String,
+    pub secrets: Vec<SecretString>,
+}
+
+impl Upstream {
+    /// The failure of a response whose status is not a success.
+    pub fn refusal(&self, status: u16, headers: &HeaderMap, body: &[u8]) -> AttemptFailure {
+        let said = Said::read(body);
+        let mut attempt = self.failure(Some(status), &said);
+        attempt.failure.retry_after = requested_pause(headers, SystemTime::now());
+        if (300..400).contains(&status) {
+            let target = headers.get("location").and_then(|value| value.to_str().ok()).unwrap_or("elsewhere");
+            attempt.failure.message = self.clean(&format!(
+                "{} answered with a redirect to {target}, which is not followed; set `endpoint` to the final address",
+                self.name
+            ));
+        }
+        attempt
+    }
+
+    /// The failure that a body or stream event with status 200 carries; `None` when it carries no error.
+    pub fn error_in_success(&self, body: &[u8]) -> Option<AttemptFailure> {
+        let said = Said::read(body);
+        // Providers put the status of whatever stands behind them into the code.
+        let status = said.code.as_deref().and_then(|code| code.parse().ok()).filter(|code| (400..600).contains(code));
+        said.is_error.then(|| self.failure(status, &said))
+    }
+
+    fn failure(&self, status: Option<u16>, said: &Said) -> AttemptFailure {
+        let words = said.message.as_deref().unwrap_or("no reason given");
+        let message = match status {
+            Some(status) => self.clean(&format!("{} answered {status}: {words}", self.name)),
+            None => self.clean(&format!("{} answered with an error: {words}", self.name)),
+        };
+        let failure = Failure {
+            status,
+            param: said.param.as_deref().map(|param| self.clean(param)),
+            ..Failure::new(said.kind(status.map(by_status)), message)
+        };
+        // A used-up quota or an unpaid bill looks like a rate limit but does not pass.
+        if said.has("insufficient_quota") || said.has("billing_hard_limit_reached") || status == Some(402) {
+            return AttemptFailure::fatal(failure);
+        }
+        failure.into()
+    }
+
+    /// Strikes our secrets out of an upstream's words, which may echo the request, then cuts them short.
+    pub fn clean(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for secret in &self.secrets {
+            let secret = secret.expose_secret();
+            if secret.len() >= MIN_SECRET_BYTES && text.contains(secret) {
+                text = text.replace(secret, "[removed]");
+            }
+        }
+        if let Some((end, _)) = text.char_indices().nth(MAX_MESSAGE_CHARS) {
+            text.truncate(end);
+            text.push('…');
+        }
+        text
+    }
+}
+
+/// An answer that is not what the protocol promises: `what` completes "… answered with".
+pub(super) fn malformed(upstream: &Upstream, what: &str) -> AttemptFailure {
+    Failure::new(FailureKind::Malformed, upstream.clean(&format!("{} answered with {what}", upstream.name))).into()
+}
+
+fn by_status(status: u16) -> FailureKind {
+    match status {
+        401 | 403 => FailureKind::Auth,
+        402 | 429 => FailureKind::RateLimited,
+        // A redirect or a method that is not allowed: the path is not one of this API.
+        300..=399 | 404 | 405 | 410 => FailureKind::NotFound,
+        408 | 409 | 500.. => FailureKind::Unavailable,
+        _ => FailureKind::InvalidRequest,
+    }
+}
+
+/// What an error body says, in whichever of the usual shapes.
+#[derive(Debug, Default)]
+struct Said {
+    is_error: bool,
+    message: Option<String>,
+    /// Numbers are kept as their text.
+    code: Option<String>,
+    kind: Option<String>,
+    param: Option<String>,
+}
+
+impl Said {
+    fn read(body: &[u8]) -> Self {
+        let Ok(value) = serde_json::from_slice::<Value>(body) else {
+            let text = String::from_utf8_lossy(body);
+            let text = text.trim();
+            let message = match text {
+                "" => None,
+                page if page.starts_with('<') => Some("a page of HTML instead of JSON".to_owned()),
+                text => Some(text.to_owned()),
+            };
+            return Self { message, ..Self::default() };
+        };
+        // Some gateways wrap the error object in an array.
+        let value = match value {
+            Value::Array(mut items) if !items.is_empty() => items.swap_remove(0),
+            other => other,
+        };
+        let text = |value: Option<&Value>| match value {
+            Some(Value::String(text)) if !text.is_empty() => Some(text.clone()),
+            Some(Value::Number(number)) => Some(number.to_string()),
+            _ => None,
+        };
+        match value.get("error") {
+            Some(Value::String(message)) => Self {
+                is_error: true,
+                message: Some(message.clone()),
+                code: text(value.get("code")),
+                ..Self::default()
+            },
+            Some(error) if !error.is_null() => Self {
+                is_error: true,
+                message: text(error.get("message")).or_else(|| Some(error.to_string())),
+                code: text(error.get("code")),
+                kind: text(error.get("type")),
+                param: text(error.get("param")),
+            },
+            _ => {
+                let message = text(value.get("message")).or_else(|| value.get("detail").and_then(detail));
+                Self {
+                    is_error: message.is_some() && value.get("choices").is_none(),
+                    message,
+                    code: text(value.get("code")),
+                    kind: text(value.get("type")),
+                    param: text(value.get("param")),
+                }
+            }
+        }
+    }
+
+    fn has(&self, word: &str) -> bool {
+        [&self.code, &self.kind].into_iter().flatten().any(|text| text.eq_ignore_ascii_case(word))
+    }
+
+    /// The kind of failure, given what the status says. The error's own words are more exact where the
+    /// status is a general one: an overflow is also a bad request, and some servers call it their own error.
+    fn kind(&self, by_status: Option<FailureKind>) -> FailureKind {
+        match by_status {
+            Some(general @ (FailureKind::InvalidRequest | FailureKind::Unavailable)) => {
+                self.particular_kind().unwrap_or(general)
+            }
+            Some(kind) => kind,
+            None => self.particular_kind().unwrap_or_else(|| {
+                let is_request = self.has("invalid_request_error") || self.has("bad_request");
+                if is_request { FailureKind::InvalidRequest } else { FailureKind::Unavailable }
+            }),
+        }
+    }
+
+    fn particular_kind(&self) -> Option<FailureKind> {
+        const CODES: [(&str, FailureKind); 13] = [
+            ("context_length_exceeded", FailureKind::ContextLength),
+            ("exceed_context_size_error", FailureKind::ContextLength),
+            ("content_policy_violation", FailureKind::ContentPolicy),
+            ("content_policy", FailureKind::ContentPolicy),
+            ("content_filter", FailureKind::ContentPolicy),
+            ("rate_limit_exceeded", FailureKind::RateLimited),
+            ("rate_limit_error", FailureKind::RateLimited),
+            ("insufficient_quota", FailureKind::RateLimited),
+            ("billing_hard_limit_reached", FailureKind::RateLimited),
+            ("invalid_api_key", FailureKind::Auth),
+            ("authentication_error", FailureKind::Auth),
+            ("permission_error", FailureKind::Auth),
+            ("model_not_found", FailureKind::NotFound),
+        ];
+        const OVERFLOWS: [&str; 5] = [
+            "maximum context length",
+            "context length exceeded",
+            "exceeds the available context size",
+            "context window",
+            "prompt is too long",
+        ];
+        CODES.iter().find(|(code, _)| self.has(code)).map(|&(_, kind)| kind).or_else(|| {
+            let message = self.message.as_ref()?.to_ascii_lowercase();
+            OVERFLOWS.iter().any(|words| message.contains(words)).then_some(FailureKind::ContextLength)
+        })
+    }
+}
+
+/// `detail` is a string, or a list of validation errors with a `msg` each.
+fn detail(detail: &Value) -> Option<String> {
+    match detail {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(items) => {
+            let said: Vec<&str> = items.iter().filter_map(|item| item.get("msg")?.as_str()).collect();
+            (!said.is_empty()).then(|| said.join("; "))
+        }
+        _ => None,
+    }
+}

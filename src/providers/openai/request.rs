@@ -1,0 +1,114 @@
+//! The body of a chat completion request, serialised once for a whole run.
+//!
+//! What the client wrote as JSON goes in byte for byte. The candidates of a run share the text; only what
+//! differs between calls, the seed and the wish for a stream, is appended to it.
+
+use bytes::Bytes;
+use serde::ser::{SerializeMap, Serializer};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+
+use crate::completion::Prompt;
+
+/// A chat completion request without the fields that differ between calls. Cloning it shares the text.
+#[derive(Debug, Clone)]
+pub struct PreparedRequest {
+    /// A whole JSON object, so that a call without a seed sends it as it stands.
+    object: Bytes,
+}
+
+/// What itsd decides for each call: a client's or a configuration's value for these never goes upstream
+/// beside ours, because readers differ in which of two equal keys they take.
+const OWN_FIELDS: [&str; 4] = ["n", "seed", "stream", "stream_options"];
+
+impl PreparedRequest {
+    /// Serialises `prompt`, and after it those `extra` fields of the configuration that the prompt does not
+    /// name itself. `sampling.seed` is left out: each call brings its own.
+    pub(super) fn new(prompt: &Prompt, extra: &Map<String, Value>) -> Self {
+        let mut text = Vec::with_capacity(prompt.messages.get().len() + 512);
+        write(&mut text, prompt, extra).expect("numbers, strings and raw JSON always serialise to memory");
+        Self { object: text.into() }
+    }
+
+    /// The body of a call that wants the answer whole.
+    pub(super) fn whole(&self, seed: Option<i64>) -> Body {
+        match seed {
+            None => Body { shared: self.object.clone(), tail: Bytes::new() },
+            Some(seed) => self.with_tail(format!(",\"seed\":{seed}}}").into()),
+        }
+    }
+
+    /// The body of a call that wants the answer as a stream, with its usage at the end.
+    pub(super) fn streamed(&self, seed: Option<i64>) -> Body {
+        const STREAM: &str = r#","stream":true,"stream_options":{"include_usage":true}}"#;
+        match seed {
+            None => self.with_tail(Bytes::from_static(STREAM.as_bytes())),
+            Some(seed) => self.with_tail(format!(",\"seed\":{seed}{STREAM}").into()),
+        }
+    }
+
+    fn with_tail(&self, tail: Bytes) -> Body {
+        Body { shared: self.object.slice(..self.object.len() - 1), tail }
+    }
+}
+
+/// The text of one call: what it shares with the others of its run, then its own end.
+#[derive(Debug)]
+pub(super) struct Body {
+    pub shared: Bytes,
+    pub tail: Bytes,
+}
+
+fn write(text: &mut Vec<u8>, prompt: &Prompt, extra: &Map<String, Value>) -> serde_json::Result<()> {
+    let mut serializer = serde_json::Serializer::new(text);
+    let mut object = serializer.serialize_map(None)?;
+    object.serialize_entry("model", &prompt.model)?;
+    object.serialize_entry("messages", &prompt.messages)?;
+    let mut named = vec!["model", "messages"];
+
+    macro_rules! field {
+        ($name:expr, $value:expr) => {
+            if let Some(value) = $value {
+                object.serialize_entry($name, value)?;
+                named.push($name);
+            }
+        };
+    }
+    let tools: Vec<&RawValue> = prompt.tools.iter().map(|tool| &*tool.definition).collect();
+    field!("tools", (!tools.is_empty()).then_some(&tools));
+    field!("tool_choice", &prompt.tool_choice);
+    field!("response_format", &prompt.response_format);
+    let sampling = &prompt.sampling;
+    field!("temperature", &sampling.temperature);
+    field!("top_p", &sampling.top_p);
+    field!("top_k", &sampling.top_k);
+    field!("min_p", &sampling.min_p);
+    if let Some(limit) = sampling.max_tokens {
+        object.serialize_entry(limit.name.as_str(), &limit.tokens)?;
+        // Under either name it is one setting: a configured default must not join the client's own.
+        named.extend(["max_tokens", "max_completion_tokens"]);
+    }
+    field!("stop", (!sampling.stop.is_empty()).then_some(&sampling.stop));
+    field!("presence_penalty", &sampling.presence_penalty);
+    field!("frequency_penalty", &sampling.frequency_penalty);
+    field!("logit_bias", (!sampling.logit_bias.is_empty()).then_some(&sampling.logit_bias));
+    if let Some(logprobs) = prompt.logprobs {
+        object.serialize_entry("logprobs", &true)?;
+        named.extend(["logprobs", "top_logprobs"]);
+        if logprobs.top > 0 {
+            object.serialize_entry("top_logprobs", &logprobs.top)?;
+        }
+    }
+    for (name, value) in &prompt.passthrough {
+        if !OWN_FIELDS.contains(&name.as_str()) && !named.contains(&name.as_str()) {
+            object.serialize_entry(name, value)?;
+            named.push(name);
+        }
+    }
+    for (name, value) in extra {
+        if !OWN_FIELDS.contains(&name.as_str()) && !named.contains(&name.as_str()) {
+            object.serialize_entry(name, value)?;
+        }
+    }
+    object.end()
+}

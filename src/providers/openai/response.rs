@@ -1,0 +1,139 @@
+//! Reads a whole (not streamed) chat completion.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::error::{Upstream, malformed};
+use crate::completion::{Completion, FinishReason, Reply, Usage};
+use crate::providers::retry::AttemptFailure;
+
+/// Reads the body of a successful response. An `error` in it counts before anything else: some servers send
+/// one with status 200.
+///
+/// # Errors
+///
+/// A failure by the error's own code, or a malformed answer: not JSON, no choice, no message.
+pub(super) fn read(body: &[u8], content_type: Option<&str>, upstream: &Upstream) -> Result<Completion, AttemptFailure> {
+    #[derive(Deserialize)]
+    struct View<'a> {
+        #[serde(borrow)]
+        error: Option<&'a RawValue>,
+        #[serde(borrow)]
+        choices: Option<Vec<Choice<'a>>>,
+        #[serde(borrow)]
+        usage: Option<&'a RawValue>,
+    }
+    #[derive(Deserialize)]
+    struct Choice<'a> {
+        #[serde(borrow)]
+        message: Option<&'a RawValue>,
+        #[serde(borrow)]
+        finish_reason: Option<Cow<'a, str>>,
+        #[serde(borrow)]
+        logprobs: Option<&'a RawValue>,
+    }
+
+    let view: View = match serde_json::from_slice(body) {
+        Ok(view) => view,
+        Err(error) => {
+            return Err(upstream
+                .error_in_success(body)
+                .unwrap_or_else(|| unreadable(body, content_type, &error, upstream)));
+        }
+    };
+    if view.error.is_some() {
+        return Err(upstream.error_in_success(body).unwrap_or_else(|| malformed(upstream, "an error without words")));
+    }
+    let Some(choice) = view.choices.and_then(|choices| choices.into_iter().next()) else {
+        return Err(upstream
+            .error_in_success(body)
+            .unwrap_or_else(|| malformed(upstream, "a completion without choices")));
+    };
+    let Some(message) = choice.message else {
+        return Err(malformed(upstream, "a choice without a message"));
+    };
+    let reply = Reply::parse(message.to_owned())
+        .map_err(|error| malformed(upstream, &format!("a message that cannot be read ({error})")))?;
+    let finish_reason = match choice.finish_reason.as_deref() {
+        Some(word) => FinishReason::from(word),
+        // A few servers leave it out of whole answers, which are then taken as ended by themselves.
+        None if reply.tool_calls().is_empty() => FinishReason::Stop,
+        None => FinishReason::ToolCalls,
+    };
+    Ok(Completion {
+        reply,
+        finish_reason,
+        mean_logprob: choice.logprobs.and_then(|logprobs| mean_logprob(logprobs)),
+        logprobs: choice.logprobs.map(ToOwned::to_owned),
+        usage: usage(view.usage),
+    })
+}
+
+/// The usage object of a response. One that is missing, or not of OpenAI's shape, is an unknown call rather
+/// than a failed one.
+pub(super) fn usage(raw: Option<&RawValue>) -> Usage {
+    #[derive(Deserialize)]
+    struct View {
+        prompt_tokens: u64,
+        #[serde(default)]
+        completion_tokens: u64,
+        prompt_tokens_details: Option<PromptDetails>,
+        completion_tokens_details: Option<CompletionDetails>,
+    }
+    #[derive(Deserialize)]
+    struct PromptDetails {
+        cached_tokens: Option<u64>,
+    }
+    #[derive(Deserialize)]
+    struct CompletionDetails {
+        reasoning_tokens: Option<u64>,
+    }
+    let Some(view) = raw.and_then(|raw| serde_json::from_str::<View>(raw.get()).ok()) else {
+        return Usage { unknown_calls: 1, ..Usage::default() };
+    };
+    Usage {
+        prompt_tokens: view.prompt_tokens,
+        completion_tokens: view.completion_tokens,
+        cached_tokens: view.prompt_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0),
+        reasoning_tokens: view.completion_tokens_details.and_then(|details| details.reasoning_tokens).unwrap_or(0),
+        unknown_calls: 0,
+    }
+}
+
+/// The mean of `content[].logprob`; `None` where there is none, or where it has another shape.
+pub(super) fn mean_logprob(logprobs: &RawValue) -> Option<f64> {
+    #[derive(Deserialize)]
+    struct View {
+        content: Option<Vec<Token>>,
+    }
+    #[derive(Deserialize)]
+    struct Token {
+        logprob: Option<f64>,
+    }
+    let view: View = serde_json::from_str(logprobs.get()).ok()?;
+    let known: Vec<f64> = view.content?.into_iter().filter_map(|token| token.logprob).collect();
+    (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
+}
+
+fn unreadable(
+    body: &[u8],
+    content_type: Option<&str>,
+    error: &serde_json::Error,
+    upstream: &Upstream,
+) -> AttemptFailure {
+    let what = if body.is_empty() {
+        "an empty body".to_owned()
+    } else if body.trim_ascii_start().starts_with(b"<") {
+        "a page of HTML instead of JSON; is `endpoint` the address of an API, usually ending in /v1?".to_owned()
+    } else if error.is_eof() {
+        "a body that breaks off".to_owned()
+    } else {
+        match content_type {
+            Some(kind) if !kind.contains("json") => format!("{kind} that is not JSON"),
+            _ => format!("JSON that cannot be read ({error})"),
+        }
+    };
+    malformed(upstream, &what)
+}

@@ -1,0 +1,161 @@
+//! When a failed call is made again, and after how long.
+//!
+//! The schedule is the only one: neither the HTTP client nor a caller retries on its own, so that a limit
+//! of three retries means at most four calls.
+
+use std::time::{Duration, SystemTime};
+
+use rand::RngExt;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+
+use crate::failure::Failure;
+
+/// The pause before the first retry is drawn from zero to this.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+/// No drawn pause is longer than this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+/// An upstream that asks for more than this is not waited for: the caller learns when to come back.
+const LONGEST_REQUESTED_PAUSE: Duration = Duration::from_secs(60);
+
+/// A failed attempt, and whether another may follow it.
+#[derive(Debug)]
+pub(super) struct AttemptFailure {
+    pub failure: Failure,
+    pub may_retry: bool,
+}
+
+impl AttemptFailure {
+    /// A failure that no repetition heals, whatever its kind says.
+    pub fn fatal(failure: Failure) -> Self {
+        Self { failure, may_retry: false }
+    }
+}
+
+impl From<Failure> for AttemptFailure {
+    fn from(failure: Failure) -> Self {
+        Self { may_retry: failure.kind.is_retryable(), failure }
+    }
+}
+
+/// The retries of one call.
+#[derive(Debug)]
+pub(super) struct Retries {
+    made: u32,
+    limit: u32,
+}
+
+impl Retries {
+    pub fn new(limit: u32) -> Self {
+        Self { made: 0, limit }
+    }
+
+    /// How long to wait before the next attempt.
+    ///
+    /// # Errors
+    ///
+    /// The failure itself when it is final: it is not one that a repetition may heal, the retries are used
+    /// up, or the upstream asked for a longer pause than a caller should be kept waiting.
+    pub fn pause_after(&mut self, attempt: AttemptFailure) -> Result<Duration, Failure> {
+        let AttemptFailure { failure, may_retry } = attempt;
+        if !may_retry || self.made >= self.limit {
+            return Err(failure);
+        }
+        let pause = match failure.retry_after {
+            Some(requested) if requested > LONGEST_REQUESTED_PAUSE => return Err(failure),
+            // A zero says nothing about when: an upstream under load would be asked again at once.
+            Some(requested) if !requested.is_zero() => requested,
+            _ => ceiling(self.made).mul_f64(rand::rng().random_range(0.0..=1.0)),
+        };
+        self.made += 1;
+        Ok(pause)
+    }
+}
+
+/// The longest pause drawn before retry `made + 1`: 0.5 s, doubled with each retry, at most 8 s.
+fn ceiling(made: u32) -> Duration {
+    FIRST_PAUSE.saturating_mul(2u32.saturating_pow(made)).min(LONGEST_PAUSE)
+}
+
+/// How long the upstream asked to be left alone: `retry-after-ms` first, which is finer, then
+/// `Retry-After` in seconds or as an HTTP date (a date in the past is zero).
+pub(super) fn requested_pause(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
+    let number = |text: &str, unit: f64| {
+        let count: f64 = text.parse().ok()?;
+        Duration::try_from_secs_f64(count * unit).ok()
+    };
+    if let Some(pause) = text("retry-after-ms").and_then(|text| number(text, 0.001)) {
+        return Some(pause);
+    }
+    let text = text(RETRY_AFTER.as_str())?;
+    number(text, 1.0).or_else(|| {
+        let date = httpdate::parse_http_date(text).ok()?;
+        Some(date.duration_since(now).unwrap_or_default())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::FailureKind;
+
+    fn unavailable(retry_after: Option<Duration>) -> AttemptFailure {
+        Failure { retry_after, ..Failure::new(FailureKind::Unavailable, "down") }.into()
+    }
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|&(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn pauses_double_from_half_a_second_to_eight_seconds() {
+        let ceilings: Vec<u64> = (0..7).map(|made| ceiling(made).as_millis() as u64).collect();
+        assert_eq!(ceilings, [500, 1000, 2000, 4000, 8000, 8000, 8000]);
+        assert_eq!(ceiling(u32::MAX), LONGEST_PAUSE);
+    }
+
+    #[test]
+    fn a_drawn_pause_stays_under_its_ceiling_and_the_limit_ends_it() {
+        for _ in 0..200 {
+            let mut retries = Retries::new(2);
+            assert!(retries.pause_after(unavailable(None)).unwrap() <= Duration::from_millis(500));
+            assert!(retries.pause_after(unavailable(None)).unwrap() <= Duration::from_millis(1000));
+            assert_eq!(retries.pause_after(unavailable(None)).unwrap_err().message, "down");
+        }
+    }
+
+    #[test]
+    fn no_retries_means_one_attempt() {
+        assert!(Retries::new(0).pause_after(unavailable(None)).is_err());
+    }
+
+    #[test]
+    fn a_requested_pause_is_kept_unless_it_is_over_a_minute() {
+        let mut retries = Retries::new(3);
+        let minute = Duration::from_secs(60);
+        assert_eq!(retries.pause_after(unavailable(Some(minute))).unwrap(), minute);
+        let longer = minute + Duration::from_millis(1);
+        assert_eq!(retries.pause_after(unavailable(Some(longer))).unwrap_err().retry_after, Some(longer));
+    }
+
+    #[test]
+    fn a_fatal_attempt_is_not_repeated_although_its_kind_could_be() {
+        let quota = AttemptFailure::fatal(Failure::new(FailureKind::RateLimited, "quota"));
+        assert!(Retries::new(3).pause_after(quota).is_err());
+    }
+
+    #[test]
+    fn requested_pauses_are_read_in_milliseconds_seconds_and_dates() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        let read = |pairs: &[_]| requested_pause(&headers(pairs), now);
+        assert_eq!(read(&[("retry-after-ms", "250"), ("retry-after", "9")]), Some(Duration::from_millis(250)));
+        assert_eq!(read(&[("retry-after", "7")]), Some(Duration::from_secs(7)));
+        assert_eq!(read(&[("retry-after", "1.5")]), Some(Duration::from_millis(1500)));
+        assert_eq!(read(&[("retry-after", "Sun, 06 Nov 1994 08:49:47 GMT")]), Some(Duration::from_secs(10)));
+        assert_eq!(read(&[("retry-after", "Sun, 06 Nov 1994 08:40:00 GMT")]), Some(Duration::ZERO));
+        for nonsense in ["", "soon", "-1", "NaN", "inf", "1e400"] {
+            assert_eq!(requested_pause(&headers(&[("retry-after", nonsense)]), now), None, "{nonsense}");
+        }
+        assert_eq!(read(&[]), None);
+    }
+}
