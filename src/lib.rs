@@ -9,8 +9,14 @@
 //! `POST /configure` goes the other way: [`config`] describes it, `runtime` prepares and swaps it, `store`
 //! keeps it.
 
+pub mod app;
+pub mod serve;
+pub mod telemetry;
+pub mod port_file;
+pub mod http;
 pub mod runtime;
 pub mod algorithms;
+pub mod generator;
 pub mod providers;
 #[cfg(feature = "llama")]
 pub mod llama;

@@ -11,10 +11,10 @@ use crate::completion::{Prompt, StepEvent};
 use crate::config::run::StopRule;
 use crate::generator::{self, Delivery, Generator, Run, Until};
 
+use super::Observer;
 use super::outcome::{Candidate, Outcome, RunError, Stop, StopReason};
 use super::plan::SelfConsistency;
 use super::vote::{Ballot, Validity};
-use super::Observer;
 
 pub(super) async fn run(
     settings: &SelfConsistency,
