@@ -191,11 +191,7 @@ impl Provider {
         if response.status().is_success() {
             return Ok(response);
         }
-        // A refusal whose body breaks off, or never ends, is still a refusal.
-        let body = match timeout(MAX_REFUSAL_READ, self.read_body(&mut response, MAX_ERROR_BODY_BYTES)).await {
-            Ok(Ok(Some(body))) => body,
-            Ok(Ok(None) | Err(_)) | Err(_) => Bytes::new(),
-        };
+        let body = read_refusal(&mut response).await;
         Err(self.upstream.refusal(response.status().as_u16(), response.headers(), &body))
     }
 
@@ -250,6 +246,23 @@ impl http_body::Body for TwoParts {
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.0.iter().map(|part| part.len() as u64).sum())
     }
+}
+
+/// As much of a refusal's body as comes: one that breaks off, or never ends, is still a refusal.
+async fn read_refusal(response: &mut Response) -> Vec<u8> {
+    let mut body = Vec::new();
+    let reading = async {
+        while let Ok(Some(piece)) = response.chunk().await {
+            let room = MAX_ERROR_BODY_BYTES - body.len();
+            body.extend_from_slice(&piece[..piece.len().min(room)]);
+            if body.len() == MAX_ERROR_BODY_BYTES {
+                break;
+            }
+        }
+    };
+    // What was read in time is in `body` either way.
+    let _ = timeout(MAX_REFUSAL_READ, reading).await;
+    body
 }
 
 fn content_type(response: &Response) -> Option<&str> {
