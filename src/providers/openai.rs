@@ -10,6 +10,7 @@ mod request;
 mod response;
 mod stream;
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -82,7 +83,6 @@ pub enum ProviderError {
 }
 
 /// An OpenAI-compatible upstream, with its connections and limits.
-#[derive(Debug)]
 pub struct Provider {
     client: reqwest::Client,
     url: Url,
@@ -111,7 +111,7 @@ impl Provider {
         let upstream = Upstream {
             name: spec.name,
             origin: url.origin().ascii_serialization(),
-            secrets: secrets(spec.api_key, spec.headers),
+            secrets: secrets(spec.api_key, &spec.headers),
         };
         Ok(Self {
             client,
@@ -227,6 +227,14 @@ impl Provider {
     }
 }
 
+impl fmt::Debug for Provider {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Configured body fields and an address's query may hold what a log must not.
+        let Upstream { name, origin, .. } = &self.upstream;
+        formatter.debug_struct("Provider").field("name", name).field("origin", origin).finish_non_exhaustive()
+    }
+}
+
 /// A request body in two parts, of which the larger is shared: the parts still to send, last first.
 struct TwoParts([Bytes; 2]);
 
@@ -306,15 +314,14 @@ fn headers(spec: &ProviderSpec) -> Result<HeaderMap, ProviderError> {
     Ok(headers)
 }
 
-/// What failures must not repeat. A header such as `Bearer abc` is secret in its parts too, where they are
-/// long enough to be one.
-fn secrets(api_key: Option<SecretString>, headers: Vec<(String, SecretString)>) -> Vec<SecretString> {
-    const MIN_PART_BYTES: usize = 12;
+/// What failures must not repeat. A header such as `Bearer abc` is secret in its parts, where they are long
+/// enough to be one; the shorter words of a title would be found in any text.
+fn secrets(api_key: Option<SecretString>, headers: &[(String, SecretString)]) -> Vec<SecretString> {
+    const MIN_HEADER_PART_BYTES: usize = 8;
     let mut secrets: Vec<SecretString> = api_key.into_iter().collect();
     for (_, value) in headers {
-        let parts = value.expose_secret().split_ascii_whitespace().filter(|part| part.len() >= MIN_PART_BYTES);
-        secrets.extend(parts.map(SecretString::from));
-        secrets.push(value);
+        let parts = value.expose_secret().split_ascii_whitespace();
+        secrets.extend(parts.filter(|part| part.len() >= MIN_HEADER_PART_BYTES).map(SecretString::from));
     }
     // A secret that contains another goes first, so that nothing of it is left over.
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.expose_secret().len()));

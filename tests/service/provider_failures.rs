@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use itsd::failure::FailureKind::{self, *};
+use itsd::providers::openai::Provider;
 use serde_json::json;
 
 use crate::provider::{KEY, complete, prompt, provider, spec, stream};
@@ -141,12 +142,31 @@ async fn nobody_at_the_address_is_said_with_what_to_check() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     drop(listener);
-    let provider = itsd::providers::openai::Provider::new(spec(&format!("http://{address}/v1"))).unwrap();
+    let provider = Provider::new(spec(&format!("http://{address}/v1"))).unwrap();
     let failure = complete(&provider).await.unwrap_err();
     assert_eq!(failure.kind, Unavailable);
     assert_eq!(
         failure.message,
         format!("could not connect to http://{address}: connection refused; is it running, and is `endpoint` right?")
+    );
+}
+
+#[tokio::test]
+async fn a_server_without_tls_behind_an_https_address_is_a_failed_connection() {
+    let upstream = Upstream::start().await;
+    let Ok(provider) = Provider::new(spec(&upstream.base_url().replace("http:", "https:"))) else {
+        // The machine has no certificates, and the provider has said so.
+        return;
+    };
+    let failure = complete(&provider).await.unwrap_err();
+    assert_eq!(failure.kind, Unavailable);
+    let address = upstream.address();
+    assert_eq!(
+        failure.message,
+        format!(
+            "could not connect to https://{address}: it does not speak TLS (http:// instead of https://?); \
+             is it running, and is `endpoint` right?"
+        )
     );
 }
 

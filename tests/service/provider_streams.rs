@@ -178,6 +178,19 @@ async fn fields_that_nobody_knows_are_kept_in_the_whole_message() {
 }
 
 #[tokio::test]
+async fn content_in_parts_is_read_as_its_text() {
+    let upstream = Upstream::start().await;
+    upstream.push(Step::events(&events(&[
+        delta(json!({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}]})),
+        delta(json!({"content": [{"type": "text", "text": "4"}]})),
+        delta(json!({"content": "2"})),
+        end("stop"),
+    ])));
+    let (deltas, end) = stream(&provider(&upstream, |_| {}), &prompt()).await;
+    assert_eq!((deltas.len(), end.unwrap().reply.content()), (3, Some("42")));
+}
+
+#[tokio::test]
 async fn an_error_before_any_content_is_retried_unseen() {
     let upstream = Upstream::start().await;
     let role = format!("data: {}\n\n", json!({"choices": [delta(json!({"role": "assistant", "content": ""}))]}));

@@ -282,7 +282,13 @@ async fn serve(socket: TcpStream, shared: Arc<Shared>, instant: bool) {
     let (mut reader, mut writer) = socket.into_split();
     let mut buffer = Vec::with_capacity(16 << 10);
     let canned = instant.then(instant_response);
-    while let Some(lengths) = wire::receive(&mut reader, &mut buffer).await {
+    loop {
+        let Some(lengths) = wire::receive(&mut reader, &mut buffer).await else {
+            if !buffer.is_empty() {
+                let _ = writer.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n").await;
+            }
+            return;
+        };
         if let Some(canned) = &canned
             && buffer.starts_with(b"POST /v1/chat/completions ")
         {

@@ -25,7 +25,7 @@ impl Request {
 }
 
 /// Waits until a whole request is in `buffer`; returns the lengths of its head and its body. `None` when the
-/// client has left or does not speak HTTP.
+/// client has left or does not speak HTTP, for example because it begins with a TLS handshake.
 pub async fn receive(reader: &mut OwnedReadHalf, buffer: &mut Vec<u8>) -> Option<(usize, usize)> {
     let mut scanned = 0;
     let head = loop {
@@ -33,7 +33,10 @@ pub async fn receive(reader: &mut OwnedReadHalf, buffer: &mut Vec<u8>) -> Option
             break scanned + at + 4;
         }
         scanned = buffer.len().saturating_sub(3);
-        if buffer.len() > 1 << 20 || reader.read_buf(buffer).await.ok()? == 0 {
+        if buffer.first().is_some_and(|byte| !byte.is_ascii_uppercase()) || buffer.len() > 1 << 20 {
+            return None;
+        }
+        if reader.read_buf(buffer).await.ok()? == 0 {
             return None;
         }
     };
