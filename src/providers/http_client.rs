@@ -20,8 +20,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 ///
-/// For an `https` origin when the system's certificates cannot be read. Plain `http` does not need them.
-pub(super) fn build(origin: &Url) -> Result<reqwest::Client, reqwest::Error> {
+/// The reason, for an `https` origin when the system's certificates cannot be read. Plain `http` does not need
+/// them.
+pub(super) fn build(origin: &Url) -> Result<reqwest::Client, String> {
     // The process may have a provider already: whichever came first serves.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::Client::builder()
@@ -37,7 +38,7 @@ pub(super) fn build(origin: &Url) -> Result<reqwest::Client, reqwest::Error> {
         // without any from failing here.
         builder = builder.tls_certs_only([]);
     }
-    builder.build()
+    builder.build().map_err(|error| root_cause(&error))
 }
 
 /// What to say of a call that broke before or while the upstream answered. Never shows more of the address

@@ -11,14 +11,11 @@ mod response;
 mod stream;
 
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
-use http_body::{Frame, SizeHint};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Response};
 use secrecy::{ExposeSecret, SecretString};
@@ -107,7 +104,7 @@ impl Provider {
             return Err(ProviderError::NoParallelCalls);
         }
         let headers = headers(&spec)?;
-        let client = http_client::build(&url).map_err(|error| ProviderError::Tls(error.to_string()))?;
+        let client = http_client::build(&url).map_err(ProviderError::Tls)?;
         let upstream = Upstream {
             name: spec.name,
             origin: url.origin().ascii_serialization(),
@@ -179,14 +176,10 @@ impl Provider {
     }
 
     /// Sends one request and waits for the head of a successful response.
-    async fn send(&self, body: request::Body) -> Result<Response, AttemptFailure> {
+    async fn send(&self, body: reqwest::Body) -> Result<Response, AttemptFailure> {
         let mut request = reqwest::Request::new(Method::POST, self.url.clone());
         *request.headers_mut() = self.headers.clone();
-        *request.body_mut() = Some(if body.tail.is_empty() {
-            body.shared.into()
-        } else {
-            reqwest::Body::wrap(TwoParts([body.tail, body.shared]))
-        });
+        *request.body_mut() = Some(body);
         let mut response = self.client.execute(request).await.map_err(|error| self.broken(&error))?;
         if response.status().is_success() {
             return Ok(response);
@@ -232,27 +225,6 @@ impl fmt::Debug for Provider {
         // Configured body fields and an address's query may hold what a log must not.
         let Upstream { name, origin, .. } = &self.upstream;
         formatter.debug_struct("Provider").field("name", name).field("origin", origin).finish_non_exhaustive()
-    }
-}
-
-/// A request body in two parts, of which the larger is shared: the parts still to send, last first.
-struct TwoParts([Bytes; 2]);
-
-impl http_body::Body for TwoParts {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let part = self.0.iter_mut().rev().find(|part| !part.is_empty()).map(std::mem::take);
-        Poll::Ready(part.map(|part| Ok(Frame::data(part))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.iter().all(Bytes::is_empty)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.iter().map(|part| part.len() as u64).sum())
     }
 }
 

@@ -41,9 +41,6 @@ pub async fn receive(reader: &mut OwnedReadHalf, buffer: &mut Vec<u8>) -> Option
         }
     };
     let body = content_length(&buffer[..head])?;
-    if body > 0 && header(&buffer[..head], b"expect").is_some() {
-        return None;
-    }
     buffer.reserve((head + body).saturating_sub(buffer.len()));
     while buffer.len() < head + body {
         if reader.read_buf(buffer).await.ok()? == 0 {
