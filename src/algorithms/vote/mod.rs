@@ -139,7 +139,9 @@ impl Ballot {
         if with_tools > 0 && with_tools >= with_text + pending.count {
             return decided::is_settled(&tool_voters(&pool), self.tool_fallback(), pending);
         }
-        if with_tools + pending.count >= with_text {
+        // Where no tool is offered every call is invalid, and none can join the pool.
+        let possible_tools = if self.validity.offers_tools() { with_tools + pending.count } else { with_tools };
+        if possible_tools >= with_text {
             return false;
         }
         let voters = text_voters(&pool);

@@ -76,6 +76,11 @@ impl Validity {
         tools.chain(format).collect()
     }
 
+    /// Whether any call can be valid.
+    pub(super) fn offers_tools(&self) -> bool {
+        !self.tools.is_empty()
+    }
+
     /// Whether the response format asks for JSON.
     pub(super) fn wants_json(&self) -> bool {
         self.format.is_some()
