@@ -112,11 +112,6 @@ impl Candidate {
         Ok(Next::Token(drawn.token))
     }
 
-    /// Tokens generated so far, the one that ended the turn included.
-    pub(super) fn tokens(&self) -> u32 {
-        self.tokens
-    }
-
     /// Ends the candidate for a reason of its own. `prompt_tokens` are those that this candidate accounts for.
     pub(super) fn finish(mut self, reason: FinishReason, prompt_tokens: u64, request: &Request) {
         if !self.cut {
@@ -159,11 +154,6 @@ impl Candidate {
             usage: Usage { prompt_tokens, completion_tokens: self.tokens.into(), ..Usage::default() },
         };
         self.seat.end(deltas, StepEvent::Finished(completion));
-    }
-
-    /// Whether nobody listens any more.
-    pub(super) fn is_abandoned(&self) -> bool {
-        self.seat.is_abandoned()
     }
 
     /// Ends the candidate for a reason outside of it.

@@ -21,14 +21,17 @@ pub(super) struct SequenceId(pub(super) u32);
 /// llama.cpp's `LLAMA_MAX_SEQ`.
 pub(super) const MAX_SEQUENCE_IDS: u32 = 256;
 
+/// llama.cpp makes caches of a multiple of this many cells.
+const CELLS_MULTIPLE: u32 = 256;
+
 /// What a context is made with.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ContextShape {
-    /// Cache cells shared by all sequences. The context may round it up.
+    /// Cache cells shared by all sequences, rounded up by the context.
     pub(super) cells: u32,
     /// Sequence ids, at most [`MAX_SEQUENCE_IDS`].
     pub(super) sequences: u32,
-    /// Tokens a batch may hold.
+    /// Tokens a batch may hold, raised to one for each sequence.
     pub(super) batch_tokens: u32,
     pub(super) threads: i32,
 }
@@ -80,6 +83,10 @@ impl<'model> CheckedContext<'model> {
         shape: ContextShape,
     ) -> Result<Self, llama_cpp_2::LlamaContextLoadError> {
         assert!(shape.sequences <= MAX_SEQUENCE_IDS, "the caller bounds the number of sequences");
+        // llama.cpp rounds the cells up, but bounds the batch by what it was given before that, and ends the
+        // process when a batch cannot give every sequence a row of logits.
+        let cells = shape.cells.max(shape.sequences).next_multiple_of(CELLS_MULTIPLE);
+        let shape = ContextShape { cells, batch_tokens: shape.batch_tokens.max(shape.sequences), ..shape };
         let params = LlamaContextParams::default()
             .with_n_ctx(NonZeroU32::new(shape.cells))
             .with_n_batch(shape.batch_tokens)
@@ -118,10 +125,6 @@ impl<'model> CheckedContext<'model> {
         self.batch.clear();
         self.flagged.clear();
         self.evaluated = false;
-    }
-
-    pub(super) fn batch_is_empty(&self) -> bool {
-        self.flagged.is_empty()
     }
 
     /// Puts a token at the end of a sequence. Gives the row under which its logits can be read after

@@ -15,7 +15,7 @@ use parking_lot::{Condvar, Mutex};
 
 use super::candidate::{Candidate, Next};
 use super::context::{CheckedContext, ContextError, SequenceId};
-use super::outlet::Seat;
+use super::outlet::{Seat, Watch};
 use super::request::Request;
 use super::scheduler::{Demand, Room, Scheduler};
 use super::vocabulary::Vocabulary;
@@ -37,6 +37,7 @@ pub(super) struct QueuedJob {
     pub(super) tokens: Vec<LlamaToken>,
     /// The most tokens that one candidate may have; with the prompt they fit the context.
     pub(super) tokens_per_candidate: u32,
+    pub(super) watch: Watch,
     /// A seat and a seed for each candidate; at least one.
     pub(super) candidates: VecDeque<(Seat, u64)>,
 }
@@ -107,7 +108,7 @@ impl Shared {
 
 impl Line {
     fn drop_abandoned(&mut self) {
-        self.jobs.retain(|job| !job.candidates.iter().all(|(seat, _)| seat.is_abandoned()));
+        self.jobs.retain(|job| !job.watch.is_abandoned());
     }
 }
 
@@ -144,6 +145,12 @@ struct ActiveJob {
     running: usize,
     /// Prompt tokens that no candidate has accounted for yet.
     prompt_tokens_to_report: u64,
+}
+
+impl ActiveJob {
+    fn is_over(&self) -> bool {
+        self.running == 0 && self.job.candidates.is_empty()
+    }
 }
 
 struct Running {
@@ -217,24 +224,34 @@ impl<'a> Worker<'a> {
 
     /// Ends what nobody listens to any more.
     fn end_abandoned(&mut self) {
-        let mut position = 0;
-        while position < self.running.len() {
-            if self.running[position].candidate.is_abandoned() {
-                let cancelled = FinishReason::Other(super::CANCELLED.to_owned());
-                self.end_candidate(position, Ok(cancelled));
-            } else {
-                position += 1;
+        // Asked once a job: a receiver that goes away meanwhile is noticed in the next turn.
+        let abandoned: Vec<SequenceId> =
+            self.jobs.iter().filter(|active| active.job.watch.is_abandoned()).map(|active| active.prompt).collect();
+        for prompt in abandoned {
+            self.cancel(prompt);
+        }
+    }
+
+    fn cancel(&mut self, prompt: SequenceId) {
+        let cancelled = || FinishReason::Other(super::CANCELLED.to_owned());
+        let position = self.jobs.iter().position(|active| active.prompt == prompt).expect("it is active");
+        let active = &mut self.jobs[position];
+        let unstarted = std::mem::take(&mut active.job.candidates);
+        let request = active.job.request.clone();
+        let mut prompt_tokens = 0;
+        if active.running == 0 {
+            prompt_tokens = active.prompt_tokens_to_report;
+            self.retire_job(position);
+            self.publish();
+        } else {
+            // The last one takes the job with it.
+            while let Some(position) = self.running.iter().position(|running| running.prompt == prompt) {
+                self.end_candidate(position, Ok(cancelled()));
             }
         }
-        for active in &mut self.jobs {
-            while let Some((seat, seed)) = active.job.candidates.pop_front_if(|(seat, _)| seat.is_abandoned()) {
-                let request = &active.job.request;
-                let candidate = Candidate::new(seat, seed, request);
-                let prompt_tokens = std::mem::take(&mut active.prompt_tokens_to_report);
-                candidate.finish(FinishReason::Other(super::CANCELLED.to_owned()), prompt_tokens, request);
-            }
+        for (seat, seed) in unstarted {
+            Candidate::new(seat, seed, &request).finish(cancelled(), std::mem::take(&mut prompt_tokens), &request);
         }
-        self.retire_jobs();
     }
 
     /// Starts candidates as long as there is room.
@@ -267,7 +284,6 @@ impl<'a> Worker<'a> {
             };
             self.end_candidate(self.running.len() - 1, ended);
         }
-        self.retire_jobs();
     }
 
     /// Evaluates one batch and lets every candidate in it draw its next token.
@@ -324,35 +340,33 @@ impl<'a> Worker<'a> {
         for (position, end) in ended.into_iter().rev() {
             self.end_candidate(position, end);
         }
-        self.retire_jobs();
         Ok(())
     }
 
+    /// Frees what a candidate held and only then says that it ended: whoever hears it finds the room free.
     fn end_candidate(&mut self, position: usize, end: Result<FinishReason, Failure>) {
         let Running { prompt, sequence, candidate, .. } = self.running.remove(position);
         self.context.remove(sequence).expect("the scheduler gives out sequences that exist");
         self.scheduler.finished(prompt, sequence);
-        let active = self.jobs.iter_mut().find(|active| active.prompt == prompt).expect("it was running");
+        let position = self.jobs.iter().position(|active| active.prompt == prompt).expect("it was running");
+        let active = &mut self.jobs[position];
         active.running -= 1;
+        let prompt_tokens = if end.is_ok() { std::mem::take(&mut active.prompt_tokens_to_report) } else { 0 };
+        let request = active.job.request.clone();
+        if active.is_over() {
+            self.retire_job(position);
+        }
+        self.publish();
         match end {
-            Ok(reason) => {
-                let prompt_tokens = std::mem::take(&mut active.prompt_tokens_to_report);
-                candidate.finish(reason, prompt_tokens, &active.job.request);
-            }
+            Ok(reason) => candidate.finish(reason, prompt_tokens, &request),
             Err(failure) => candidate.fail(failure),
         }
     }
 
-    fn retire_jobs(&mut self) {
-        let (context, scheduler) = (&mut self.context, &mut self.scheduler);
-        self.jobs.retain(|active| {
-            let over = active.running == 0 && active.job.candidates.is_empty();
-            if over {
-                context.remove(active.prompt).expect("the scheduler gives out sequences that exist");
-                scheduler.retire(active.prompt);
-            }
-            !over
-        });
+    fn retire_job(&mut self, position: usize) {
+        let prompt = self.jobs.remove(position).prompt;
+        self.context.remove(prompt).expect("the scheduler gives out sequences that exist");
+        self.scheduler.retire(prompt);
     }
 
     /// After a failed evaluation nothing in the cache can be relied on: all that runs fails, and the engine

@@ -279,11 +279,12 @@ impl Engine {
             };
             return Err(too_long(&wanted, info));
         }
-        let (seats, receiver) = outlet::open(job.candidates.iter().map(|seed| seed.candidate), job.live);
+        let (seats, watch, receiver) = outlet::open(job.candidates.iter().map(|seed| seed.candidate), job.live);
         shared.enqueue(QueuedJob {
             request: Arc::new(request),
             tokens,
             tokens_per_candidate,
+            watch,
             candidates: seats.into_iter().zip(job.candidates.iter().map(|seed| seed.seed)).collect(),
         })?;
         Ok(receiver)

@@ -27,8 +27,15 @@ pub(super) struct Seat {
     permits: Vec<OwnedPermit<Event>>,
 }
 
+/// Tells whether anybody listens. The channel stays open as long as this is kept.
+#[derive(Debug)]
+pub(super) struct Watch(Sender<Event>);
+
 /// Makes a channel with a seat for each candidate. There must be at least one.
-pub(super) fn open(candidates: impl ExactSizeIterator<Item = usize>, live: bool) -> (Vec<Seat>, Receiver<Event>) {
+pub(super) fn open(
+    candidates: impl ExactSizeIterator<Item = usize>,
+    live: bool,
+) -> (Vec<Seat>, Watch, Receiver<Event>) {
     let last_events = if live { LAST_EVENTS_LIVE } else { 1 };
     let room = candidates.len() * last_events + if live { DELTA_ROOM } else { 0 };
     let (sender, receiver) = channel(room);
@@ -41,15 +48,17 @@ pub(super) fn open(candidates: impl ExactSizeIterator<Item = usize>, live: bool)
                 .collect(),
         })
         .collect();
-    (seats, receiver)
+    (seats, Watch(sender), receiver)
+}
+
+impl Watch {
+    /// Whether the receiver was dropped or closed.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.0.is_closed()
+    }
 }
 
 impl Seat {
-    /// Whether nobody listens any more.
-    pub(super) fn is_abandoned(&self) -> bool {
-        self.sender.is_closed()
-    }
-
     /// Sends a delta if there is room. False: keep it for later.
     pub(super) fn offer(&self, delta: Delta) -> bool {
         self.sender.try_send((self.candidate, StepEvent::Delta(delta))).is_ok()
@@ -92,12 +101,13 @@ mod tests {
 
     #[test]
     fn deltas_never_take_the_room_of_the_last_events() {
-        let (mut seats, mut receiver) = open([7, 8].into_iter(), true);
+        let (mut seats, watch, mut receiver) = open([7, 8].into_iter(), true);
         let sent = (0..1000).take_while(|_| seats[0].offer(delta("x"))).count();
         assert_eq!(sent, DELTA_ROOM);
         for seat in seats.drain(..) {
             seat.end([delta("a"), delta("b"), delta("c")], failed());
         }
+        drop(watch);
         let mut events = Vec::new();
         while let Some(event) = receiver.blocking_recv() {
             events.push(event);
@@ -108,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_seat_dropped_without_an_end_says_that_it_failed() {
-        let (seats, mut receiver) = open([3].into_iter(), false);
+        let (seats, _, mut receiver) = open([3].into_iter(), false);
         drop(seats);
         assert!(matches!(receiver.blocking_recv(), Some((3, StepEvent::Failed(_)))));
         assert!(receiver.blocking_recv().is_none());
@@ -116,9 +126,10 @@ mod tests {
 
     #[test]
     fn a_closed_receiver_still_gets_the_ends_and_a_dropped_one_does_no_harm() {
-        let (mut seats, mut receiver) = open([0, 1].into_iter(), true);
+        let (mut seats, watch, mut receiver) = open([0, 1].into_iter(), true);
+        assert!(!watch.is_abandoned());
         receiver.close();
-        assert!(seats[0].is_abandoned());
+        assert!(watch.is_abandoned());
         assert!(!seats[0].offer(delta("x")));
         seats.remove(0).end([], failed());
         assert!(matches!(receiver.blocking_recv(), Some((0, _))));

@@ -185,7 +185,7 @@ pub(super) mod tests {
     #[test]
     fn what_would_change_the_answer_and_is_not_supported_is_refused_by_name() {
         for name in ["grammar", "audio", "modalities", "prediction", "reasoning_effort", "something_new"] {
-            assert_eq!(fault(|prompt| drop(prompt.passthrough.insert(name.into(), raw("{}")))), name);
+            assert_eq!(fault(|prompt| prompt.passthrough = [(name.into(), raw("{}"))].into()), name);
         }
         assert_eq!(fault(|prompt| prompt.response_format = Some(raw(r#"{"type":"json_object"}"#))), "response_format");
         assert_eq!(fault(|prompt| prompt.tool_choice = Some(raw(r#""required""#))), "tool_choice");
@@ -210,7 +210,7 @@ pub(super) mod tests {
         assert_eq!(fault(|prompt| prompt.sampling.top_p = Some(1.1)), "top_p");
         assert_eq!(fault(|prompt| prompt.sampling.min_p = Some(-1.0)), "min_p");
         assert_eq!(fault(|prompt| prompt.sampling.presence_penalty = Some(f64::INFINITY)), "presence_penalty");
-        assert_eq!(fault(|prompt| drop(prompt.sampling.logit_bias.insert(100, 1.0))), "logit_bias");
+        assert_eq!(fault(|prompt| prompt.sampling.logit_bias = [(100, 1.0)].into()), "logit_bias");
         assert_eq!(fault(|prompt| prompt.sampling.stop = vec![String::new()]), "stop");
         let none = MaxTokens { tokens: 0, name: MaxTokensName::MaxCompletionTokens };
         assert_eq!(fault(|prompt| prompt.sampling.max_tokens = Some(none)), "max_completion_tokens");
