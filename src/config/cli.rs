@@ -14,7 +14,7 @@ use super::server::LogFormat;
     arg_required_else_help = true,
     after_help = "Start with `itsd serve`: without any file it answers at http://127.0.0.1:8108 with the small model that ships."
 )]
-pub struct CommandLine {
+pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
 }
@@ -22,7 +22,7 @@ pub struct CommandLine {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the service until it is told to stop (Ctrl-C, or SIGTERM).
-    Serve(ServeArgs),
+    Serve(ServeArguments),
     /// Read a configuration file, say what is wrong with it, and exit.
     CheckConfig {
         /// The file to read: TOML, YAML or JSON by its extension.
@@ -32,7 +32,7 @@ pub enum Command {
 
 /// What the command line says about the server. It wins over the environment and the file.
 #[derive(Debug, Clone, Default, Args)]
-pub struct ServeArgs {
+pub struct ServeArguments {
     /// Configuration file: TOML, YAML or JSON [default: configs/itsd.toml, if there is one].
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -64,10 +64,10 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent_and_reads_its_flags() {
-        CommandLine::command().debug_assert();
-        let line = CommandLine::try_parse_from(["itsd", "serve", "--port", "0", "--log-format", "json"]).unwrap();
+        Cli::command().debug_assert();
+        let line = Cli::try_parse_from(["itsd", "serve", "--port", "0", "--log-format", "json"]).unwrap();
         let Command::Serve(args) = line.command else { panic!("serve is a command") };
         assert_eq!((args.port, args.log_format), (Some(0), Some(LogFormat::Json)));
-        assert!(CommandLine::try_parse_from(["itsd", "serve", "--port", "70000"]).is_err());
+        assert!(Cli::try_parse_from(["itsd", "serve", "--port", "70000"]).is_err());
     }
 }

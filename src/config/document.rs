@@ -1,11 +1,14 @@
 //! The document of a configuration as JSON: where its secrets are, how it is shown, and its hash.
 
+use std::collections::BTreeMap;
+
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::extra_args;
 use super::field::SettingsError;
-use super::secret::{fingerprint, is_fingerprint, is_reference};
+use super::secret::{fingerprint, is_fingerprint, is_reference, secret_not_stored};
 
 /// A `/configure` document as the client wrote it.
 pub type Document = Map<String, Value>;
@@ -25,54 +28,45 @@ pub fn visit_literals(document: &mut Document, visit: &mut dyn FnMut(&str, &mut 
     }
 }
 
-/// The document with every literal secret replaced by its fingerprint: what is shown and hashed.
-pub fn redacted(document: &Document) -> Document {
-    let mut shown = document.clone();
-    visit_literals(&mut shown, &mut |_, text| {
+/// The literal secrets of a document, by their place.
+pub type Secrets = BTreeMap<String, SecretString>;
+
+/// Takes the literal secrets out of a document and leaves their fingerprints: what is shown and hashed.
+pub fn take_secrets(document: &mut Document) -> Secrets {
+    let mut secrets = Secrets::new();
+    visit_literals(document, &mut |place, text| {
         if !is_fingerprint(text) {
-            *text = fingerprint(&text.as_str().into());
+            let secret = SecretString::from(std::mem::take(text));
+            *text = fingerprint(&secret);
+            secrets.insert(place.to_owned(), secret);
         }
     });
-    shown
+    secrets
 }
 
-/// Puts the stored secrets back where the document holds their fingerprints.
+/// Puts stored secrets back where the document holds their fingerprints.
 ///
 /// # Errors
 ///
-/// When a fingerprint is not that of the secret stored in the same place.
-pub fn with_stored_secrets(mut document: Document, stored: Option<&Document>) -> Result<Document, SettingsError> {
-    let mut secrets = Vec::new();
-    if let Some(stored) = stored {
-        visit_literals(&mut stored.clone(), &mut |place, text| secrets.push((place.to_owned(), text.clone())));
-    }
-    let mut strangers = Vec::new();
-    visit_literals(&mut document, &mut |place, text| {
+/// When a fingerprint is not that of the secret stored for the same place.
+pub fn put_back_secrets(document: &mut Document, stored: &Secrets) -> Result<(), SettingsError> {
+    let mut strange = None;
+    visit_literals(document, &mut |place, text| {
         if !is_fingerprint(text) {
             return;
         }
-        let stored = secrets.iter().find(|(at, secret)| at == place && fingerprint(&secret.as_str().into()) == *text);
-        match stored {
-            Some((_, secret)) => text.clone_from(secret),
-            None => strangers.push((place.to_owned(), text.clone())),
+        match stored.get(place).filter(|secret| fingerprint(secret) == *text) {
+            Some(secret) => secret.expose_secret().clone_into(text),
+            None => strange = Some(secret_not_stored(place, text)),
         }
     });
-    match strangers.first() {
-        None => Ok(document),
-        Some((place, shown)) => Err(SettingsError::invalid(
-            place,
-            format!(
-                "`{place}` is the fingerprint {shown} of a secret that is not stored here; send the secret itself, \
-                 `env:NAME` or `file:PATH`"
-            ),
-        )),
-    }
+    strange.map_or(Ok(()), Err)
 }
 
-/// SHA-256, in hexadecimal, of the redacted document in canonical JSON: keys sorted, nulls of the top level
-/// left out, because they mean nothing.
-pub fn content_hash(document: &Document) -> String {
-    let mut shown = redacted(document);
+/// SHA-256, in hexadecimal, of a document without its secrets in canonical JSON: keys sorted, nulls of the
+/// top level left out, because they mean nothing.
+pub fn content_hash(shown: &Document) -> String {
+    let mut shown = shown.clone();
     shown.retain(|_, value| !value.is_null());
     let canonical = serde_json::to_vec(&sorted(Value::Object(shown))).expect("JSON values serialise");
     Sha256::digest(canonical).iter().map(|byte| format!("{byte:02x}")).collect()
@@ -110,32 +104,42 @@ mod tests {
     #[test]
     fn what_is_shown_holds_no_literal_and_sent_back_gives_every_secret_again() {
         let original = with_secrets();
-        let shown = redacted(&original);
+        let mut shown = original.clone();
+        let secrets = take_secrets(&mut shown);
         let text = serde_json::to_string(&shown).unwrap();
         assert!(!text.contains("sk-literal"), "{text}");
+        assert_eq!(secrets.len(), 3);
         assert_eq!(shown["extra_args"]["headers"]["X-Title"], "t");
-        assert_eq!(with_stored_secrets(shown, Some(&original)).unwrap(), original);
+        put_back_secrets(&mut shown, &secrets).unwrap();
+        assert_eq!(shown, original);
     }
 
     #[test]
     fn a_fingerprint_is_not_taken_from_another_place_or_another_secret() {
-        let original = with_secrets();
-        let mut moved = redacted(&original);
-        let shown = moved["api_key"].clone();
-        moved["extra_args"]["my_token"] = shown;
-        assert_eq!(with_stored_secrets(moved, Some(&original)).unwrap_err().param, "extra_args.my_token");
-        assert_eq!(with_stored_secrets(redacted(&original), None).unwrap_err().param, "api_key");
+        let mut shown = with_secrets();
+        let secrets = take_secrets(&mut shown);
+        let mut moved = shown.clone();
+        moved["extra_args"]["my_token"] = shown["api_key"].clone();
+        assert_eq!(put_back_secrets(&mut moved, &secrets).unwrap_err().param, "extra_args.my_token");
+        let error = put_back_secrets(&mut shown, &Secrets::new()).unwrap_err();
+        assert!(error.message.contains("not stored here"), "{}", error.message);
     }
 
     #[test]
     fn references_are_shown_as_they_are() {
         let original = document(json!({"model": "m", "api_key": "env:OPENAI_API_KEY"}));
-        assert_eq!(redacted(&original), original);
+        let mut shown = original.clone();
+        assert!(take_secrets(&mut shown).is_empty());
+        assert_eq!(shown, original);
     }
 
     #[test]
     fn the_hash_knows_content_and_secrets_but_not_order_or_nulls() {
-        let hash = |value: Value| content_hash(&document(value));
+        let hash = |value: Value| {
+            let mut document = document(value);
+            take_secrets(&mut document);
+            content_hash(&document)
+        };
         let one = hash(json!({"model": "m", "budget": 4, "api_key": "a"}));
         assert_eq!(one, hash(json!({"api_key": "a", "budget": 4, "model": "m", "rm_name": null})));
         assert_ne!(one, hash(json!({"model": "m", "budget": 4, "api_key": "b"})));

@@ -104,7 +104,7 @@ impl OutboundPolicy {
 }
 
 /// Whether the host is this machine, by its name or literal address.
-pub fn is_loopback(host: &Host<&str>) -> bool {
+fn is_loopback(host: &Host<&str>) -> bool {
     match host {
         Host::Domain(name) => {
             let name = name.trim_end_matches('.');

@@ -18,4 +18,4 @@ pub use active::ActiveSettings;
 pub use environment::Environment;
 pub use field::{SettingsCode, SettingsError};
 pub use run::RunSettings;
-pub use server::Settings;
+pub use server::{LogFormat, Settings, SettingsFileError};

@@ -30,13 +30,7 @@ impl SecretSource {
     /// When a reference names nothing, or the text is the fingerprint of a secret instead of one.
     pub fn parse(param: &str, text: &str) -> Result<Self, SettingsError> {
         if is_fingerprint(text) {
-            return Err(SettingsError::invalid(
-                param,
-                format!(
-                    "`{param}` is the fingerprint {text} of a secret that is not stored here; send the secret itself, \
-                     `env:NAME` or `file:PATH`"
-                ),
-            ));
+            return Err(secret_not_stored(param, text));
         }
         match Reference::of(text) {
             Some(Reference::Env(name)) if is_variable_name(name) => Ok(Self::Env(name.to_owned())),
@@ -128,6 +122,17 @@ pub fn is_fingerprint(text: &str) -> bool {
     text.strip_prefix("sha256:")
         .and_then(|rest| rest.strip_suffix('…'))
         .is_some_and(|hex| hex.len() == 8 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// The error for a fingerprint that stands for no secret of ours.
+pub(super) fn secret_not_stored(param: &str, fingerprint: &str) -> SettingsError {
+    SettingsError::invalid(
+        param,
+        format!(
+            "`{param}` is the fingerprint {fingerprint} of a secret that is not stored here; send the secret itself, \
+             `env:NAME` or `file:PATH`"
+        ),
+    )
 }
 
 /// Whether a header or field of this name is likely to hold a secret.

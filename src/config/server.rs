@@ -3,18 +3,15 @@
 //! [`RawSettings`] is what the sources say; [`Settings`] is what the daemon runs with, every path and range
 //! settled. What the daemon answers with is not here but in the active configuration.
 
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use config::{Config, ConfigError, File, Value, ValueKind};
 use serde::{Deserialize, Serialize};
-use url::Host;
 
 use super::active::ActiveSettings;
-use super::cli::ServeArgs;
+use super::cli::ServeArguments;
 use super::document::Document;
-use super::endpoint::{OutboundPolicy, is_loopback};
+use super::endpoint::OutboundPolicy;
 use super::environment::Environment;
 use super::field::{SettingsError, did_you_mean};
 use super::shipped;
@@ -50,8 +47,8 @@ pub struct ServerSettings {
     /// `Host` headers taken besides loopback names, lower case.
     pub allowed_hosts: Vec<String>,
     pub allow_unauthenticated: bool,
-    /// How long running requests may take to finish at a shutdown.
-    pub shutdown_timeout: Duration,
+    /// How long running requests may take to finish at a shutdown, in seconds.
+    pub shutdown_timeout_s: u64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -96,7 +93,7 @@ pub enum LogFormat {
 
 /// Why the settings could not be settled.
 #[derive(Debug, thiserror::Error)]
-pub enum LoadError {
+pub enum SettingsFileError {
     #[error("the configuration cannot be read: {0}")]
     Source(String),
     #[error("unknown setting `{key}`{origin}{hint}")]
@@ -112,11 +109,11 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// When a source cannot be read, names a setting that does not exist or gives a value that cannot be, when
-    /// `[active]` is no configuration, and when the daemon would listen beyond this machine without keys.
-    pub fn load(args: &ServeArgs, environment: &Environment) -> Result<Self, LoadError> {
+    /// When a source cannot be read, names a setting that does not exist or gives a value that cannot be, and
+    /// when `[active]` is no configuration.
+    pub fn load(arguments: &ServeArguments, environment: &Environment) -> Result<Self, SettingsFileError> {
         let mut builder = Config::builder();
-        let file = match &args.config {
+        let file = match &arguments.config {
             Some(file) => Some(file.as_path()),
             None => Some(Path::new(DEFAULT_FILE)).filter(|file| file.is_file()),
         };
@@ -124,16 +121,21 @@ impl Settings {
             builder = builder.add_source(File::from(file).required(true));
         }
         builder = environment_layer(builder, environment).map_err(source_error)?;
-        builder = command_line_layer(builder, args).map_err(source_error)?;
+        builder = command_line_layer(builder, arguments).map_err(source_error)?;
         let config = builder.build().map_err(source_error)?;
         refuse_unknown_keys(&config)?;
         let raw: RawSettings = config.try_deserialize().map_err(source_error)?;
         raw.resolve(environment)
     }
 
-    /// Whether the daemon can be reached from this machine alone.
-    pub fn is_loopback(&self) -> bool {
-        is_loopback_name(&self.server.host)
+    /// Reads a settings file as the daemon would, with nothing changed.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Settings::load`].
+    pub fn check_file(file: &Path, environment: &Environment) -> Result<(), SettingsFileError> {
+        let arguments = ServeArguments { config: Some(file.to_owned()), ..ServeArguments::default() };
+        Self::load(&arguments, environment).map(|_| ())
     }
 }
 
@@ -235,7 +237,7 @@ struct RawOutbound {
 }
 
 impl RawSettings {
-    fn resolve(self, environment: &Environment) -> Result<Settings, LoadError> {
+    fn resolve(self, environment: &Environment) -> Result<Settings, SettingsFileError> {
         let state_dir = self.store.state_dir.unwrap_or_else(|| default_state_dir(environment));
         let port_file = self.server.port_file.unwrap_or_else(|| match environment.path("STATE_DIRECTORY") {
             Some(_) => state_dir.join("port"),
@@ -253,25 +255,19 @@ impl RawSettings {
         within("llama.batch_tokens", self.llama.batch_tokens as usize, 16, 65_536)?;
         within("llama.max_sequences", self.llama.max_sequences as usize, 1, 256)?;
         if self.llama.gpu_layers < -1 {
-            return Err(LoadError::Invalid { key: "llama.gpu_layers", message: "must be -1 (all) or more".to_owned() });
+            return Err(SettingsFileError::Invalid {
+                key: "llama.gpu_layers",
+                message: "must be -1 (all) or more".to_owned(),
+            });
         }
         if self.server.host.trim().is_empty() {
-            return Err(LoadError::Invalid { key: "server.host", message: "must be a name or an address".to_owned() });
-        }
-        if !self.server.allow_unauthenticated && !is_loopback_name(&self.server.host) {
-            return Err(LoadError::Invalid {
+            return Err(SettingsFileError::Invalid {
                 key: "server.host",
-                message: format!(
-                    "is {host}, where others can reach a service that asks nobody for a key. Keep 127.0.0.1 and reach it \
-                     through a tunnel:\n    ssh -N -L {port}:localhost:{port} THIS_MACHINE\nor, on a network that you \
-                     trust, add --allow-unauthenticated:\n    itsd serve --host {host} --allow-unauthenticated",
-                    host = self.server.host,
-                    port = self.server.port
-                ),
+                message: "must be a name or an address".to_owned(),
             });
         }
         if let Some(active) = &self.active {
-            ActiveSettings::parse(active).map_err(LoadError::Active)?;
+            ActiveSettings::parse(active).map_err(SettingsFileError::Active)?;
         }
         Ok(Settings {
             server: ServerSettings {
@@ -282,7 +278,7 @@ impl RawSettings {
                 body_limit_bytes: self.server.body_limit_bytes,
                 allowed_hosts: lower_case(self.server.allowed_hosts),
                 allow_unauthenticated: self.server.allow_unauthenticated,
-                shutdown_timeout: Duration::from_secs(self.server.shutdown_timeout_s),
+                shutdown_timeout_s: self.server.shutdown_timeout_s,
             },
             store: StoreSettings { state_dir },
             models: ModelsSettings { dirs },
@@ -340,23 +336,23 @@ fn environment_layer(mut builder: Builder, environment: &Environment) -> Result<
     Ok(builder.add_source(source))
 }
 
-fn command_line_layer(builder: Builder, args: &ServeArgs) -> Result<Builder, ConfigError> {
+fn command_line_layer(builder: Builder, arguments: &ServeArguments) -> Result<Builder, ConfigError> {
     let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
-    let log_format = args.log_format.map(|format| match format {
+    let log_format = arguments.log_format.map(|format| match format {
         LogFormat::Text => "text",
         LogFormat::Json => "json",
     });
     builder
-        .set_override_option("server.host", args.host.clone())?
-        .set_override_option("server.port", args.port.map(i64::from))?
-        .set_override_option("server.port_file", path(&args.port_file))?
-        .set_override_option("store.state_dir", path(&args.state_dir))?
+        .set_override_option("server.host", arguments.host.clone())?
+        .set_override_option("server.port", arguments.port.map(i64::from))?
+        .set_override_option("server.port_file", path(&arguments.port_file))?
+        .set_override_option("store.state_dir", path(&arguments.state_dir))?
         .set_override_option("telemetry.log_format", log_format)?
-        .set_override_option("server.allow_unauthenticated", args.allow_unauthenticated.then_some(true))
+        .set_override_option("server.allow_unauthenticated", arguments.allow_unauthenticated.then_some(true))
 }
 
 /// Refuses keys that no section has, with the nearest that it has.
-fn refuse_unknown_keys(config: &Config) -> Result<(), LoadError> {
+fn refuse_unknown_keys(config: &Config) -> Result<(), SettingsFileError> {
     let known = serde_json::to_value(RawSettings::default()).expect("settings serialise");
     let ValueKind::Table(sections) = &config.cache.kind else { return Ok(()) };
     for (section, value) in sections {
@@ -374,9 +370,9 @@ fn refuse_unknown_keys(config: &Config) -> Result<(), LoadError> {
     Ok(())
 }
 
-fn unknown_key(key: &str, full_key: &str, value: &Value, known: &serde_json::Value) -> LoadError {
+fn unknown_key(key: &str, full_key: &str, value: &Value, known: &serde_json::Value) -> SettingsFileError {
     let known = known.as_object().into_iter().flat_map(|keys| keys.keys());
-    LoadError::UnknownKey {
+    SettingsFileError::UnknownKey {
         key: full_key.to_owned(),
         origin: value.origin().map(|origin| format!(" in {origin}")).unwrap_or_default(),
         hint: did_you_mean(key, known.map(String::as_str)),
@@ -384,16 +380,16 @@ fn unknown_key(key: &str, full_key: &str, value: &Value, known: &serde_json::Val
 }
 
 /// An error of the parsers without the excerpt of the file that TOML's shows: the line may hold a key.
-fn source_error(error: ConfigError) -> LoadError {
+fn source_error(error: ConfigError) -> SettingsFileError {
     let text = error.to_string();
-    LoadError::Source(text.lines().filter(|line| !line.contains('|')).collect::<Vec<_>>().join(", "))
+    SettingsFileError::Source(text.lines().filter(|line| !line.contains('|')).collect::<Vec<_>>().join(", "))
 }
 
-fn within(key: &'static str, value: usize, least: usize, most: usize) -> Result<(), LoadError> {
+fn within(key: &'static str, value: usize, least: usize, most: usize) -> Result<(), SettingsFileError> {
     if (least..=most).contains(&value) {
         return Ok(());
     }
-    Err(LoadError::Invalid { key, message: format!("must be from {least} to {most}, not {value}") })
+    Err(SettingsFileError::Invalid { key, message: format!("must be from {least} to {most}, not {value}") })
 }
 
 /// `$STATE_DIRECTORY` (systemd), else the XDG state home, else `.itsd` in the working directory.
@@ -409,15 +405,6 @@ fn default_state_dir(environment: &Environment) -> PathBuf {
     match environment.path("HOME").filter(|home| home.is_absolute()) {
         Some(home) => home.join(".local/state/itsd"),
         None => PathBuf::from(".itsd"),
-    }
-}
-
-fn is_loopback_name(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    match bare.parse::<IpAddr>() {
-        Ok(IpAddr::V4(address)) => is_loopback(&Host::Ipv4(address)),
-        Ok(IpAddr::V6(address)) => is_loopback(&Host::Ipv6(address)),
-        Err(_) => is_loopback(&Host::Domain(bare)),
     }
 }
 

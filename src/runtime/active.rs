@@ -1,0 +1,142 @@
+//! One revision of the configuration, ready to answer: where each model name leads.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::algorithms::vote::VoteRules;
+use crate::config::document::Secrets;
+use crate::config::provider::ProviderName;
+use crate::config::run::RunSettings;
+use crate::generator::Generator;
+
+use super::Description;
+
+/// Everything that a chat request needs of the configuration. Immutable: a swap replaces it whole, and an
+/// old one lives until its last request ends.
+pub struct ActiveConfig {
+    /// The number in the store; 0 for the model that ships, which nobody configured.
+    pub revision: i64,
+    pub run: RunSettings,
+    /// The vote that `run` describes.
+    pub rules: Arc<VoteRules>,
+    pub(super) description: Description,
+    /// The literal secrets that the fingerprints of the description stand for.
+    pub(super) secrets: Secrets,
+    pub(super) names: Names,
+}
+
+/// Which names lead where.
+pub(super) struct Names {
+    pub provider: ProviderName,
+    /// The name that requests use for the active model.
+    pub model: String,
+    pub active: Target,
+    /// Public names of `model_mapping`.
+    pub mapped: BTreeMap<String, Target>,
+    /// Where names that nobody knows go: to the remote provider, if that is allowed.
+    pub any: Option<Arc<dyn Generator>>,
+    /// Local models beside the active one.
+    pub locals: BTreeMap<String, Target>,
+    /// When this revision was made: seconds since 1970-01-01 UTC.
+    pub created: i64,
+}
+
+/// A generator, and what it calls the model.
+#[derive(Clone)]
+pub(super) struct Target {
+    pub generator: Arc<dyn Generator>,
+    pub model: String,
+}
+
+/// Where a requested model leads.
+#[derive(Clone)]
+pub struct Route {
+    pub generator: Arc<dyn Generator>,
+    /// The model's name as the generator knows it.
+    pub model: String,
+    /// Whether the active algorithm applies. A local model beside the active configuration's own answers
+    /// plainly unless the request names an algorithm or a budget.
+    pub scaled: bool,
+}
+
+/// A model that the clients may name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelEntry {
+    pub id: String,
+    /// The provider, or `itsd` for a model in this process.
+    pub owned_by: String,
+    /// Seconds since 1970-01-01 UTC.
+    pub created: i64,
+}
+
+/// No model has the requested name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no model {name}")]
+pub struct UnknownModel {
+    pub name: String,
+    pub available: Vec<String>,
+}
+
+impl ActiveConfig {
+    /// Where a requested model leads: the active model, a name of `model_mapping`, a local model, and last,
+    /// where it is allowed, whatever the remote provider makes of the name.
+    ///
+    /// # Errors
+    ///
+    /// When the name leads nowhere, with the names that do.
+    pub fn route(&self, requested: &str) -> Result<Route, UnknownModel> {
+        let names = &self.names;
+        let scaled = |target: &Target| Route {
+            generator: Arc::clone(&target.generator),
+            model: target.model.clone(),
+            scaled: true,
+        };
+        if requested == names.model {
+            return Ok(scaled(&names.active));
+        }
+        if let Some(target) = names.mapped.get(requested) {
+            return Ok(scaled(target));
+        }
+        if let Some(target) = names.locals.get(requested) {
+            return Ok(Route { scaled: false, ..scaled(target) });
+        }
+        let pass_through = names.any.as_ref().and_then(|generator| {
+            // Under `litellm` a prefix chooses the provider, and this configuration has only one.
+            let (provider, model) = names.provider.resolve(requested).ok()?;
+            let (active, _) = names.provider.resolve(&names.model).ok()?;
+            (provider == active).then(|| Route {
+                generator: Arc::clone(generator),
+                model: model.to_owned(),
+                scaled: true,
+            })
+        });
+        pass_through.ok_or_else(|| UnknownModel {
+            name: requested.to_owned(),
+            available: self.models().into_iter().map(|model| model.id).collect(),
+        })
+    }
+
+    /// Every name that a request may use, the active model first.
+    pub fn models(&self) -> Vec<ModelEntry> {
+        let names = &self.names;
+        let own = match names.provider {
+            ProviderName::Llama => "itsd",
+            remote => remote.as_str(),
+        };
+        let entry = |id: &String, owned_by: &str| ModelEntry {
+            id: id.clone(),
+            owned_by: owned_by.to_owned(),
+            created: names.created,
+        };
+        let mut models = vec![entry(&names.model, own)];
+        models.extend(names.mapped.keys().filter(|name| **name != names.model).map(|name| entry(name, own)));
+        models.extend(
+            names
+                .locals
+                .keys()
+                .filter(|name| **name != names.model && !names.mapped.contains_key(*name))
+                .map(|name| entry(name, "itsd")),
+        );
+        models
+    }
+}

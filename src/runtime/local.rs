@@ -1,0 +1,211 @@
+//! Local models: found by name in the model directories, loaded when first needed, shared while in use.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Weak};
+use std::time::SystemTime;
+
+use futures_util::stream::{self, StreamExt};
+use parking_lot::Mutex;
+use tokio::sync::OnceCell;
+
+use crate::completion::{Prompt, StepEvent};
+use crate::config::SettingsError;
+use crate::config::server::LlamaSettings;
+use crate::failure::{Failure, FailureKind};
+use crate::generator::{self, Delivery, Generator, StepEvents, Until};
+use crate::llama::{Engine, ModelSpec};
+
+/// The models in the model directories.
+pub struct LocalModels {
+    dirs: Vec<PathBuf>,
+    options: LlamaSettings,
+    known: Mutex<HashMap<FileIdentity, Weak<Shared>>>,
+}
+
+/// A file as it is now: one that is replaced is another model.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct FileIdentity {
+    path: PathBuf,
+    size_bytes: u64,
+    modified: Option<SystemTime>,
+}
+
+/// A model that is loaded when it is first asked, and stays while any configuration or run holds it.
+pub struct LocalModel(Arc<Shared>);
+
+struct Shared {
+    path: PathBuf,
+    options: LlamaSettings,
+    loaded: OnceCell<Arc<dyn Generator>>,
+}
+
+impl LocalModels {
+    pub fn new(dirs: Vec<PathBuf>, options: LlamaSettings) -> Self {
+        Self { dirs, options, known: Mutex::default() }
+    }
+
+    /// The model of a name, or of a path of a GGUF file under one of the directories.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, with the names there are. Nothing outside the directories is opened.
+    pub fn find(&self, name: &str, param: &str) -> Result<Arc<LocalModel>, SettingsError> {
+        match self.locate(name) {
+            Some(path) => Ok(self.model(path)),
+            None => {
+                let names: Vec<_> = self.files().into_keys().collect();
+                let there_is = match names.as_slice() {
+                    [] => "there is none; add the directory of a GGUF file to `models.dirs`".to_owned(),
+                    names => format!("there is: {}", names.join(", ")),
+                };
+                Err(SettingsError::invalid(param, format!("`{param}` {name:?} is no local model; {there_is}")))
+            }
+        }
+    }
+
+    /// Every model that can be named: the stems of the GGUF files directly in the directories.
+    pub fn all(&self) -> BTreeMap<String, Arc<LocalModel>> {
+        self.files().into_iter().map(|(name, path)| (name, self.model(path))).collect()
+    }
+
+    fn files(&self) -> BTreeMap<String, PathBuf> {
+        let mut files = BTreeMap::new();
+        for dir in &self.dirs {
+            let Ok(entries) = fs::read_dir(dir) else { continue };
+            for path in entries.flatten().map(|entry| entry.path()).filter(|path| is_gguf(path) && path.is_file()) {
+                if let Some(stem) = path.file_stem().and_then(|stem| stem.to_str()) {
+                    files.entry(stem.to_owned()).or_insert(path);
+                }
+            }
+        }
+        files
+    }
+
+    fn locate(&self, name: &str) -> Option<PathBuf> {
+        let given = Path::new(name);
+        if given.is_absolute() {
+            let path = given.canonicalize().ok().filter(|path| is_gguf(given) && path.is_file())?;
+            return self
+                .dirs
+                .iter()
+                .filter_map(|dir| dir.canonicalize().ok())
+                .any(|dir| path.starts_with(dir))
+                .then_some(path);
+        }
+        // Anything but plain components could lead out of the directory. Links that the operator has put
+        // into it may.
+        if name.is_empty() || !given.components().all(|part| matches!(part, Component::Normal(_))) {
+            return None;
+        }
+        self.dirs
+            .iter()
+            .flat_map(|dir| {
+                let named = (!is_gguf(given)).then(|| dir.join(format!("{name}.gguf")));
+                let path = is_gguf(given).then(|| dir.join(given));
+                [named, path]
+            })
+            .flatten()
+            .find(|path| path.is_file())
+    }
+
+    fn model(&self, path: PathBuf) -> Arc<LocalModel> {
+        let metadata = fs::metadata(&path).ok();
+        let identity = FileIdentity {
+            size_bytes: metadata.as_ref().map_or(0, fs::Metadata::len),
+            modified: metadata.and_then(|metadata| metadata.modified().ok()),
+            path,
+        };
+        let mut known = self.known.lock();
+        if let Some(shared) = known.get(&identity).and_then(Weak::upgrade) {
+            return Arc::new(LocalModel(shared));
+        }
+        known.retain(|_, shared| shared.strong_count() > 0);
+        let shared =
+            Arc::new(Shared { path: identity.path.clone(), options: self.options.clone(), loaded: OnceCell::new() });
+        known.insert(identity, Arc::downgrade(&shared));
+        Arc::new(LocalModel(shared))
+    }
+}
+
+impl LocalModel {
+    /// Loads the model, or waits until someone else has.
+    ///
+    /// # Errors
+    ///
+    /// Why llama.cpp refused the file. The next call tries again.
+    pub async fn load(&self) -> Result<Arc<dyn Generator>, Failure> {
+        self.0.load().await
+    }
+}
+
+impl Shared {
+    async fn load(&self) -> Result<Arc<dyn Generator>, Failure> {
+        let load = || async {
+            let spec = model_spec(&self.path, &self.options);
+            let loading = tokio::task::spawn_blocking(move || Engine::load(&spec).map(generator::local));
+            match loading.await {
+                Ok(Ok(generator)) => Ok(generator),
+                Ok(Err(error)) => Err(Failure::new(
+                    FailureKind::Unavailable,
+                    format!("the model {} cannot be loaded: {error}", self.path.display()),
+                )),
+                Err(panic) => Err(Failure::new(FailureKind::Internal, format!("loading a model ended early: {panic}"))),
+            }
+        };
+        self.loaded.get_or_try_init(load).await.cloned()
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Freeing gigabytes takes its time, and the last holder may be a thread that serves connections.
+        if let (Some(generator), Ok(handle)) = (self.loaded.take(), tokio::runtime::Handle::try_current()) {
+            handle.spawn_blocking(move || drop(generator));
+        }
+    }
+}
+
+impl Generator for LocalModel {
+    /// A model that is not loaded yet refuses nothing; what it cannot honour fails when it is asked.
+    fn check(&self, prompt: &Prompt) -> Result<(), Failure> {
+        self.0.loaded.get().map_or(Ok(()), |generator| generator.check(prompt))
+    }
+
+    fn extend(&self, paths: Vec<generator::Path>, until: Until, delivery: Delivery) -> StepEvents {
+        if let Some(generator) = self.0.loaded.get() {
+            return generator.extend(paths, until, delivery);
+        }
+        let shared = Arc::clone(&self.0);
+        let events = async move {
+            let loaded = shared.load().await.and_then(|generator| {
+                paths.first().map_or(Ok(()), |path| generator.check(&path.prompt))?;
+                Ok(generator)
+            });
+            match loaded {
+                Ok(generator) => generator.extend(paths, until, delivery),
+                Err(failure) => {
+                    let failed = move |path: generator::Path| (path.candidate, StepEvent::Failed(failure.clone()));
+                    stream::iter(paths.into_iter().map(failed)).boxed()
+                }
+            }
+        };
+        stream::once(events).flatten().boxed()
+    }
+}
+
+fn model_spec(path: &Path, options: &LlamaSettings) -> ModelSpec {
+    ModelSpec {
+        context_tokens: options.context_tokens,
+        batch_tokens: options.batch_tokens,
+        threads: options.threads,
+        gpu_layers: options.gpu_layers,
+        max_sequences: options.max_sequences,
+        ..ModelSpec::new(path)
+    }
+}
+
+fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
+}

@@ -1,0 +1,106 @@
+//! The active configuration: prepared where everything can fail, recorded, then swapped in at once.
+//!
+//! One lane leads from prepare through commit to swap, so that a lower revision is never published over a
+//! higher one. Readers take a snapshot and are never waited for.
+
+mod active;
+mod lane;
+#[cfg(feature = "llama")]
+mod local;
+mod remote;
+mod restore;
+mod stored;
+mod targets;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::Mutex;
+
+pub use active::{ActiveConfig, ModelEntry, Route, UnknownModel};
+pub use lane::{ConfigureError, ConfigureOptions, Configured};
+
+use crate::config::document::Document;
+use crate::config::{Environment, Settings};
+use crate::store::{Store, StoreError};
+use stored::Vault;
+use targets::Targets;
+
+/// The daemon's active configuration and everything that it holds on to.
+pub struct Runtime {
+    active: ArcSwapOption<ActiveConfig>,
+    lane: Mutex<lane::Lane>,
+    store: Store,
+    vault: Vault,
+    targets: Targets,
+    environment: Environment,
+    /// What could not be restored at the start, for `/ready` and whoever asks.
+    not_restored: Vec<String>,
+}
+
+/// The active configuration as it may be shown: no secret, only fingerprints and references.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Description {
+    pub revision: i64,
+    /// SHA-256 of the document, in hexadecimal.
+    pub content_hash: String,
+    pub document: Document,
+}
+
+impl Runtime {
+    /// Opens the store and restores the configuration that was active.
+    ///
+    /// A configuration that cannot be prepared any more is no error: an older one takes its place, and
+    /// [`Runtime::readiness`] tells when there is none.
+    ///
+    /// # Errors
+    ///
+    /// When the state directory or its database cannot be used.
+    pub async fn start(settings: &Settings, environment: Environment) -> Result<Self, StoreError> {
+        let store = Store::open(&settings.store.state_dir).await?;
+        let vault = Vault::open(&settings.store.state_dir, &environment);
+        let targets = Targets::new(settings);
+        let mut runtime = Self {
+            active: ArcSwapOption::empty(),
+            lane: Mutex::default(),
+            store,
+            vault,
+            targets,
+            environment,
+            not_restored: Vec::new(),
+        };
+        runtime.restore(settings.active.as_ref()).await?;
+        Ok(runtime)
+    }
+
+    /// The configuration as it is now. A request takes one and uses nothing else.
+    pub fn snapshot(&self) -> Option<Arc<ActiveConfig>> {
+        self.active.load_full()
+    }
+
+    /// The active configuration as it may be shown; `None` when there is none.
+    pub fn describe(&self) -> Option<Description> {
+        self.snapshot().map(|active| active.description.clone())
+    }
+
+    /// Why chat requests cannot be answered; empty when they can.
+    pub async fn readiness(&self) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if self.active.load().is_none() {
+            reasons.push("no configuration is active; POST /configure sets one".to_owned());
+            reasons.extend(self.not_restored.iter().cloned());
+        }
+        if let Err(error) = self.store.ping().await {
+            reasons.push(error.to_string());
+        }
+        reasons
+    }
+
+    /// The revisions that could not be restored at the start, and why.
+    pub fn not_restored(&self) -> &[String] {
+        &self.not_restored
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+//! Which configuration is active after a start.
+//!
+//! The file's `[active]` table if it changed since it was last applied, else the newest revision that can be
+//! prepared, else the model that ships, else none.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+
+use crate::config::document::{Document, content_hash, take_secrets};
+use crate::config::shipped::SHIPPED_MODEL;
+use crate::store::{Origin, Revision, StoreError};
+
+use super::Runtime;
+use super::lane::ConfigureError;
+
+/// Revisions read from the store at a time.
+const PAGE: u32 = 16;
+
+impl Runtime {
+    pub(super) async fn restore(&mut self, file: Option<&Document>) -> Result<(), StoreError> {
+        let mut failures = Vec::new();
+        let newest = self.store.newest(None, 1).await?.first().map_or(0, |revision| revision.number);
+        self.lane.get_mut().newest = newest;
+        let restored = self.apply_file(file, &mut failures).await?
+            || self.restore_newest(&mut failures).await?
+            || self.use_shipped_model(&mut failures).await;
+        for failure in &failures {
+            tracing::warn!("{failure}");
+        }
+        if !restored {
+            tracing::warn!("no configuration is active; POST /configure sets one");
+        }
+        self.not_restored = failures;
+        Ok(())
+    }
+
+    /// Commits `[active]` as a new revision if it is not the one that was last applied.
+    async fn apply_file(&self, file: Option<&Document>, failures: &mut Vec<String>) -> Result<bool, StoreError> {
+        let Some(file) = file else { return Ok(false) };
+        let mut shown = file.clone();
+        take_secrets(&mut shown);
+        if self.store.last_file_hash().await?.as_deref() == Some(&content_hash(&shown)) {
+            return Ok(false);
+        }
+        let mut lane = self.lane.lock().await;
+        let committed = match self.prepare(file.clone()).await {
+            Ok(prepared) => {
+                for warning in &prepared.warnings {
+                    tracing::warn!("{warning}");
+                }
+                self.commit(&mut lane, prepared, Origin::File, None).await
+            }
+            Err(error) => Err(error.into()),
+        };
+        match committed {
+            Ok((_, warning)) => {
+                if let Some(warning) = warning {
+                    tracing::warn!("{warning}");
+                }
+                Ok(true)
+            }
+            Err(ConfigureError::Store(error)) => Err(error),
+            Err(error) => {
+                failures.push(format!("the file's `[active]` was not applied: {error}"));
+                Ok(false)
+            }
+        }
+    }
+
+    async fn restore_newest(&self, failures: &mut Vec<String>) -> Result<bool, StoreError> {
+        let mut below = None;
+        loop {
+            let page = self.store.newest(below, PAGE).await?;
+            let Some(last) = page.last() else { return Ok(false) };
+            below = Some(last.number);
+            for revision in page {
+                match self.restore_one(&revision).await {
+                    Ok(()) => return Ok(true),
+                    Err(why) => failures.push(format!("revision {} was not restored: {why}", revision.number)),
+                }
+            }
+        }
+    }
+
+    async fn restore_one(&self, revision: &Revision) -> Result<(), String> {
+        let document = self.vault.reopen(&revision.document)?;
+        let prepared = self.prepare(document).await.map_err(|error| error.message)?;
+        self.publish(prepared.numbered(revision.number, revision.created_at));
+        Ok(())
+    }
+
+    /// The model that ships needs no record: it is what there is when nobody has said anything.
+    async fn use_shipped_model(&self, failures: &mut Vec<String>) -> bool {
+        if !cfg!(feature = "llama") {
+            return false;
+        }
+        let document = Document::from_iter(
+            [("provider", "llama"), ("model", SHIPPED_MODEL)]
+                .map(|(name, value)| (name.to_owned(), Value::from(value))),
+        );
+        match self.prepare(document).await {
+            Ok(prepared) => {
+                self.publish(prepared.numbered(0, seconds_now()));
+                true
+            }
+            Err(error) => {
+                failures.push(format!("the model that ships is not active: {error}"));
+                false
+            }
+        }
+    }
+}
+
+fn seconds_now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
+}

@@ -1,0 +1,71 @@
+//! How a configuration is kept in the store: references as they are, literal secrets sealed, or, where there
+//! is no key to seal with, only as fingerprints that nothing can be made of.
+
+use std::path::Path;
+
+use crate::config::Environment;
+use crate::config::document::{Document, Secrets, visit_literals};
+use crate::store::seal::{Sealer, is_sealed};
+use secrecy::ExposeSecret;
+
+/// Seals the secrets of documents on their way to the store and opens them on their way back.
+pub struct Vault {
+    /// `Err` tells why literal secrets are kept in memory only.
+    sealer: Result<Sealer, String>,
+}
+
+impl Vault {
+    pub fn open(state_dir: &Path, environment: &Environment) -> Self {
+        let credentials = environment.path("CREDENTIALS_DIRECTORY");
+        let sealer = Sealer::load(credentials.as_deref(), state_dir).map_err(|error| error.to_string());
+        if let Err(error) = &sealer {
+            tracing::warn!(%error, "literal secrets are kept in memory only, because there is no key to seal them with");
+        }
+        Self { sealer }
+    }
+
+    /// The text to store for a document whose secrets have been taken out, and a warning if some of them will
+    /// not survive a restart.
+    pub fn close(&self, shown: &Document, secrets: &Secrets) -> (String, Option<String>) {
+        let mut document = shown.clone();
+        let mut warning = None;
+        visit_literals(&mut document, &mut |place, text| {
+            let Some(secret) = secrets.get(place) else { return };
+            match &self.sealer {
+                Ok(sealer) => *text = sealer.seal(place, secret),
+                Err(error) => {
+                    warning = Some(format!(
+                        "`{place}` is kept in memory only and will be missing after a restart: {error}; \
+                         `env:NAME` and `file:PATH` survive one"
+                    ));
+                }
+            }
+        });
+        (serde_json::to_string(&document).expect("JSON values serialise"), warning)
+    }
+
+    /// The document of a stored text, its secrets opened.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be had, for the log.
+    pub fn reopen(&self, text: &str) -> Result<Document, String> {
+        let mut document: Document =
+            serde_json::from_str(text).map_err(|error| format!("its document is not JSON: {error}"))?;
+        let mut failed = None;
+        visit_literals(&mut document, &mut |place, text| {
+            if !is_sealed(text) {
+                failed = Some(format!("the secret `{place}` was kept in memory only"));
+                return;
+            }
+            match &self.sealer {
+                Ok(sealer) => match sealer.open(place, text) {
+                    Ok(secret) => secret.expose_secret().clone_into(text),
+                    Err(error) => failed = Some(format!("the secret `{place}` cannot be opened: {error}")),
+                },
+                Err(error) => failed = Some(format!("the secret `{place}` cannot be opened: {error}")),
+            }
+        });
+        failed.map_or(Ok(document), Err)
+    }
+}

@@ -1,0 +1,172 @@
+//! The registries of clients and local models. They are keyed by what a thing is, so that a swap to a
+//! configuration that needs the same one neither resets nor doubles it, and hold it weakly, so that what no
+//! configuration or request uses any more is let go.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use crate::config::active::ActiveSettings;
+use crate::config::endpoint::OutboundPolicy;
+use crate::config::provider::ProviderName;
+use crate::config::{Environment, Settings, SettingsError};
+use crate::generator::{self, Generator};
+use crate::providers::openai::{Provider, ProviderError};
+
+use super::active::{Names, Target};
+#[cfg(feature = "llama")]
+use super::local::LocalModels;
+use super::remote::{identity, provider_spec};
+
+/// Every client and local model that is in use.
+pub struct Targets {
+    outbound: OutboundPolicy,
+    remotes: Mutex<HashMap<[u8; 32], Weak<dyn Generator>>>,
+    #[cfg(feature = "llama")]
+    locals: LocalModels,
+}
+
+impl Targets {
+    pub fn new(settings: &Settings) -> Self {
+        Self {
+            outbound: settings.outbound.clone(),
+            remotes: Mutex::default(),
+            #[cfg(feature = "llama")]
+            locals: LocalModels::new(settings.models.dirs.clone(), settings.llama.clone()),
+        }
+    }
+
+    /// Builds everything that a configuration names: clients, and the active model if it is local. Makes no
+    /// network call.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be built, by the field to change.
+    pub async fn prepare(
+        &self,
+        settings: &ActiveSettings,
+        environment: &Environment,
+        warnings: &mut Vec<String>,
+    ) -> Result<Names, SettingsError> {
+        let mut names = match settings.provider.resolve(&settings.model)? {
+            (ProviderName::Llama, _) => self.prepare_local(settings).await?,
+            (provider, _) => self.prepare_remote(settings, provider, environment, warnings)?,
+        };
+        names.locals = self.local_names();
+        Ok(names)
+    }
+
+    fn prepare_remote(
+        &self,
+        settings: &ActiveSettings,
+        provider: ProviderName,
+        environment: &Environment,
+        warnings: &mut Vec<String>,
+    ) -> Result<Names, SettingsError> {
+        let (spec, mut told) = provider_spec(settings, provider, environment, &self.outbound)?;
+        warnings.append(&mut told);
+        let key = identity(&spec);
+        let known = self.remotes.lock().get(&key).and_then(Weak::upgrade);
+        let generator = match known {
+            Some(generator) => generator,
+            None => {
+                let provider = Provider::new(spec).map_err(refused)?;
+                let generator = generator::remote(Arc::new(provider));
+                let mut remotes = self.remotes.lock();
+                remotes.retain(|_, generator| generator.strong_count() > 0);
+                remotes.insert(key, Arc::downgrade(&generator));
+                generator
+            }
+        };
+        let target = |upstream: &str, param: &str| {
+            let (chosen, model) = settings.provider.resolve(upstream)?;
+            if chosen != provider {
+                return Err(SettingsError::invalid(
+                    param,
+                    format!(
+                        "`{param}` leads to `{}`, but this configuration calls `{}`",
+                        chosen.as_str(),
+                        provider.as_str()
+                    ),
+                ));
+            }
+            Ok(Target { generator: Arc::clone(&generator), model: model.to_owned() })
+        };
+        let mapped = settings
+            .model_mapping
+            .iter()
+            .map(|(public, upstream)| Ok((public.clone(), target(upstream, &format!("model_mapping.{public}"))?)))
+            .collect::<Result<BTreeMap<_, _>, SettingsError>>()?;
+        Ok(Names {
+            provider: settings.provider,
+            model: settings.model.clone(),
+            active: match mapped.get(&settings.model) {
+                Some(target) => target.clone(),
+                None => target(&settings.model, "model")?,
+            },
+            mapped,
+            any: settings.allow_any_model.then_some(generator),
+            locals: BTreeMap::new(),
+            created: 0,
+        })
+    }
+
+    #[cfg(feature = "llama")]
+    async fn prepare_local(&self, settings: &ActiveSettings) -> Result<Names, SettingsError> {
+        let target = |name: &str, param: &str| {
+            let model = self.locals.find(name, param)?;
+            Ok(Target { generator: model, model: name.to_owned() })
+        };
+        let mapped = settings
+            .model_mapping
+            .iter()
+            .map(|(public, name)| Ok((public.clone(), target(name, &format!("model_mapping.{public}"))?)))
+            .collect::<Result<BTreeMap<_, _>, SettingsError>>()?;
+        let own = settings.model_mapping.get(&settings.model).unwrap_or(&settings.model);
+        let active = self.locals.find(own, "model")?;
+        active.load().await.map_err(|failure| SettingsError::invalid("model", failure.message))?;
+        Ok(Names {
+            provider: settings.provider,
+            model: settings.model.clone(),
+            active: Target { generator: active, model: own.clone() },
+            mapped,
+            any: None,
+            locals: BTreeMap::new(),
+            created: 0,
+        })
+    }
+
+    #[cfg(not(feature = "llama"))]
+    async fn prepare_local(&self, _: &ActiveSettings) -> Result<Names, SettingsError> {
+        Err(SettingsError::invalid(
+            "provider",
+            "`provider` `llama` is not in this itsd: it was built without the feature `llama`, as by \
+             `cargo build --no-default-features`; build it with the default features",
+        ))
+    }
+
+    /// The local models that can be named, ready to be loaded when they are first asked.
+    fn local_names(&self) -> BTreeMap<String, Target> {
+        #[cfg(feature = "llama")]
+        let locals = self
+            .locals
+            .all()
+            .into_iter()
+            .map(|(name, model)| (name.clone(), Target { generator: model, model: name }))
+            .collect();
+        #[cfg(not(feature = "llama"))]
+        let locals = BTreeMap::new();
+        locals
+    }
+}
+
+fn refused(error: ProviderError) -> SettingsError {
+    let param = match &error {
+        ProviderError::NotHttp | ProviderError::Credentials | ProviderError::Tls(_) => "endpoint".to_owned(),
+        ProviderError::Header(name) | ProviderError::ReservedHeader(name) => format!("extra_args.headers.{name}"),
+        ProviderError::ApiKey => "api_key".to_owned(),
+        ProviderError::NoParallelCalls => "n_parallel".to_owned(),
+    };
+    SettingsError::invalid(param, error.to_string())
+}

@@ -1,0 +1,380 @@
+//! The SQLite database in the state directory.
+
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Row, SqlitePool};
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/sqlite");
+
+const DATABASE_FILE: &str = "itsd.sqlite3";
+const LOCK_FILE: &str = "itsd.lock";
+
+/// How long another process may keep the database or its migration to itself before we give up.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The daemon's database.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: SqlitePool,
+    path: PathBuf,
+}
+
+/// One configuration that was made active.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revision {
+    pub number: i64,
+    /// Seconds since 1970-01-01 UTC.
+    pub created_at: i64,
+    /// SHA-256 of the redacted document, in hexadecimal.
+    pub content_hash: String,
+    /// JSON, its literal secrets sealed.
+    pub document: String,
+    pub origin: Origin,
+}
+
+/// A revision that has no number yet.
+#[derive(Debug, Clone)]
+pub struct NewRevision {
+    pub content_hash: String,
+    pub document: String,
+    pub origin: Origin,
+}
+
+/// Who asked for a revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// `POST /configure`.
+    Request,
+    /// The `[active]` table of the configuration file.
+    File,
+}
+
+impl Origin {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::File => "file",
+        }
+    }
+}
+
+/// What can go wrong with the state directory or its database.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("the state directory {path} cannot be used: {source}; name another with --state-dir")]
+    Directory { path: PathBuf, source: io::Error },
+    #[error("the database {path} is damaged or is no database ({message}); move it away to start afresh")]
+    Corrupt { path: PathBuf, message: String },
+    #[error("the database {path} is held by another process; is another itsd running on this state directory?")]
+    Locked { path: PathBuf },
+    #[error("the database {path} cannot be written ({message}); check its owner, its mode and the disk")]
+    Unwritable { path: PathBuf, message: String },
+    #[error("the database {path} was made by a newer itsd ({message}); update this one or name another --state-dir")]
+    Newer { path: PathBuf, message: String },
+    #[error("the newest revision is {newest}, not {expected}")]
+    Conflict { expected: i64, newest: i64 },
+    #[error("the database {path} failed: {message}")]
+    Other { path: PathBuf, message: String },
+}
+
+impl Store {
+    /// Opens the database of a state directory, makes both if they are missing, and brings the tables up to
+    /// date. The directory is made for its owner alone, and so are the files.
+    pub async fn open(state_dir: &Path) -> Result<Self, StoreError> {
+        let directory = |source| StoreError::Directory { path: state_dir.to_owned(), source };
+        make_private_directory(state_dir).map_err(directory)?;
+        let path = state_dir.join(DATABASE_FILE);
+        // SQLite gives its journal files the mode of the database.
+        private_file(&path).map_err(directory)?;
+        let options = SqliteConnectOptions::new()
+            .filename(&path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // A committed revision survives a power failure, not only a crash.
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(LOCK_PATIENCE);
+        // sqlx takes no lock on SQLite while it migrates, so two processes that start together need this one.
+        let lock = migration_lock(state_dir, &path).await?;
+        let pool = SqlitePoolOptions::new()
+            .max_connections(4)
+            .acquire_timeout(LOCK_PATIENCE + Duration::from_secs(5))
+            .connect_with(options)
+            .await
+            .map_err(|error| classify(&path, error))?;
+        let store = Self { pool, path };
+        store.check().await?;
+        store.migrate().await?;
+        drop(lock);
+        Ok(store)
+    }
+
+    /// Writes a revision and gives it the next number.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Conflict`] when `expected_newest` is given and is not the newest number (0 for none),
+    /// judged in the transaction that writes.
+    ///
+    /// Cancel safety: a dropped call either committed or left nothing.
+    pub async fn commit(&self, new: NewRevision, expected_newest: Option<i64>) -> Result<Revision, StoreError> {
+        let failed = |error| classify(&self.path, error);
+        // IMMEDIATE: a deferred transaction that reads first can find that it may no longer write.
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+        if let Some(expected) = expected_newest {
+            let newest: i64 = sqlx::query_scalar("SELECT coalesce(max(number), 0) FROM configuration_revisions")
+                .fetch_one(&mut *transaction)
+                .await
+                .map_err(failed)?;
+            if newest != expected {
+                return Err(StoreError::Conflict { expected, newest });
+            }
+        }
+        let created_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+        let number = sqlx::query(
+            "INSERT INTO configuration_revisions (created_at, content_hash, document, origin) VALUES (?, ?, ?, ?)",
+        )
+        .bind(created_at)
+        .bind(&new.content_hash)
+        .bind(&new.document)
+        .bind(new.origin.as_str())
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?
+        .last_insert_rowid();
+        transaction.commit().await.map_err(failed)?;
+        let NewRevision { content_hash, document, origin } = new;
+        Ok(Revision { number, created_at, content_hash, document, origin })
+    }
+
+    /// The newest revisions, newest first, of numbers below `below` if it is given; at most `limit`.
+    pub async fn newest(&self, below: Option<i64>, limit: u32) -> Result<Vec<Revision>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT number, created_at, content_hash, document, origin FROM configuration_revisions \
+             WHERE number < ? ORDER BY number DESC LIMIT ?",
+        )
+        .bind(below.unwrap_or(i64::MAX))
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await
+        .map_err(|error| classify(&self.path, error))?;
+        Ok(rows
+            .into_iter()
+            .map(|row| Revision {
+                number: row.get(0),
+                created_at: row.get(1),
+                content_hash: row.get(2),
+                document: row.get(3),
+                origin: if row.get::<&str, _>(4) == "file" { Origin::File } else { Origin::Request },
+            })
+            .collect())
+    }
+
+    /// The content hash of the newest revision that came from the file.
+    pub async fn last_file_hash(&self) -> Result<Option<String>, StoreError> {
+        sqlx::query_scalar(
+            "SELECT content_hash FROM configuration_revisions WHERE origin = 'file' ORDER BY number DESC LIMIT 1",
+        )
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(|error| classify(&self.path, error))
+    }
+
+    /// Whether the database answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.pool).await.map(|_| ()).map_err(|error| classify(&self.path, error))
+    }
+
+    /// Closes every connection, which leaves the database in one file.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        let verdict: String = sqlx::query_scalar("PRAGMA quick_check(1)")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(|error| classify(&self.path, error))?;
+        if verdict == "ok" {
+            return Ok(());
+        }
+        Err(StoreError::Corrupt { path: self.path.clone(), message: verdict })
+    }
+
+    async fn migrate(&self) -> Result<(), StoreError> {
+        use sqlx::migrate::MigrateError;
+        MIGRATIONS.run(&self.pool).await.map_err(|error| match error {
+            MigrateError::VersionMissing(_) | MigrateError::VersionTooNew(..) => {
+                StoreError::Newer { path: self.path.clone(), message: error.to_string() }
+            }
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => classify(&self.path, error),
+            other => StoreError::Other { path: self.path.clone(), message: other.to_string() },
+        })
+    }
+}
+
+fn make_private_directory(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+fn private_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// Waits for the file lock without blocking a thread of the runtime.
+async fn migration_lock(state_dir: &Path, database: &Path) -> Result<File, StoreError> {
+    let directory = |source| StoreError::Directory { path: state_dir.to_owned(), source };
+    let file = private_file(&state_dir.join(LOCK_FILE)).map_err(directory)?;
+    let started = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if started.elapsed() < LOCK_PATIENCE => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err(TryLockError::WouldBlock) => return Err(StoreError::Locked { path: database.to_owned() }),
+            Err(TryLockError::Error(source)) => return Err(directory(source)),
+        }
+    }
+}
+
+/// The causes that a reader can do something about, by SQLite's primary result codes.
+fn classify(path: &Path, error: sqlx::Error) -> StoreError {
+    let path = path.to_owned();
+    let message = error.to_string();
+    let code = error
+        .as_database_error()
+        .and_then(|error| error.code())
+        .and_then(|code| code.parse::<u32>().ok())
+        .map(|extended| extended & 0xff);
+    match code {
+        Some(11 | 26) => StoreError::Corrupt { path, message },
+        Some(5 | 6) => StoreError::Locked { path },
+        Some(8 | 10 | 13 | 14 | 23) => StoreError::Unwritable { path, message },
+        _ => match error {
+            sqlx::Error::PoolTimedOut => StoreError::Locked { path },
+            _ => StoreError::Other { path, message },
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn revision(document: &str) -> NewRevision {
+        NewRevision {
+            content_hash: format!("hash of {document}"),
+            document: document.to_owned(),
+            origin: Origin::Request,
+        }
+    }
+
+    #[tokio::test]
+    async fn revisions_are_numbered_and_survive_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).await.unwrap();
+        assert_eq!(store.newest(None, 10).await.unwrap(), []);
+        let first = store.commit(revision("{1}"), Some(0)).await.unwrap();
+        let second = store.commit(revision("{2}"), None).await.unwrap();
+        assert_eq!((first.number, second.number), (1, 2));
+        // No close: what is committed must survive a process that is killed.
+        let reopened = Store::open(dir.path()).await.unwrap();
+        assert_eq!(reopened.newest(None, 10).await.unwrap(), [second.clone(), first.clone()]);
+        assert_eq!(reopened.newest(Some(2), 10).await.unwrap(), [first]);
+        assert_eq!(reopened.newest(None, 1).await.unwrap(), [second]);
+    }
+
+    #[tokio::test]
+    async fn of_two_writers_that_expect_the_same_revision_one_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let one = Store::open(dir.path()).await.unwrap();
+        let other = Store::open(dir.path()).await.unwrap();
+        let (left, right) = tokio::join!(one.commit(revision("a"), Some(0)), other.commit(revision("b"), Some(0)));
+        let refused = if left.is_ok() { right.unwrap_err() } else { left.unwrap_err() };
+        assert!(matches!(refused, StoreError::Conflict { expected: 0, newest: 1 }), "{refused}");
+        assert_eq!(one.newest(None, 10).await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn the_last_configuration_of_the_file_is_remembered_among_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).await.unwrap();
+        assert_eq!(store.last_file_hash().await.unwrap(), None);
+        store.commit(NewRevision { origin: Origin::File, ..revision("from file") }, None).await.unwrap();
+        store.commit(revision("by request"), None).await.unwrap();
+        assert_eq!(store.last_file_hash().await.unwrap().as_deref(), Some("hash of from file"));
+    }
+
+    #[tokio::test]
+    async fn directory_and_files_are_their_owners_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let state_dir = dir.path().join("a/b");
+        let store = Store::open(&state_dir).await.unwrap();
+        store.commit(revision("x"), None).await.unwrap();
+        assert_eq!(fs::metadata(&state_dir).unwrap().permissions().mode() & 0o777, 0o700);
+        for file in fs::read_dir(&state_dir).unwrap() {
+            let file = file.unwrap();
+            assert_eq!(file.metadata().unwrap().permissions().mode() & 0o077, 0, "{:?}", file.file_name());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_database_is_told_as_such() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(
+            dir.path().join(DATABASE_FILE),
+            "this is not a database, but long enough to be looked at".repeat(200),
+        )
+        .unwrap();
+        let error = Store::open(dir.path()).await.unwrap_err();
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{error}");
+        assert!(error.to_string().contains(DATABASE_FILE), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_state_directory_that_is_a_file_is_told_with_what_to_change() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let error = Store::open(&file.path().join("state")).await.unwrap_err();
+        assert!(matches!(error, StoreError::Directory { .. }), "{error}");
+        assert!(error.to_string().contains("--state-dir"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_migration_that_another_process_holds_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = private_file(&dir.path().join(LOCK_FILE)).unwrap();
+        held.lock().unwrap();
+        let path = dir.path().join(DATABASE_FILE);
+        let waiting = migration_lock(dir.path(), &path);
+        tokio::pin!(waiting);
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        held.unlock().unwrap();
+        waiting.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_database_of_a_newer_daemon_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).await.unwrap();
+        sqlx::query(
+            "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) VALUES (999, 'later', 1, x'00', 0)",
+        )
+        .execute(&store.pool)
+        .await
+        .unwrap();
+        let error = Store::open(dir.path()).await.unwrap_err();
+        assert!(matches!(error, StoreError::Newer { .. }), "{error}");
+    }
+}
