@@ -78,12 +78,6 @@ def test_a_seed_makes_a_run_repeatable(ask_local):
     assert len(answers) == 1
 
 
-def test_n_asks_for_the_best_n_of_the_run(ask_local):
-    response = ask_local.chat.completions.create(model="arithmetic-demo", messages=QUESTION, n=2)
-    assert [choice.index for choice in response.choices] == [0, 1]
-    assert response.choices[0].message.content.endswith("\\boxed{120}")
-
-
 def test_log_probabilities_come_when_asked_for(ask_local):
     response = ask_local.chat.completions.create(
         model="arithmetic-demo", messages=QUESTION, logprobs=True, top_logprobs=2, extra_body={"budget": 1}

@@ -22,8 +22,7 @@ def refusal(caught) -> dict:
     ("parameters", "param", "code"),
     [
         ({"temperature": 5}, "temperature", "invalid_value"),
-        ({"n": 0}, "n", "invalid_value"),
-        ({"n": 3, "extra_body": {"budget": 2}}, "n", "invalid_value"),
+        ({"n": 2}, "n", "not_supported_yet"),
         ({"extra_body": {"budget": 0}}, "budget", "invalid_value"),
         ({"extra_body": {"budget": 1001}}, "budget", "invalid_value"),
         ({"extra_body": {"budget": "many"}}, "budget", "invalid_value"),

@@ -31,7 +31,10 @@ def test_the_readme_shows_both_kinds_of_client():
 
 @pytest.mark.parametrize("page", with_examples())
 def test_every_example_of_a_page_works_as_it_stands(page, tmp_path, upstream):
-    daemon = Daemon(tmp_path, OPENAI_BASE_URL=upstream.base_url)
+    # A reader who has a provider's key still begins with the model that ships, as the page does.
+    settings = tmp_path / "itsd.toml"
+    settings.write_text('[active]\nprovider = "llama"\nmodel = "arithmetic-demo"\n')
+    daemon = Daemon(tmp_path, "--config", str(settings), OPENAI_BASE_URL=upstream.base_url, OPENAI_API_KEY="sk-reader")
     try:
         for language, block in examples(page.read_text()):
             block = block.replace(":8108", f":{daemon.port}")
