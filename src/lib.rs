@@ -3,16 +3,16 @@
 //!
 //! The modules stand in the order in which a request meets them.
 //!
-//! A chat request enters at `http`, which takes one snapshot of the active configuration from `runtime` and
-//! hands the question to [`algorithms`]. An algorithm asks the `generator` for candidates, which come from
-//! [`providers`] (HTTP) or [`llama`] (in this process), reads their answers with [`answer`], and decides.
-//! `POST /configure` goes the other way: [`config`] describes it, `runtime` prepares and swaps it, `store`
-//! keeps it.
+//! A chat request enters at [`http`], which takes one snapshot of the active configuration from [`runtime`]
+//! and hands the question to [`algorithms`]. An algorithm asks the [`generator`] for candidates, which come
+//! from [`providers`] (HTTP) or `llama` (in this process), reads their answers with [`answer`], and decides.
+//! `POST /configure` goes the other way: [`config`] describes it, [`runtime`] prepares and swaps it,
+//! [`store`] keeps it.
 
-pub mod app;
 pub mod serve;
-pub mod telemetry;
+pub mod app;
 pub mod port_file;
+pub mod telemetry;
 pub mod http;
 pub mod runtime;
 pub mod algorithms;
@@ -21,7 +21,7 @@ pub mod providers;
 #[cfg(feature = "llama")]
 pub mod llama;
 pub mod answer;
-pub mod config;
 pub mod store;
+pub mod config;
 pub mod failure;
 pub mod completion;

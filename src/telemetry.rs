@@ -4,7 +4,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
-use crate::config::LogFormat;
+use crate::config::server::LogFormat;
 
 /// Sends `tracing` to standard error at `level`, a filter such as `info` or `itsd=debug,warn`.
 ///

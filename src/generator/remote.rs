@@ -30,12 +30,12 @@ impl Generator for Remote {
     fn extend(&self, paths: Vec<Path>, until: Until, delivery: Delivery) -> StepEvents {
         let Until::End = until;
         let Some(first) = paths.first() else { return futures_util::stream::empty().boxed() };
-        let prepared = Arc::new(self.provider.prepare(&first.prompt, delivery == Delivery::Live));
+        let prepared = self.provider.prepare(&first.prompt);
         match delivery {
             Delivery::Whole => paths
                 .into_iter()
                 .map(|path| {
-                    let (provider, prepared) = (Arc::clone(&self.provider), Arc::clone(&prepared));
+                    let (provider, prepared) = (Arc::clone(&self.provider), prepared.clone());
                     async move {
                         let call = path.run.ledger.begin(Phase::Generate);
                         let result = provider.complete(&prepared, path.run.upstream_seed(path.candidate)).await;
@@ -51,7 +51,7 @@ impl Generator for Remote {
                 .boxed(),
             Delivery::Live => select_all(paths.into_iter().map(|path| {
                 let mut call = Some(path.run.ledger.begin(Phase::Generate));
-                let events = self.provider.stream(Arc::clone(&prepared), path.run.upstream_seed(path.candidate));
+                let events = self.provider.stream(prepared.clone(), path.run.upstream_seed(path.candidate));
                 events
                     .map(move |event| {
                         if !matches!(event, StepEvent::Delta(_))

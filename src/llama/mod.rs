@@ -1,1 +1,405 @@
-//! (being written)
+//! The in-process engine: GGUF models run by llama.cpp within this process.
+//!
+//! An [`Engine`] is one loaded model with one thread that generates for every job at once. A job evaluates
+//! its prompt once and samples all its candidates from it in parallel; jobs share the batch fairly. The
+//! model's own chat template and tool-call format are used, so that a local model looks like a remote one.
+//! Deliberately absent: grammars and structured output, images, embeddings, models with a recurrent state.
+//!
+//! The same seed gives the same text as long as the model computes the same logits. Batches of another
+//! shape change logits in the fifth digit, so that under changing load a text may differ all the same.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock, mpsc};
+use std::thread::JoinHandle;
+
+use llama_cpp_2::llama_backend::LlamaBackend;
+use llama_cpp_2::model::LlamaModel;
+use llama_cpp_2::model::params::LlamaModelParams;
+use parking_lot::Mutex;
+use tokio::sync::mpsc::Receiver;
+
+use crate::completion::{Prompt, StepEvent};
+use crate::failure::{Failure, FailureKind};
+
+use context::{CheckedContext, ContextShape};
+use engine::{QueuedJob, Shared};
+use scheduler::Room;
+use template::ChatTemplate;
+use vocabulary::Vocabulary;
+
+mod engine;
+mod scheduler;
+mod candidate;
+mod outlet;
+mod request;
+mod template;
+mod tool_calls;
+mod text;
+mod sampling;
+mod vocabulary;
+mod context;
+mod gguf;
+mod log;
+#[cfg(test)]
+mod tests;
+
+/// The finish reason of a candidate that was given up because its job's receiver was closed.
+pub const CANCELLED: &str = "cancelled";
+
+/// The most candidates that may be generated at the same time.
+pub const MAX_SEQUENCES: u32 = 192;
+
+/// Prompts that are held at the same time, beside the candidates.
+const PROMPTS: u32 = 16;
+
+/// Memory that the cache may take when its size is not given.
+const DEFAULT_CACHE_BYTES: u64 = 1 << 30;
+
+/// Which model to load and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelSpec {
+    /// A GGUF file.
+    pub path: PathBuf,
+    /// Tokens that the cache holds for all sequences together; a prompt counts once, however many candidates
+    /// share it. `None`: enough for every sequence to grow to the model's training context, but no more than
+    /// 1 GiB of cache takes, and at least one training context of up to 8,192 tokens. One sequence never
+    /// grows beyond the training context.
+    pub context_tokens: Option<u32>,
+    /// Tokens evaluated in one batch; at least `max_sequences`.
+    pub batch_tokens: u32,
+    /// `None`: as many as the machine runs at the same time.
+    pub threads: Option<usize>,
+    /// Layers computed on a GPU, where the build has one; -1 means all.
+    pub gpu_layers: i32,
+    /// Candidates generated at the same time, 1 to [`MAX_SEQUENCES`]. More than these wait their turn.
+    pub max_sequences: u32,
+    /// Whether the file is mapped into memory instead of read into it.
+    pub use_mmap: bool,
+}
+
+impl ModelSpec {
+    /// A model with the defaults for everything else.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            context_tokens: None,
+            batch_tokens: 512,
+            threads: None,
+            gpu_layers: -1,
+            max_sequences: 64,
+            use_mmap: true,
+        }
+    }
+}
+
+/// Why a model was not loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("the model file {path} {reason}", path = .path.display())]
+    File { path: PathBuf, reason: String },
+    #[error("{0}")]
+    Spec(String),
+    #[error("llama.cpp could not load {path}: {reason}", path = .path.display())]
+    Refused { path: PathBuf, reason: String },
+    #[error("the model {path} cannot be used: {reason}", path = .path.display())]
+    Unsupported { path: PathBuf, reason: String },
+}
+
+/// What is known of a loaded model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelInfo {
+    /// `general.name` of the file, or else the file's name.
+    pub name: String,
+    /// The architecture in llama.cpp's words, such as `llama` or `qwen2`.
+    pub architecture: String,
+    /// The most tokens that a prompt and one answer may have together.
+    pub context_length: u32,
+    /// Tokens that the cache holds for all sequences together.
+    pub cache_tokens: u32,
+    pub parameters: u64,
+    /// Size of the tensors in bytes.
+    pub size_bytes: u64,
+}
+
+/// Figures of an engine for logs and metrics, each taken for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineStats {
+    /// Jobs that have not begun.
+    pub waiting_jobs: u64,
+    /// Candidates being generated.
+    pub live_sequences: u64,
+    /// Cache tokens that running jobs hold or may come to need.
+    pub reserved_tokens: u64,
+    /// Prompt tokens evaluated since the model was loaded.
+    pub prompt_tokens: u64,
+    /// Tokens generated since the model was loaded.
+    pub generated_tokens: u64,
+}
+
+/// One question with its candidates.
+#[derive(Debug)]
+pub struct Job {
+    pub prompt: Arc<Prompt>,
+    pub candidates: Vec<CandidateSeed>,
+    /// Whether deltas are sent as text appears.
+    pub live: bool,
+}
+
+/// A candidate to generate: the index under which it is reported, and the seed of its random numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CandidateSeed {
+    pub candidate: usize,
+    pub seed: u64,
+}
+
+/// A loaded model and its thread. Dropping the last clone stops the thread and waits for it, which takes up
+/// to one batch: do that where blocking is allowed. What is under way then fails as unavailable.
+#[derive(Debug, Clone)]
+pub struct Engine(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    info: ModelInfo,
+    vocabulary: Arc<Vocabulary>,
+    template: ChatTemplate,
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Engine {
+    /// Loads a model and starts its thread. Blocks for as long as reading the file takes.
+    ///
+    /// # Errors
+    ///
+    /// When the file is missing, damaged or cut off, when llama.cpp does not know the model, when it has no
+    /// chat template, or when memory is short. No file that fails here ends the process.
+    pub fn load(spec: &ModelSpec) -> Result<Self, LoadError> {
+        check_spec(spec)?;
+        let path = spec.path.clone();
+        gguf::check(&path).map_err(|error| LoadError::File { path: path.clone(), reason: error.to_string() })?;
+        let refused = |reason: String| LoadError::Refused { path: path.clone(), reason };
+        let unsupported = |reason: String| LoadError::Unsupported { path: path.clone(), reason };
+
+        let params = LlamaModelParams::default()
+            .with_n_gpu_layers(u32::try_from(spec.gpu_layers).unwrap_or(u32::MAX))
+            .with_use_mmap(spec.use_mmap);
+        let backend = backend();
+        let (model, errors) = log::listening(|| LlamaModel::load_from_file(backend, &path, &params));
+        let model = Arc::new(model.map_err(|error| refused(said(errors, &error)))?);
+        if model.is_recurrent() || model.is_hybrid() {
+            return Err(unsupported("models with a recurrent state are not supported yet".into()));
+        }
+        let source = model
+            .chat_template(None)
+            .ok()
+            .and_then(|template| template.to_string().ok())
+            .ok_or_else(|| unsupported("it has no chat template: choose a chat or instruct model".into()))?;
+        let template = ChatTemplate::new(source)
+            .map_err(|error| unsupported(format!("its chat template cannot be compiled: {error}")))?;
+        let vocabulary = Arc::new(Vocabulary::new(model.clone()).map_err(unsupported)?);
+
+        let trained_context = model.n_ctx_train();
+        let shape = ContextShape {
+            cells: spec.context_tokens.unwrap_or_else(|| default_cells(&model, spec.max_sequences)),
+            sequences: PROMPTS + spec.max_sequences,
+            batch_tokens: spec.batch_tokens,
+            threads: threads(spec.threads),
+        };
+        let (shared, thread, shape) = start(model.clone(), vocabulary.clone(), shape).map_err(refused)?;
+        let info = ModelInfo {
+            name: model
+                .meta_val_str("general.name")
+                .unwrap_or_else(|_| path.file_stem().unwrap_or_default().to_string_lossy().into_owned()),
+            architecture: model.meta_val_str("general.architecture").unwrap_or_default(),
+            context_length: trained_context.min(shape.cells),
+            cache_tokens: shape.cells,
+            parameters: model.n_params(),
+            size_bytes: model.size(),
+        };
+        tracing::info!(
+            model = info.name,
+            architecture = info.architecture,
+            parameters = info.parameters,
+            context_length = info.context_length,
+            cache_tokens = info.cache_tokens,
+            threads = shape.threads,
+            "model loaded"
+        );
+        Ok(Self(Arc::new(Inner { info, vocabulary, template, shared, thread: Mutex::new(Some(thread)) })))
+    }
+
+    /// Puts a job in line. Each candidate is answered with exactly one `Finished` or `Failed`, after its
+    /// deltas where the job is live; the channel closes after the last of them.
+    ///
+    /// Usage: the prompt is evaluated once, so its tokens stand in the candidate that finishes first and in no
+    /// other; the sum over all candidates is what the job cost. The token that ends a turn counts, as it was
+    /// computed. `logprobs` tells the visible tokens, `mean_logprob` is over all that were generated; both
+    /// are the model's own, at temperature 1 and without penalties.
+    ///
+    /// A receiver that is dropped or closed cancels the job before the next token. Whoever closes it and reads
+    /// on hears of every candidate what was generated so far, with the finish reason [`CANCELLED`] and its
+    /// usage; whoever drops it hears nothing, and only [`Engine::stats`] still counts those tokens.
+    ///
+    /// A reader that is slow holds up nobody: deltas that find the channel full are joined.
+    ///
+    /// # Errors
+    ///
+    /// - a parameter that the engine or this model does not support, by name;
+    /// - messages that the model's chat template refuses;
+    /// - `ContextLength` when prompt and `max_tokens` can never fit;
+    /// - `Overloaded` when too many jobs wait.
+    pub fn generate(&self, job: Job) -> Result<Receiver<(usize, StepEvent)>, Failure> {
+        let Inner { info, vocabulary, template, shared, .. } = &*self.0;
+        if job.candidates.is_empty() {
+            return Err(Failure::new(FailureKind::InvalidRequest, "a job needs at least one candidate"));
+        }
+        let request = request::read(&job.prompt, job.live, vocabulary.size(), template.takes_tools())?;
+        let tools: Vec<&str> = match request.tools_offered {
+            true => job.prompt.tools.iter().map(|tool| tool.definition.get()).collect(),
+            false => Vec::new(),
+        };
+        let rendered = template.render(job.prompt.messages.get(), &tools, vocabulary)?;
+        // A text that is far too long is not worth the time to tokenise.
+        let fewest = vocabulary.fewest_tokens(rendered.len());
+        if fewest > info.context_length as usize {
+            return Err(too_long(&format!("the prompt has at least {fewest} tokens"), info));
+        }
+        let tokens = vocabulary.tokenize(&rendered);
+        if tokens.is_empty() {
+            return Err(Failure::invalid_param("messages", "the messages make an empty prompt"));
+        }
+        let room = (info.context_length as usize).saturating_sub(tokens.len());
+        let room = u32::try_from(room).unwrap_or(u32::MAX);
+        let tokens_per_candidate = request.max_tokens.unwrap_or(room);
+        if room == 0 || tokens_per_candidate > room {
+            let wanted = match request.max_tokens {
+                Some(limit) => format!("the prompt has {} tokens and max_tokens is {limit}", tokens.len()),
+                None => format!("the prompt has {} tokens", tokens.len()),
+            };
+            return Err(too_long(&wanted, info));
+        }
+        let (seats, watch, receiver) = outlet::open(job.candidates.iter().map(|seed| seed.candidate), job.live);
+        shared.enqueue(QueuedJob {
+            request: Arc::new(request),
+            tokens,
+            tokens_per_candidate,
+            watch,
+            candidates: seats.into_iter().zip(job.candidates.iter().map(|seed| seed.seed)).collect(),
+        })?;
+        Ok(receiver)
+    }
+
+    pub fn info(&self) -> &ModelInfo {
+        &self.0.info
+    }
+
+    pub fn stats(&self) -> EngineStats {
+        let gauges = &self.0.shared.gauges;
+        EngineStats {
+            waiting_jobs: self.0.shared.waiting_jobs() as u64,
+            live_sequences: gauges.live_sequences.load(Ordering::Relaxed),
+            reserved_tokens: gauges.cells_reserved.load(Ordering::Relaxed),
+            prompt_tokens: gauges.prompt_tokens.load(Ordering::Relaxed),
+            generated_tokens: gauges.generated_tokens.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.close();
+        if let Some(thread) = self.thread.get_mut().take() {
+            // The thread catches its own panics, so there is nothing to hear of here.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn backend() -> &'static LlamaBackend {
+    static BACKEND: OnceLock<LlamaBackend> = OnceLock::new();
+    BACKEND.get_or_init(|| {
+        log::install();
+        LlamaBackend::init().expect("the backend is initialised here and nowhere else")
+    })
+}
+
+fn check_spec(spec: &ModelSpec) -> Result<(), LoadError> {
+    let wrong = |message: String| Err(LoadError::Spec(message));
+    if spec.max_sequences == 0 || spec.max_sequences > MAX_SEQUENCES {
+        return wrong(format!("max_sequences is {}: choose 1 to {MAX_SEQUENCES}", spec.max_sequences));
+    }
+    if spec.batch_tokens < spec.max_sequences || spec.batch_tokens > 1 << 16 {
+        return wrong(format!(
+            "batch_tokens is {}: choose at least max_sequences, which is {}, and at most 65536",
+            spec.batch_tokens, spec.max_sequences
+        ));
+    }
+    if spec.context_tokens.is_some_and(|tokens| tokens == 0 || tokens > 1 << 28) {
+        return wrong("context_tokens must be between 1 and 268435456".into());
+    }
+    if spec.threads.is_some_and(|threads| threads == 0 || threads > 512) {
+        return wrong("threads must be between 1 and 512".into());
+    }
+    if spec.gpu_layers < -1 {
+        return wrong("gpu_layers must be -1 for all layers, or 0 or greater".into());
+    }
+    Ok(())
+}
+
+fn threads(wanted: Option<usize>) -> i32 {
+    let threads = wanted.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    i32::try_from(threads).unwrap_or(i32::MAX)
+}
+
+/// See [`ModelSpec::context_tokens`].
+fn default_cells(model: &LlamaModel, sequences: u32) -> u32 {
+    let head_width = u64::from(model.n_embd().unsigned_abs()) / u64::from(model.n_head().max(1));
+    // Keys and values of two bytes each.
+    let bytes_per_token = 4 * u64::from(model.n_layer()) * u64::from(model.n_head_kv().max(1)) * head_width;
+    let trained = u64::from(model.n_ctx_train());
+    let affordable = (DEFAULT_CACHE_BYTES / bytes_per_token.max(1)).max(trained.min(8192));
+    let cells = (trained * u64::from(sequences)).min(affordable).max(1);
+    u32::try_from(cells).unwrap_or(u32::MAX)
+}
+
+type Started = (Arc<Shared>, JoinHandle<()>, ContextShape);
+
+/// Starts the thread and waits until it has made its context.
+fn start(model: Arc<LlamaModel>, vocabulary: Arc<Vocabulary>, shape: ContextShape) -> Result<Started, String> {
+    let shared = Arc::new(Shared::default());
+    let (ready, made) = mpsc::sync_channel(1);
+    let of_thread = shared.clone();
+    let thread = std::thread::Builder::new()
+        .name("llama".into())
+        .spawn(move || {
+            let (context, errors) = log::listening(|| CheckedContext::new(backend(), &model, shape));
+            let context = match context {
+                Ok(context) => context,
+                Err(error) => {
+                    let _ = ready.send(Err(said(errors, &error)));
+                    return;
+                }
+            };
+            let made = context.shape();
+            let _ = ready.send(Ok(made));
+            let room = Room { cells: made.cells, prompts: PROMPTS, sequences: made.sequences - PROMPTS };
+            engine::run(&of_thread, context, &vocabulary, room);
+        })
+        .map_err(|error| format!("its thread cannot be started: {error}"))?;
+    let shape = made.recv().unwrap_or_else(|_| Err("its thread ended at once".into()))?;
+    Ok((shared, thread, shape))
+}
+
+/// What llama.cpp said, or else the binding's error.
+fn said(errors: String, error: &dyn std::error::Error) -> String {
+    if errors.is_empty() { error.to_string() } else { errors }
+}
+
+fn too_long(wanted: &str, info: &ModelInfo) -> Failure {
+    let message = format!(
+        "Input exceeds maximum context length: {wanted}, but this model takes {} tokens for both together",
+        info.context_length
+    );
+    Failure::new(FailureKind::ContextLength, message)
+}

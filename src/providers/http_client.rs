@@ -20,8 +20,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 ///
-/// For an `https` origin when the system's certificates cannot be read. Plain `http` does not need them.
-pub(super) fn build(origin: &Url) -> Result<reqwest::Client, reqwest::Error> {
+/// The reason, for an `https` origin when the system's certificates cannot be read. Plain `http` does not need
+/// them.
+pub(super) fn build(origin: &Url) -> Result<reqwest::Client, String> {
     // The process may have a provider already: whichever came first serves.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::Client::builder()
@@ -37,7 +38,7 @@ pub(super) fn build(origin: &Url) -> Result<reqwest::Client, reqwest::Error> {
         // without any from failing here.
         builder = builder.tls_certs_only([]);
     }
-    builder.build()
+    builder.build().map_err(|error| root_cause(&error))
 }
 
 /// What to say of a call that broke before or while the upstream answered. Never shows more of the address
@@ -64,8 +65,8 @@ fn root_cause(error: &reqwest::Error) -> String {
     let mut cause = error.source();
     let mut text = None;
     while let Some(error) = cause {
-        if let Some(io) = error.downcast_ref::<io::Error>()
-            && let Some(words) = io_cause(io.kind())
+        if let Some(error) = error.downcast_ref::<io::Error>()
+            && let Some(words) = io_cause(error)
         {
             return words.to_owned();
         }
@@ -75,13 +76,21 @@ fn root_cause(error: &reqwest::Error) -> String {
     text.unwrap_or_else(|| "no reason given".to_owned())
 }
 
-fn io_cause(kind: io::ErrorKind) -> Option<&'static str> {
-    Some(match kind {
+fn io_cause(error: &io::Error) -> Option<&'static str> {
+    // A handshake's error travels inside others, where a walk along the sources does not come by.
+    if let Some(inner) = error.get_ref() {
+        if let Some(error) = inner.downcast_ref::<io::Error>() {
+            return io_cause(error);
+        }
+        if let Some(rustls::Error::InvalidMessage(_)) = inner.downcast_ref::<rustls::Error>() {
+            return Some("it does not speak TLS (http:// instead of https://?)");
+        }
+    }
+    Some(match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused",
         io::ErrorKind::ConnectionReset => "connection reset",
         io::ErrorKind::ConnectionAborted => "connection aborted",
-        io::ErrorKind::BrokenPipe => "the upstream closed it",
-        io::ErrorKind::UnexpectedEof => "the upstream closed it",
+        io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => "the upstream closed it",
         io::ErrorKind::HostUnreachable => "no route to the host",
         io::ErrorKind::NetworkUnreachable => "the network is unreachable",
         io::ErrorKind::TimedOut => "no answer in time",

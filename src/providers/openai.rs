@@ -10,14 +10,12 @@ mod request;
 mod response;
 mod stream;
 
-use std::pin::Pin;
+use std::fmt;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
-use http_body::{Frame, SizeHint};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Response};
 use secrecy::{ExposeSecret, SecretString};
@@ -82,7 +80,6 @@ pub enum ProviderError {
 }
 
 /// An OpenAI-compatible upstream, with its connections and limits.
-#[derive(Debug)]
 pub struct Provider {
     client: reqwest::Client,
     url: Url,
@@ -107,11 +104,11 @@ impl Provider {
             return Err(ProviderError::NoParallelCalls);
         }
         let headers = headers(&spec)?;
-        let client = http_client::build(&url).map_err(|error| ProviderError::Tls(error.to_string()))?;
+        let client = http_client::build(&url).map_err(ProviderError::Tls)?;
         let upstream = Upstream {
             name: spec.name,
             origin: url.origin().ascii_serialization(),
-            secrets: secrets(spec.api_key, spec.headers),
+            secrets: secrets(spec.api_key, &spec.headers),
         };
         Ok(Self {
             client,
@@ -179,23 +176,15 @@ impl Provider {
     }
 
     /// Sends one request and waits for the head of a successful response.
-    async fn send(&self, body: request::Body) -> Result<Response, AttemptFailure> {
+    async fn send(&self, body: reqwest::Body) -> Result<Response, AttemptFailure> {
         let mut request = reqwest::Request::new(Method::POST, self.url.clone());
         *request.headers_mut() = self.headers.clone();
-        *request.body_mut() = Some(if body.tail.is_empty() {
-            body.shared.into()
-        } else {
-            reqwest::Body::wrap(TwoParts([body.tail, body.shared]))
-        });
+        *request.body_mut() = Some(body);
         let mut response = self.client.execute(request).await.map_err(|error| self.broken(&error))?;
         if response.status().is_success() {
             return Ok(response);
         }
-        // A refusal whose body breaks off, or never ends, is still a refusal.
-        let body = match timeout(MAX_REFUSAL_READ, self.read_body(&mut response, MAX_ERROR_BODY_BYTES)).await {
-            Ok(Ok(Some(body))) => body,
-            Ok(Ok(None) | Err(_)) | Err(_) => Bytes::new(),
-        };
+        let body = read_refusal(&mut response).await;
         Err(self.upstream.refusal(response.status().as_u16(), response.headers(), &body))
     }
 
@@ -231,25 +220,29 @@ impl Provider {
     }
 }
 
-/// A request body in two parts, of which the larger is shared: the parts still to send, last first.
-struct TwoParts([Bytes; 2]);
-
-impl http_body::Body for TwoParts {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let part = self.0.iter_mut().rev().find(|part| !part.is_empty()).map(std::mem::take);
-        Poll::Ready(part.map(|part| Ok(Frame::data(part))))
+impl fmt::Debug for Provider {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Configured body fields and an address's query may hold what a log must not.
+        let Upstream { name, origin, .. } = &self.upstream;
+        formatter.debug_struct("Provider").field("name", name).field("origin", origin).finish_non_exhaustive()
     }
+}
 
-    fn is_end_stream(&self) -> bool {
-        self.0.iter().all(Bytes::is_empty)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.iter().map(|part| part.len() as u64).sum())
-    }
+/// As much of a refusal's body as comes: one that breaks off, or never ends, is still a refusal.
+async fn read_refusal(response: &mut Response) -> Vec<u8> {
+    let mut body = Vec::new();
+    let reading = async {
+        while let Ok(Some(piece)) = response.chunk().await {
+            let room = MAX_ERROR_BODY_BYTES - body.len();
+            body.extend_from_slice(&piece[..piece.len().min(room)]);
+            if body.len() == MAX_ERROR_BODY_BYTES {
+                break;
+            }
+        }
+    };
+    // What was read in time is in `body` either way.
+    let _ = timeout(MAX_REFUSAL_READ, reading).await;
+    body
 }
 
 fn content_type(response: &Response) -> Option<&str> {
@@ -293,15 +286,14 @@ fn headers(spec: &ProviderSpec) -> Result<HeaderMap, ProviderError> {
     Ok(headers)
 }
 
-/// What failures must not repeat. A header such as `Bearer abc` is secret in its parts too, where they are
-/// long enough to be one.
-fn secrets(api_key: Option<SecretString>, headers: Vec<(String, SecretString)>) -> Vec<SecretString> {
-    const MIN_PART_BYTES: usize = 12;
+/// What failures must not repeat. A header such as `Bearer abc` is secret in its parts, where they are long
+/// enough to be one; the shorter words of a title would be found in any text.
+fn secrets(api_key: Option<SecretString>, headers: &[(String, SecretString)]) -> Vec<SecretString> {
+    const MIN_HEADER_PART_BYTES: usize = 8;
     let mut secrets: Vec<SecretString> = api_key.into_iter().collect();
     for (_, value) in headers {
-        let parts = value.expose_secret().split_ascii_whitespace().filter(|part| part.len() >= MIN_PART_BYTES);
-        secrets.extend(parts.map(SecretString::from));
-        secrets.push(value);
+        let parts = value.expose_secret().split_ascii_whitespace();
+        secrets.extend(parts.filter(|part| part.len() >= MIN_HEADER_PART_BYTES).map(SecretString::from));
     }
     // A secret that contains another goes first, so that nothing of it is left over.
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.expose_secret().len()));

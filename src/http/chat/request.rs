@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::completion::{Logprobs, MaxTokens, MaxTokensName, Prompt, Sampling, Tool};
-use crate::config::run::{RunField, RunSettings};
+use crate::config::run::{RunField, RunSettings, is_run_field};
 use crate::http::error::ApiError;
 
 /// A parsed chat request. The prompt's `model` is the client's name until it is routed.
@@ -107,7 +107,7 @@ fn sort_out(fields: Fields, strict: bool) -> Result<(Fields, Fields, Vec<String>
     for (name, value) in fields {
         // OpenRouter's own `provider` is an object and is passed on.
         let is_foreign = name == "provider" && value.get().starts_with('{');
-        match RunField::of(&name) {
+        match is_run_field(&name) {
             RunField::Known if !is_foreign => drop(overrides.insert(name, value)),
             RunField::Later if !is_foreign => {
                 return Err(ApiError::not_supported_yet(&name, format!("`{name}` is not supported yet; leave it out")));

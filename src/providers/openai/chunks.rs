@@ -59,7 +59,7 @@ struct Tokens {
 #[derive(Deserialize)]
 struct DeltaView<'a> {
     #[serde(borrow)]
-    content: Option<Cow<'a, str>>,
+    content: Option<&'a RawValue>,
     #[serde(borrow)]
     refusal: Option<Cow<'a, str>>,
     #[serde(borrow)]
@@ -235,7 +235,7 @@ impl Answer {
                 whole.get_or_insert_default().push_str(&piece);
             }
         };
-        append(&mut self.content, view.content);
+        append(&mut self.content, view.content.map(text));
         append(&mut self.refusal, view.refusal);
         for (name, piece) in [("reasoning_content", view.reasoning_content), ("reasoning", view.reasoning)] {
             // Servers that send both names send the same text under both.
@@ -316,6 +316,18 @@ impl Answer {
         tokens.content.extend(view.content.into_iter().flatten());
         tokens.refusal.extend(view.refusal.into_iter().flatten());
     }
+}
+
+/// Content is a string, or from some reasoning models a list of parts, of which those with text count.
+fn text(content: &RawValue) -> Cow<'_, str> {
+    #[derive(Deserialize)]
+    struct Part {
+        text: Option<String>,
+    }
+    serde_json::from_str(content.get()).unwrap_or_else(|_| {
+        let parts: Vec<Part> = serde_json::from_str(content.get()).unwrap_or_default();
+        parts.into_iter().filter_map(|part| part.text).collect::<String>().into()
+    })
 }
 
 impl DeltaView<'_> {

@@ -3,7 +3,11 @@
 //! What the client wrote as JSON goes in byte for byte. The candidates of a run share the text; only what
 //! differs between calls, the seed and the wish for a stream, is appended to it.
 
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
 use bytes::Bytes;
+use http_body::{Frame, SizeHint};
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -31,32 +35,49 @@ impl PreparedRequest {
     }
 
     /// The body of a call that wants the answer whole.
-    pub(super) fn whole(&self, seed: Option<i64>) -> Body {
+    pub(super) fn whole(&self, seed: Option<i64>) -> reqwest::Body {
         match seed {
-            None => Body { shared: self.object.clone(), tail: Bytes::new() },
-            Some(seed) => self.with_tail(format!(",\"seed\":{seed}}}").into()),
+            None => self.object.clone().into(),
+            Some(seed) => self.ending_in(format!(",\"seed\":{seed}}}").into()),
         }
     }
 
     /// The body of a call that wants the answer as a stream, with its usage at the end.
-    pub(super) fn streamed(&self, seed: Option<i64>) -> Body {
+    pub(super) fn streamed(&self, seed: Option<i64>) -> reqwest::Body {
         const STREAM: &str = r#","stream":true,"stream_options":{"include_usage":true}}"#;
         match seed {
-            None => self.with_tail(Bytes::from_static(STREAM.as_bytes())),
-            Some(seed) => self.with_tail(format!(",\"seed\":{seed}{STREAM}").into()),
+            None => self.ending_in(Bytes::from_static(STREAM.as_bytes())),
+            Some(seed) => self.ending_in(format!(",\"seed\":{seed}{STREAM}").into()),
         }
     }
 
-    fn with_tail(&self, tail: Bytes) -> Body {
-        Body { shared: self.object.slice(..self.object.len() - 1), tail }
+    /// The shared text with another end in place of its brace.
+    fn ending_in(&self, end: Bytes) -> reqwest::Body {
+        let shared = self.object.slice(..self.object.len() - 1);
+        reqwest::Body::wrap(TwoParts([end, shared]))
     }
 }
 
-/// The text of one call: what it shares with the others of its run, then its own end.
-#[derive(Debug)]
-pub(super) struct Body {
-    pub shared: Bytes,
-    pub tail: Bytes,
+/// A body whose first part is shared between calls, so that a long prompt with a seed is not copied for each
+/// of them: the parts still to send, last first.
+struct TwoParts([Bytes; 2]);
+
+impl http_body::Body for TwoParts {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let part = self.0.iter_mut().rev().find(|part| !part.is_empty()).map(std::mem::take);
+        Poll::Ready(part.map(|part| Ok(Frame::data(part))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.iter().all(Bytes::is_empty)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.iter().map(|part| part.len() as u64).sum())
+    }
 }
 
 fn write(text: &mut Vec<u8>, prompt: &Prompt, extra: &Map<String, Value>) -> serde_json::Result<()> {

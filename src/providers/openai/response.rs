@@ -65,7 +65,7 @@ pub(super) fn read(body: &[u8], content_type: Option<&str>, upstream: &Upstream)
     Ok(Completion {
         reply,
         finish_reason,
-        mean_logprob: choice.logprobs.and_then(|logprobs| mean_logprob(logprobs)),
+        mean_logprob: choice.logprobs.and_then(mean_logprob),
         logprobs: choice.logprobs.map(ToOwned::to_owned),
         usage: usage(view.usage),
     })

@@ -109,7 +109,7 @@ impl OpenStream {
         let deadline = Instant::now() + provider.timeout;
         let attempt = async {
             let mut response = provider.send(request.streamed(seed)).await?;
-            let Some(kind) = content_type(&response).filter(|kind| !kind.starts_with("text/event-stream")) else {
+            let Some(kind) = content_type(&response).filter(|kind| !is_event_stream(kind)) else {
                 return Ok(response);
             };
             let what = format!("{kind} instead of a stream of events");
@@ -203,4 +203,9 @@ impl OpenStream {
         self.completion = Some(std::mem::take(&mut self.answer).finish(was_announced, &provider.upstream)?);
         Ok(())
     }
+}
+
+fn is_event_stream(content_type: &str) -> bool {
+    let kind = content_type.split(';').next().unwrap_or_default();
+    kind.trim().eq_ignore_ascii_case("text/event-stream")
 }

@@ -1,0 +1,190 @@
+//! Counting votes: classes, ties, and the member of a class that speaks for it.
+
+use std::collections::HashMap;
+
+use super::fields;
+use super::key::Key;
+
+/// A candidate that votes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Voter<'a> {
+    pub index: usize,
+    /// Mean log-probability of its tokens, finite where it is known.
+    pub logprob: Option<f64>,
+    pub key: &'a Key,
+}
+
+/// Voters of one class, lowest index first; never empty.
+pub(super) type Class<'a> = Vec<Voter<'a>>;
+
+/// Who wins when no class is large enough to speak for all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fallback {
+    Never,
+    /// When all candidates left at the last level differ.
+    AllDiffer,
+    /// When the largest class holds no more than half of the voters.
+    NoMajority,
+}
+
+/// The winning class, and whether it was found field by field.
+pub(super) fn elect<'a>(mut voters: Class<'a>, fallback: Fallback) -> (Class<'a>, bool) {
+    let levels = voters.first().map_or(0, |voter| voter.key.levels.len());
+    for level in 0..levels {
+        let mut classes = classes_at(&voters, level);
+        let leading = leader(&classes);
+        let largest = classes[leading].len();
+        let splintered = match fallback {
+            Fallback::Never => false,
+            Fallback::AllDiffer => level + 1 == levels && largest == 1 && voters.len() > 1,
+            Fallback::NoMajority => largest * 2 <= voters.len(),
+        };
+        if splintered {
+            let best = most_agreeing(&voters);
+            voters.retain(|voter| voter.key.levels == best.key.levels);
+            return (voters, true);
+        }
+        voters = classes.swap_remove(leading);
+    }
+    (voters, false)
+}
+
+/// The classes among voters by one level of their keys, in the order of their lowest index.
+pub(super) fn classes_at<'a>(voters: &[Voter<'a>], level: usize) -> Vec<Class<'a>> {
+    group(voters, |voter| &voter.key.levels[level..=level])
+}
+
+/// The classes among voters by their whole keys, in the order of their lowest index.
+pub(super) fn classes<'a>(voters: &[Voter<'a>]) -> Vec<Class<'a>> {
+    group(voters, |voter| &voter.key.levels)
+}
+
+/// The position of the winning class: the largest; of equals the one with the higher mean log-probability where
+/// every member of each is known, else the one that holds the lowest index.
+pub(super) fn leader(classes: &[Class<'_>]) -> usize {
+    let largest = classes.iter().map(Vec::len).max().unwrap_or(0);
+    let tied: Vec<usize> = (0..classes.len()).filter(|&position| classes[position].len() == largest).collect();
+    let means: Option<Vec<f64>> = tied.iter().map(|&position| mean_logprob(&classes[position])).collect();
+    let best = means.map_or(0, |means| first_maximum(&means));
+    tied.get(best).copied().unwrap_or(0)
+}
+
+/// The member that speaks for a class: the one with the highest mean log-probability where all are known, else
+/// the first.
+pub(super) fn spokesman<'a>(class: &[Voter<'a>]) -> Voter<'a> {
+    let known: Option<Vec<f64>> = class.iter().map(|voter| voter.logprob).collect();
+    class[known.map_or(0, |known| first_maximum(&known))]
+}
+
+/// The voter whose fields agree most with the majority of each; ties as for classes.
+fn most_agreeing<'a>(voters: &[Voter<'a>]) -> Voter<'a> {
+    let subjects: Vec<_> = voters.iter().filter_map(|voter| voter.key.fields.as_ref()).collect();
+    let agreement = fields::agreement(&subjects);
+    let most = agreement.iter().max();
+    let tied: Vec<Voter<'a>> =
+        voters.iter().zip(&agreement).filter(|(_, agreed)| Some(*agreed) == most).map(|(voter, _)| *voter).collect();
+    if tied.is_empty() { voters[0] } else { spokesman(&tied) }
+}
+
+fn group<'a, 'k>(voters: &'k [Voter<'a>], key: impl Fn(&'k Voter<'a>) -> &'k [String]) -> Vec<Class<'a>> {
+    let mut positions: HashMap<&[String], usize> = HashMap::new();
+    let mut classes: Vec<Class<'a>> = Vec::new();
+    for voter in voters {
+        let position = *positions.entry(key(voter)).or_insert(classes.len());
+        if position == classes.len() {
+            classes.push(Vec::new());
+        }
+        classes[position].push(*voter);
+    }
+    classes
+}
+
+fn mean_logprob(class: &[Voter<'_>]) -> Option<f64> {
+    let sum: Option<f64> = class.iter().map(|voter| voter.logprob).sum();
+    sum.map(|sum| sum / class.len() as f64)
+}
+
+/// The position of the first of the largest values, 0 for none.
+fn first_maximum(values: &[f64]) -> usize {
+    let mut best = 0;
+    for (position, value) in values.iter().enumerate() {
+        if *value > values[best] {
+            best = position;
+        }
+    }
+    best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::answer::Json;
+
+    fn keys(labels: &[&str]) -> Vec<Key> {
+        labels.iter().map(|&label| Key::single(label.to_owned())).collect()
+    }
+
+    fn voters<'a>(keys: &'a [Key], logprobs: &[Option<f64>]) -> Class<'a> {
+        let logprob = |index: usize| logprobs.get(index).copied().flatten();
+        keys.iter().enumerate().map(|(index, key)| Voter { index, logprob: logprob(index), key }).collect()
+    }
+
+    fn winner(labels: &[&str], logprobs: &[Option<f64>]) -> (String, usize) {
+        let keys = keys(labels);
+        let (class, _) = elect(voters(&keys, logprobs), Fallback::Never);
+        (class[0].key.label(), spokesman(&class).index)
+    }
+
+    #[test]
+    fn the_largest_class_wins_whatever_its_place() {
+        assert_eq!(winner(&["a", "b", "b"], &[]), ("b".to_owned(), 1));
+        assert_eq!(winner(&["a"], &[]), ("a".to_owned(), 0));
+    }
+
+    #[test]
+    fn a_tie_goes_to_the_likelier_class_where_all_are_known() {
+        let known = [Some(-1.0), Some(-0.5), Some(-0.9), Some(-0.8)];
+        // a: (-1.0 - 0.9) / 2 = -0.95, b: (-0.5 - 0.8) / 2 = -0.65.
+        assert_eq!(winner(&["a", "b", "a", "b"], &known), ("b".to_owned(), 1));
+        assert_eq!(winner(&["a", "b", "a", "b"], &[Some(-1.0), Some(-0.5), None, Some(-0.8)]), ("a".to_owned(), 0));
+        assert_eq!(winner(&["a", "b"], &[Some(-0.5), Some(-0.5)]), ("a".to_owned(), 0));
+        assert_eq!(winner(&["a", "b"], &[]), ("a".to_owned(), 0));
+    }
+
+    #[test]
+    fn the_likeliest_member_speaks_for_its_class() {
+        assert_eq!(winner(&["a", "a", "b"], &[Some(-0.9), Some(-0.2), Some(-0.1)]), ("a".to_owned(), 1));
+        assert_eq!(winner(&["a", "a", "b"], &[None, Some(-0.2), Some(-0.1)]), ("a".to_owned(), 0));
+    }
+
+    #[test]
+    fn levels_are_voted_in_order() {
+        let key = |first: &str, second: &str| Key { levels: vec![first.into(), second.into()], fields: None };
+        // "x" leads the first level by three to two, although "y 1" is the most common pair.
+        let keys = [key("y", "1"), key("y", "1"), key("x", "1"), key("x", "2"), key("x", "3")];
+        let (class, by_fields) = elect(voters(&keys, &[]), Fallback::Never);
+        assert_eq!((class[0].index, class.len(), by_fields), (2, 1, false));
+    }
+
+    fn json_keys(texts: &[&str]) -> Vec<Key> {
+        texts.iter().map(|text| Key { levels: vec![text.to_string()], fields: Json::parse(text).ok() }).collect()
+    }
+
+    #[test]
+    fn without_a_majority_the_fields_decide() {
+        // a = 1 and b = 2 are the majorities; candidate 3 holds both.
+        let keys = json_keys(&[r#"{"a":1,"b":1}"#, r#"{"a":3,"b":2}"#, r#"{"a":4,"b":2}"#, r#"{"a":1,"b":2}"#]);
+        let (class, by_fields) = elect(voters(&keys, &[]), Fallback::NoMajority);
+        assert_eq!((class[0].index, by_fields), (3, true));
+        let keys = json_keys(&[r#"{"a":1}"#, r#"{"a":2}"#, r#"{"a":1}"#]);
+        let (class, by_fields) = elect(voters(&keys, &[]), Fallback::NoMajority);
+        assert_eq!((class.len(), by_fields), (2, false));
+    }
+
+    #[test]
+    fn a_single_voter_wins_without_its_fields() {
+        let keys = json_keys(&[r#"{"a":1}"#]);
+        assert!(!elect(voters(&keys, &[]), Fallback::NoMajority).1);
+        assert!(!elect(voters(&keys, &[]), Fallback::AllDiffer).1);
+    }
+}

@@ -1,0 +1,175 @@
+//! The promise of the stop rule `decided`, checked on every ending of small runs.
+
+use super::*;
+
+/// How a candidate may end; `None` is a failure.
+type Ending = Option<Completion>;
+
+fn ballot_of(rules: &Arc<VoteRules>, validity: &Arc<Validity>, state: &[Option<&Ending>]) -> Ballot {
+    let mut ballot = Ballot::new(rules.clone(), validity.clone(), state.len());
+    // Later indices first, so that the order of arrival is not that of the indices.
+    for (index, ending) in state.iter().enumerate().rev() {
+        if let Some(ending) = ending {
+            ballot.record(index, ending.as_ref());
+        }
+    }
+    ballot
+}
+
+/// The numbers of all words of `length` over an alphabet of `letters`, each as its letters.
+fn words(length: usize, letters: usize) -> impl Iterator<Item = Vec<usize>> {
+    (0..letters.pow(length as u32))
+        .map(move |number| (0..length as u32).map(|place| number / letters.pow(place) % letters).collect())
+}
+
+/// Walks over every state of a run, finished in part, and holds each that is decided against all its endings.
+/// Returns in how many states it was decided.
+fn check_every_ending(settings: &RunSettings, prompt: &Prompt, planned: usize, endings: &[Ending]) -> usize {
+    let pending = endings.len();
+    let (rules, validity) = (Arc::new(VoteRules::compile(settings).unwrap()), Arc::new(Validity::of(prompt)));
+    let winner = |word: &[usize]| {
+        let state: Vec<_> = word.iter().map(|&letter| Some(&endings[letter])).collect();
+        let verdict = ballot_of(&rules, &validity, &state).verdict()?;
+        Some((verdict.vote, verdict.response_counts[0].0.clone()))
+    };
+    let winners: Vec<_> = words(planned, endings.len()).map(|word| winner(&word)).collect();
+    let number = |word: &[usize]| word.iter().rev().fold(0, |number, letter| number * endings.len() + letter);
+
+    let mut decided = 0;
+    for state in words(planned, endings.len() + 1) {
+        let so_far: Vec<_> = state.iter().map(|&letter| endings.get(letter)).collect();
+        if !ballot_of(&rules, &validity, &so_far).is_decided() {
+            continue;
+        }
+        decided += 1;
+        let open: Vec<usize> = (0..planned).filter(|&index| state[index] == pending).collect();
+        let mut seen = None;
+        for rest in words(open.len(), endings.len()) {
+            let mut word = state.clone();
+            open.iter().zip(rest).for_each(|(&index, letter)| word[index] = letter);
+            let winner = &winners[number(&word)];
+            assert_eq!(winner, *seen.get_or_insert(winner), "state {state:?}, ending {word:?}");
+        }
+    }
+    decided
+}
+
+#[test]
+fn no_ending_of_a_decided_text_vote_changes_its_winner() {
+    let endings = [
+        Some(text("1")),
+        Some(text("2")),
+        Some(likely(text("1"), -0.9)),
+        Some(likely(text("2"), -0.1)),
+        Some(text("nothing")),
+        Some(cut_off(text("2"))),
+        None,
+    ];
+    for vote_on in [VoteOn::Auto, VoteOn::Answer] {
+        assert!(check_every_ending(&on_text(vote_on), &prompt(vec![], None), 4, &endings) > 0);
+    }
+    let few = [Some(text("1")), Some(text("2")), Some(likely(text("2"), -0.1)), None];
+    assert!(check_every_ending(&on_text(VoteOn::Number), &prompt(vec![], None), 5, &few) > 0);
+}
+
+#[test]
+fn no_ending_of_a_decided_tool_vote_changes_its_winner() {
+    let endings = [
+        Some(call("f", r#"{"x":1}"#)),
+        Some(call("f", r#"{"x":2}"#)),
+        Some(likely(call("g", "{}"), -0.1)),
+        Some(call("absent", "{}")),
+        Some(text("5")),
+        None,
+    ];
+    for tool_vote in [ToolVote::ToolName, ToolVote::ToolArgs, ToolVote::ToolHierarchical, ToolVote::ToolSet] {
+        let settings = RunSettings { tool_vote, ..RunSettings::default() };
+        assert!(check_every_ending(&settings, &prompt(tools(), None), 4, &endings) > 0);
+    }
+    let few = [Some(call("f", r#"{"x":1}"#)), Some(call("f", r#"{"x":2}"#)), Some(call("g", "{}")), Some(text("5"))];
+    assert!(check_every_ending(&RunSettings::default(), &prompt(tools(), None), 5, &few) > 0);
+}
+
+#[test]
+fn no_ending_of_a_decided_json_or_regex_vote_changes_its_winner() {
+    let object = prompt(vec![], Some(r#"{"type":"json_object"}"#));
+    let endings = [
+        Some(text(r#"{"a":1,"b":1}"#)),
+        Some(text(r#"{"a":1,"b":2}"#)),
+        Some(likely(text(r#"{"a":2,"b":2}"#), -0.1)),
+        Some(text("no json")),
+        None,
+    ];
+    assert!(check_every_ending(&RunSettings::default(), &object, 5, &endings) > 0);
+
+    let patterns = RunSettings { regex_patterns: vec!["a(.)".into(), "b(.)".into()], ..RunSettings::default() };
+    let endings = [
+        Some(text("a1 b1")),
+        Some(text("a1 b2")),
+        Some(likely(text("a2 b1"), -0.1)),
+        Some(text("b2")),
+        Some(text("-")),
+        None,
+    ];
+    assert!(check_every_ending(&patterns, &prompt(vec![], None), 4, &endings) > 0);
+}
+
+#[test]
+fn the_similarity_vote_is_never_decided() {
+    let endings = [Some(text("one word")), Some(text("two words")), None];
+    assert_eq!(check_every_ending(&on_text(VoteOn::Similarity), &prompt(vec![], None), 4, &endings), 0);
+}
+
+/// After how many candidates in index order a run of `planned` is decided.
+fn decided_after(settings: RunSettings, prompt: &Prompt, planned: usize, candidates: &[Completion]) -> Option<usize> {
+    let mut ballot = ballot(settings, prompt, planned);
+    candidates.iter().enumerate().find_map(|(index, candidate)| {
+        ballot.record(index, Some(candidate));
+        ballot.is_decided().then_some(index + 1)
+    })
+}
+
+#[test]
+fn a_unanimous_vote_is_decided_as_soon_as_the_rest_cannot_outvote_it() {
+    let answers = vec![text("The answer is 42."); 8];
+    // Four of eight hold the lowest index, and no log-probability can break a tie against them.
+    assert_eq!(decided_after(RunSettings::default(), &prompt(vec![], None), 8, &answers), Some(4));
+    let known: Vec<_> = answers.iter().cloned().map(|answer| likely(answer, -0.5)).collect();
+    assert_eq!(decided_after(RunSettings::default(), &prompt(vec![], None), 8, &known), Some(5));
+    let calls = vec![call("f", r#"{"x":1}"#); 8];
+    assert_eq!(decided_after(RunSettings::default(), &prompt(tools(), None), 8, &calls), Some(4));
+    let objects = vec![text(r#"{"a":1}"#); 8];
+    assert_eq!(decided_after(on_text(VoteOn::Json), &prompt(vec![], None), 8, &objects), Some(5));
+    let letters = vec![text("B"); 8];
+    assert_eq!(decided_after(on_text(VoteOn::Choice), &prompt(vec![], None), 8, &letters), Some(4));
+}
+
+#[test]
+fn a_run_of_one_is_never_stopped_early() {
+    assert_eq!(decided_after(RunSettings::default(), &prompt(vec![], None), 1, &[text("42")]), None);
+}
+
+#[test]
+fn a_lead_that_equals_the_number_pending_is_decided_only_without_log_probabilities() {
+    // Five to one with four pending (a tie at five is possible), the leader at index 0 or not.
+    let run = |first: Completion, second: &Completion| {
+        let mut candidates = vec![first, text("2")];
+        candidates.extend(vec![second.clone(); 4]);
+        candidates
+    };
+    let settings = || on_text(VoteOn::Answer);
+    let plain = run(text("1"), &text("1"));
+    assert_eq!(decided_after(settings(), &prompt(vec![], None), 10, &plain), Some(6));
+    let known = run(likely(text("1"), -0.5), &likely(text("1"), -0.5));
+    assert_eq!(decided_after(settings(), &prompt(vec![], None), 10, &known), None);
+    let late = run(text("3"), &text("1"));
+    assert_eq!(decided_after(settings(), &prompt(vec![], None), 8, &late[..5]), None);
+}
+
+#[test]
+fn a_truncated_or_invalid_lead_decides_nothing() {
+    let cut = vec![cut_off(text("42")); 7];
+    assert_eq!(decided_after(RunSettings::default(), &prompt(vec![], None), 8, &cut), None);
+    let invalid = vec![call("absent", "{}"); 7];
+    assert_eq!(decided_after(RunSettings::default(), &prompt(tools(), None), 8, &invalid), None);
+}

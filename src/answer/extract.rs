@@ -1,0 +1,237 @@
+//! Finding the answer in a candidate's text.
+//!
+//! In this order: the last balanced `\boxed{}` or `\fbox{}`, what follows "final answer is", what follows
+//! "answer is" or "answer:", what follows `####`, and the last number. An unclosed box does not count.
+
+use super::number::last_number_range;
+use super::rational::rational;
+use super::tail;
+
+/// A longer phrase after a marker is prose, not an answer.
+const MAX_PHRASE_BYTES: usize = 200;
+
+/// The answer that a text gives, as it is written there. `None` when it gives none.
+///
+/// Takes time linear in the text, of which the last 256 KiB are read.
+pub fn extract(text: &str) -> Option<&str> {
+    let text = tail(text);
+    if let Some(boxed) = last_boxed(text) {
+        return Some(boxed);
+    }
+    // Lower case of ASCII alone keeps every byte where it is.
+    let lower = text.to_ascii_lowercase();
+    after_marker(text, &lower, &["final answer is", "final answer:", "final answer**:", "final answer:**"])
+        .or_else(|| after_marker(text, &lower, &["answer is", "answer:", "answer**:"]))
+        .or_else(|| after_hashes(text))
+        .or_else(|| last_quantity(text))
+}
+
+/// The content of the last `\boxed{…}` or `\fbox{…}` whose braces balance and that holds something.
+pub(super) fn last_boxed(text: &str) -> Option<&str> {
+    let bytes = text.as_bytes();
+    if !text.contains("boxed") && !text.contains("\\fbox") {
+        return None;
+    }
+    // One pass with a stack of the open braces: where each opened, and whether it opened a box.
+    let mut open: Vec<(usize, bool)> = Vec::new();
+    let mut best: Option<(usize, usize)> = None;
+    let mut at = 0;
+    while at < bytes.len() {
+        match bytes[at] {
+            b'\\' => {
+                let name = ["\\boxed", "\\fbox"].into_iter().find(|name| text[at..].starts_with(name));
+                at += name.map_or(2, str::len);
+                if name.is_some() {
+                    let spaces = bytes[at.min(bytes.len())..].iter().take_while(|byte| **byte == b' ').count();
+                    if bytes.get(at + spaces) == Some(&b'{') {
+                        at += spaces + 1;
+                        open.push((at, true));
+                    }
+                }
+            }
+            b'{' => {
+                at += 1;
+                open.push((at, false));
+            }
+            b'}' => {
+                if let Some((start, true)) = open.pop()
+                    && best.is_none_or(|(best_start, _)| start > best_start)
+                    && text.get(start..at).is_some_and(|content| !content.trim().is_empty())
+                {
+                    best = Some((start, at));
+                }
+                at += 1;
+            }
+            _ => at += 1,
+        }
+    }
+    best.and_then(|(start, end)| text.get(start..end)).map(str::trim)
+}
+
+/// What follows the last of any of the markers, up to the end of its sentence or line.
+fn after_marker<'a>(text: &'a str, lower: &str, markers: &[&str]) -> Option<&'a str> {
+    let end = markers.iter().filter_map(|marker| lower.rfind(marker).map(|at| at + marker.len())).max()?;
+    phrase(&text[end..])
+}
+
+/// Words between a marker and the answer that say nothing.
+const FILLERS: [&str; 16] = [
+    "therefore",
+    "thus",
+    "hence",
+    "simply",
+    "just",
+    "indeed",
+    "approximately",
+    "about",
+    "roughly",
+    "exactly",
+    "equal to",
+    "given by",
+    "clearly",
+    "option",
+    "choice",
+    "the number",
+];
+
+/// Words that begin an explanation after the answer.
+const EXPLANATIONS: [&str; 8] = [" because ", " since ", ", since ", ", as ", ", which ", ", so ", ", because ", ". "];
+
+/// The answer at the start of a text that follows a marker.
+fn phrase(after: &str) -> Option<&str> {
+    let mut start = after.trim_start_matches(|c: char| {
+        c.is_whitespace() || matches!(c, ':' | '=' | '>' | '_' | '-' | '*') && !is_sign(c, after)
+    });
+    while let Some(filler) = FILLERS.iter().find(|filler| starts_with_word(start, filler)) {
+        start = start[filler.len()..].trim_start_matches([' ', ',', ':']);
+    }
+    let delimited = [("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("`", "`")];
+    for (open, close) in delimited {
+        if let Some(inside) = start.strip_prefix(open)
+            && let Some(length) = inside.find(close)
+            && !inside[..length].trim().is_empty()
+            && !inside[..length].contains("\n\n")
+        {
+            // `$5 and $7` holds prices, not mathematics: whoever opens with a price is read to its end.
+            let currency =
+                open == "$" && inside[..length].contains(' ') && !inside[..length].contains(['\\', '=', '^', '+']);
+            if !currency {
+                return Some(inside[..length].trim()).filter(|found| found.len() <= MAX_PHRASE_BYTES);
+            }
+        }
+    }
+    let line = &start[..start.find('\n').unwrap_or(start.len())];
+    let mut end = line.len();
+    for explanation in EXPLANATIONS {
+        if let Some(at) = line[..end].find(explanation) {
+            end = at;
+        }
+    }
+    let found = line[..end].trim().trim_end_matches(['.', '*', '"', '`', ' ']);
+    (!found.is_empty() && found.len() <= MAX_PHRASE_BYTES).then_some(found)
+}
+
+/// Whether a minus after a marker belongs to a number instead of to a list or a rule.
+fn is_sign(c: char, after: &str) -> bool {
+    c == '-'
+        && after
+            .split_once('-')
+            .is_some_and(|(_, rest)| rest.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '.' | '$' | '\\')))
+}
+
+fn starts_with_word(text: &str, word: &str) -> bool {
+    text.get(..word.len()).is_some_and(|head| head.eq_ignore_ascii_case(word))
+        && text[word.len()..].starts_with([' ', ',', ':'])
+}
+
+/// What follows the last `####`, as in GSM8K. Markdown's headings of the fourth level begin the same way, so
+/// it counts only as a number or on the last line.
+fn after_hashes(text: &str) -> Option<&str> {
+    let after = &text[text.rfind("####")? + 4..];
+    let (line, rest) = after.split_once('\n').unwrap_or((after, ""));
+    let line = line.trim().trim_end_matches('.');
+    let number = rational(line.trim_start_matches(['$', '€', '£'])).is_some();
+    let usable = !line.is_empty() && line.len() <= MAX_PHRASE_BYTES && (number || rest.trim().is_empty());
+    usable.then_some(line)
+}
+
+/// The last number, with its percent sign.
+fn last_quantity(text: &str) -> Option<&str> {
+    let range = last_number_range(text)?;
+    let sign =
+        ["%", "\\%", " %", " \\%"].into_iter().find(|sign| text[range.end..].starts_with(sign)).map_or(0, str::len);
+    Some(&text[range.start..range.end + sign])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_last_balanced_box_comes_first() {
+        for (text, expected) in [
+            ("first \\boxed{1}, then \\boxed{2}. The answer is 3.", "2"),
+            ("\\boxed{\\frac{1}{2}}", "\\frac{1}{2}"),
+            ("\\boxed{5} and an unclosed \\boxed{6", "5"),
+            ("\\boxed{\\boxed{7}}", "7"),
+            ("\\fbox{ yes }", "yes"),
+            ("\\boxed {8}", "8"),
+            ("a \\} stray \\{ brace \\boxed{\\{1,2\\}}", "\\{1,2\\}"),
+            ("\\boxed{9} \\boxed{}", "9"),
+        ] {
+            assert_eq!(extract(text), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn markers_come_before_the_last_number() {
+        for (text, expected) in [
+            ("The final answer is 5. I hope it is correct. See 7.", "5"),
+            ("The answer is 42.", "42"),
+            ("the ANSWER IS: $12$ (see step 3)", "12"),
+            ("**Answer:** Paris", "Paris"),
+            ("Final Answer: The final answer is $\\frac{1}{2}$. I hope it is correct.", "\\frac{1}{2}"),
+            ("The answer is **17**\n\nChecked 3 times.", "17"),
+            ("Answer:\n\n42", "42"),
+            ("The answer is -5.", "-5"),
+            ("The answer is therefore approximately 3.14.", "3.14"),
+            ("The answer is 5 because 2 + 3 = 5.", "5"),
+            ("The answer is $5", "$5"),
+            ("The answer is 1,200.", "1,200"),
+            ("some steps\n#### 18", "18"),
+            ("some steps\n#### 1,800\n", "1,800"),
+            ("#### Conclusion\nSo there are 12 of them.", "12"),
+            ("3 + 4 = 7", "7"),
+            ("that is 50%.", "50%"),
+        ] {
+            assert_eq!(extract(text), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn prose_without_a_number_has_no_answer() {
+        assert_eq!(extract("Roses are red, violets are blue."), None);
+        assert_eq!(extract(""), None);
+        assert_eq!(extract("The answer is"), None);
+        let essay = format!("The answer is {}", "that nobody knows it, ".repeat(40));
+        assert_eq!(extract(&essay), None);
+    }
+
+    #[test]
+    fn hostile_text_is_read_in_one_pass() {
+        let unclosed = "\\boxed{".repeat(50_000);
+        assert_eq!(extract(&unclosed), None);
+        let nested = format!("{}7{}", "\\boxed{".repeat(10_000), "}".repeat(10_000));
+        assert_eq!(extract(&nested), Some("7"));
+        let markers = "answer is ".repeat(50_000);
+        let _ = extract(&markers);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_extraction_panic(text in "(\\\\boxed\\{|answer is|final answer:|####|[-0-9.,$\\\\{}\\n* ]|.){0,30}") {
+            let _ = extract(&text);
+        }
+    }
+}

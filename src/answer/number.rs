@@ -1,0 +1,199 @@
+//! Finding numbers in prose.
+
+use std::ops::Range;
+
+/// The last number in a text, as it is written there: sign, thousands separators, decimals, a fraction
+/// (`3/4`, `\frac{3}{4}`) and an exponent belong to it; units, currency and a percent sign do not.
+///
+/// Digits inside a word (`H2O`) or an index (`x_1`) are no number. Takes time linear in the text.
+pub fn last_number(text: &str) -> Option<&str> {
+    last_number_range(text).map(|range| &text[range])
+}
+
+/// Where [`last_number`] stands.
+pub(super) fn last_number_range(text: &str) -> Option<Range<usize>> {
+    let bytes = text.as_bytes();
+    let mut last = None;
+    let mut at = 0;
+    while at < bytes.len() {
+        let byte = bytes[at];
+        if byte == b'\\' {
+            let end = at + 1 + letters(&bytes[at + 1..]);
+            let fraction =
+                matches!(&text[at + 1..end], "frac" | "dfrac" | "tfrac" | "cfrac").then(|| latex_fraction(bytes, end));
+            if let Some(Some(end)) = fraction {
+                last = Some(sign_before(text, at)..end);
+                at = end;
+            } else if bytes.get(end).is_some_and(u8::is_ascii_digit) {
+                // The digit after a command (`\times5`) belongs to no word.
+                let number_end = number(bytes, end);
+                last = Some(end..number_end);
+                at = number_end;
+            } else {
+                at = end.max(at + 1);
+            }
+        } else if byte.is_ascii_alphabetic() || byte == b'_' {
+            at += letters(&bytes[at..]).max(1);
+            // Digits that a word runs into are part of the word.
+            while bytes.get(at).is_some_and(u8::is_ascii_digit) {
+                at += 1;
+            }
+        } else if starts_number(bytes, at) {
+            let end = number(bytes, at);
+            let end = plain_fraction(bytes, at, end).unwrap_or(end);
+            last = Some(sign_before(text, at)..end);
+            at = end;
+        } else {
+            at += 1;
+        }
+    }
+    last
+}
+
+fn letters(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|byte| byte.is_ascii_alphabetic()).count()
+}
+
+fn digits(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|byte| byte.is_ascii_digit()).count()
+}
+
+fn starts_number(bytes: &[u8], at: usize) -> bool {
+    let digit_at = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
+    digit_at(at) || bytes[at] == b'.' && digit_at(at + 1) && (at == 0 || !bytes[at - 1].is_ascii_alphanumeric())
+}
+
+/// The end of the decimal number that starts at `start`.
+fn number(bytes: &[u8], start: usize) -> usize {
+    let mut at = start + digits(&bytes[start..]);
+    if (1..=3).contains(&(at - start)) && bytes[start] != b'0' {
+        let mut groups = at;
+        while let Some(separator) = thousands_separator(&bytes[groups..]) {
+            let group = digits(&bytes[groups + separator..]);
+            if group != 3 {
+                // `1,2345` holds no separator at all; the numbers stand side by side.
+                if group > 3 {
+                    groups = at;
+                }
+                break;
+            }
+            groups += separator + 3;
+        }
+        at = groups;
+    }
+    if bytes.get(at) == Some(&b'.') {
+        let decimals = digits(&bytes[at + 1..]);
+        if decimals > 0 {
+            at += 1 + decimals;
+        }
+    }
+    if matches!(bytes.get(at), Some(b'e' | b'E')) {
+        let sign = usize::from(matches!(bytes.get(at + 1), Some(b'-' | b'+')));
+        let exponent = digits(bytes.get(at + 1 + sign..).unwrap_or_default());
+        let end = at + 1 + sign + exponent;
+        if exponent > 0 && !bytes.get(end).is_some_and(u8::is_ascii_alphabetic) {
+            at = end;
+        }
+    }
+    at
+}
+
+/// The width of a thousands separator: a comma, or LaTeX's `{,}` and `\,`.
+fn thousands_separator(bytes: &[u8]) -> Option<usize> {
+    [&b"{,}"[..], b",\\!", b"\\,", b","].into_iter().find(|separator| bytes.starts_with(separator)).map(<[u8]>::len)
+}
+
+/// The end of `a/b` where the number `start..end` is its numerator; `1/2/2024` is a date, not a fraction.
+fn plain_fraction(bytes: &[u8], start: usize, end: usize) -> Option<usize> {
+    let slash_before = start > 0 && bytes[start - 1] == b'/';
+    if slash_before || bytes.get(end) != Some(&b'/') || !bytes.get(end + 1).is_some_and(u8::is_ascii_digit) {
+        return None;
+    }
+    let denominator_end = number(bytes, end + 1);
+    (bytes.get(denominator_end) != Some(&b'/')).then_some(denominator_end)
+}
+
+/// The end of the two arguments of a LaTeX fraction, where both are plain numbers.
+fn latex_fraction(bytes: &[u8], start: usize) -> Option<usize> {
+    let argument = |at: usize| {
+        if bytes.get(at).is_some_and(u8::is_ascii_digit) {
+            return Some(at + 1);
+        }
+        let number_start = at + 1 + usize::from(bytes.get(at + 1) == Some(&b'-'));
+        let opened = bytes.get(at) == Some(&b'{') && bytes.get(number_start).is_some_and(u8::is_ascii_digit);
+        let end = opened.then(|| number(bytes, number_start))?;
+        (bytes.get(end) == Some(&b'}')).then_some(end + 1)
+    };
+    argument(argument(start)?)
+}
+
+/// Where the sign of the number at `start` stands, or `start` itself. A minus that follows a letter, a digit
+/// or a closing bracket subtracts (`10-5`); a currency sign may stand between the minus and the number.
+fn sign_before(text: &str, start: usize) -> usize {
+    let before = &text[..start];
+    let before_currency = before.strip_suffix(['$', '€', '£']).map(|rest| rest.strip_suffix('\\').unwrap_or(rest));
+    for head in std::iter::once(before).chain(before_currency) {
+        if let Some(rest) = head.strip_suffix(['-', '−', '﹣', '－']) {
+            let subtracts =
+                rest.ends_with(|last: char| last.is_alphanumeric() || matches!(last, ')' | ']' | '}' | '-'));
+            return if subtracts { start } else { rest.len() };
+        }
+    }
+    start
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_last_number_is_found_as_it_is_written() {
+        for (text, expected) in [
+            ("3 apples and 4 pears make 7.", "7"),
+            ("It costs $1,234.50 in total.", "1,234.50"),
+            ("-5", "-5"),
+            ("so x = −12", "−12"),
+            ("10-5", "5"),
+            ("(10)-5", "5"),
+            ("we owe -$30", "-$30"),
+            ("3/4 of them", "3/4"),
+            ("on 1/2/2024", "2024"),
+            ("half is \\frac{1}{2}.", "\\frac{1}{2}"),
+            ("minus -\\dfrac{3}{4}", "-\\dfrac{3}{4}"),
+            ("1.5e-3 m", "1.5e-3"),
+            ("4 eggs", "4"),
+            ("1, 2, 3", "3"),
+            ("about 12,345,678 people", "12,345,678"),
+            ("12,3456", "3456"),
+            ("1{,}000", "1{,}000"),
+            (".5", ".5"),
+            ("5.", "5"),
+            ("x=5", "5"),
+            ("\\boxed{42}", "42"),
+            ("3\\times5", "5"),
+            ("答案是5", "5"),
+            ("5km", "5"),
+            ("50%", "50"),
+        ] {
+            assert_eq!(last_number(text), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn digits_inside_words_are_no_number() {
+        assert_eq!(last_number("12 grams of CO2"), Some("12"));
+        assert_eq!(last_number("H2O and x_1"), None);
+        assert_eq!(last_number("none at all"), None);
+        assert_eq!(last_number(""), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_searched_without_panic(text in "(\\\\frac|[-−0-9.,/{}\\\\$eE a_x%]|.){0,40}") {
+            if let Some(range) = last_number_range(&text) {
+                prop_assert!(text.get(range).is_some_and(|found| found.contains(|c: char| c.is_ascii_digit())));
+            }
+        }
+    }
+}

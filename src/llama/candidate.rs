@@ -1,0 +1,265 @@
+//! One candidate while it is generated: its random state, its text, its log-probabilities, and what of it
+//! has been streamed.
+
+use std::fmt::Write as _;
+
+use rand::distr::{Alphanumeric, SampleString};
+use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::outlet::Seat;
+use super::request::Request;
+use super::sampling::{self, Drawn, Sampler, SamplingError};
+use super::text::{StopMatcher, Utf8Decoder};
+use super::tool_calls;
+use super::vocabulary::Vocabulary;
+use crate::completion::{Completion, Delta, FinishReason, Reply, StepEvent, ToolCall, Usage};
+use crate::failure::Failure;
+
+/// The state of a running candidate.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    seat: Seat,
+    sampler: Sampler,
+    decoder: Utf8Decoder,
+    stops: StopMatcher,
+    /// The text as the client may see it.
+    text: String,
+    /// Bytes decoded so far, those held back or cut off by a stop string included.
+    decoded_bytes: usize,
+    /// A stop string has ended the text: nothing that is still held back belongs to it.
+    cut: bool,
+    tokens: u32,
+    logprob_sum: f64,
+    logprobs: Vec<TokenLogprob>,
+    role_sent: bool,
+    /// Bytes of `text` and entries of `logprobs` that were streamed.
+    text_sent: usize,
+    logprobs_sent: usize,
+}
+
+/// A token's entry in the `logprobs` object.
+#[derive(Debug)]
+struct TokenLogprob {
+    /// Where the token's text begins, in decoded bytes.
+    start: usize,
+    json: String,
+}
+
+/// What a candidate does after a token.
+#[derive(Debug, PartialEq)]
+pub(super) enum Next {
+    /// Goes on with this token.
+    Token(u32),
+    Ended(FinishReason),
+}
+
+impl Candidate {
+    pub(super) fn new(seat: Seat, seed: u64, request: &Request) -> Self {
+        Self {
+            seat,
+            sampler: Sampler::new(seed),
+            decoder: Utf8Decoder::default(),
+            stops: StopMatcher::new(request.stops.clone()),
+            text: String::new(),
+            decoded_bytes: 0,
+            cut: false,
+            tokens: 0,
+            logprob_sum: 0.0,
+            logprobs: Vec::new(),
+            role_sent: false,
+            text_sent: 0,
+            logprobs_sent: 0,
+        }
+    }
+
+    /// Draws the next token from its logits, and streams what text has become certain. `limit` is the
+    /// greatest number of tokens that the candidate may have.
+    pub(super) fn advance(
+        &mut self,
+        row: &[f32],
+        limit: u32,
+        request: &Request,
+        vocabulary: &Vocabulary,
+        scratch: &mut Vec<(u32, f64)>,
+    ) -> Result<Next, SamplingError> {
+        let drawn = self.sampler.draw(row, &request.plan, scratch)?;
+        self.tokens += 1;
+        self.logprob_sum += drawn.logprob;
+        if vocabulary.ends_turn(drawn.token) {
+            return Ok(Next::Ended(FinishReason::Stop));
+        }
+        if let Some(top) = request.top_logprobs {
+            let json = logprob_entry(drawn, row, top, vocabulary)?;
+            self.logprobs.push(TokenLogprob { start: self.decoded_bytes, json });
+        }
+        let mut decoded = String::new();
+        self.decoder.push(&vocabulary.piece(drawn.token, request.tools_offered), &mut decoded);
+        self.decoded_bytes += decoded.len();
+        if self.stops.push(&decoded, &mut self.text) {
+            // Tokens of the stop string are no part of the answer.
+            self.cut = true;
+            let end = self.text.len();
+            self.logprobs.retain(|entry| entry.start < end);
+            return Ok(Next::Ended(FinishReason::Stop));
+        }
+        if self.tokens >= limit {
+            return Ok(Next::Ended(FinishReason::Length));
+        }
+        if request.live {
+            self.stream(request);
+        }
+        Ok(Next::Token(drawn.token))
+    }
+
+    /// Ends the candidate for a reason of its own. `prompt_tokens` are those that this candidate accounts for.
+    pub(super) fn finish(mut self, reason: FinishReason, prompt_tokens: u64, request: &Request) {
+        if !self.cut {
+            let mut rest = String::new();
+            self.decoder.finish(&mut rest);
+            // An incomplete character cannot complete a stop string.
+            self.stops.push(&rest, &mut self.text);
+            self.stops.finish(&mut self.text);
+        }
+        let text = std::mem::take(&mut self.text);
+        let calling =
+            if request.tools_offered { tool_calls::parse(&text, &request.tool_names, fresh_call_id) } else { None };
+        let (content, calls) = match calling {
+            Some(reply) => (reply.content, reply.calls),
+            None => (Some(text), Vec::new()),
+        };
+        let finish_reason = match reason {
+            FinishReason::Stop if !calls.is_empty() => FinishReason::ToolCalls,
+            reason => reason,
+        };
+        let mut deltas = Vec::new();
+        if request.live {
+            if !self.role_sent {
+                deltas.push(role_delta());
+            }
+            let rest = content.as_deref().and_then(|content| content.get(self.text_sent..)).unwrap_or_default();
+            let logprobs = self.take_logprobs(request, self.logprobs.len());
+            if !rest.is_empty() || logprobs.is_some() {
+                deltas.push(Delta { fields: content_fields(rest), logprobs });
+            }
+            if !calls.is_empty() {
+                deltas.push(calls_delta(&calls));
+            }
+        }
+        let completion = Completion {
+            reply: Reply::new(content, calls),
+            finish_reason,
+            logprobs: request.top_logprobs.map(|_| logprobs_object(&self.logprobs)),
+            mean_logprob: (self.tokens > 0).then(|| self.logprob_sum / f64::from(self.tokens)),
+            usage: Usage { prompt_tokens, completion_tokens: self.tokens.into(), ..Usage::default() },
+        };
+        self.seat.end(deltas, StepEvent::Finished(completion));
+    }
+
+    /// Ends the candidate for a reason outside of it.
+    pub(super) fn fail(self, failure: Failure) {
+        self.seat.end([], StepEvent::Failed(failure));
+    }
+
+    fn stream(&mut self, request: &Request) {
+        if !self.role_sent {
+            self.role_sent = self.seat.offer(role_delta());
+        }
+        let certain =
+            if request.tools_offered { tool_calls::releasable(&self.text, self.text_sent) } else { self.text.len() };
+        if !self.role_sent || certain <= self.text_sent {
+            return;
+        }
+        let shown = self.logprobs.iter().take_while(|entry| entry.start < certain).count();
+        let before = self.logprobs_sent;
+        let logprobs = self.take_logprobs(request, shown);
+        let fields = content_fields(&self.text[self.text_sent..certain]);
+        if self.seat.offer(Delta { fields, logprobs }) {
+            self.text_sent = certain;
+        } else {
+            self.logprobs_sent = before;
+        }
+    }
+
+    /// The entries up to `end` that were not streamed yet, as a `logprobs` object.
+    fn take_logprobs(&mut self, request: &Request, end: usize) -> Option<Box<RawValue>> {
+        request.top_logprobs?;
+        let entries = self.logprobs.get(self.logprobs_sent..end).filter(|entries| !entries.is_empty())?;
+        let object = logprobs_object(entries);
+        self.logprobs_sent = end;
+        Some(object)
+    }
+}
+
+/// The least log-probability that is reported: JSON knows no infinity.
+const LEAST_LOGPROB: f64 = -9999.0;
+
+fn logprob_entry(drawn: Drawn, row: &[f32], top: u8, vocabulary: &Vocabulary) -> Result<String, SamplingError> {
+    #[derive(Serialize)]
+    struct Alternative {
+        token: String,
+        logprob: f64,
+        bytes: Vec<u8>,
+    }
+    #[derive(Serialize)]
+    struct Entry {
+        #[serde(flatten)]
+        token: Alternative,
+        top_logprobs: Vec<Alternative>,
+    }
+    let alternative = |(token, logprob): (u32, f64)| {
+        let bytes = vocabulary.spelling(token);
+        let token = String::from_utf8_lossy(&bytes).into_owned();
+        Alternative { token, logprob: logprob.max(LEAST_LOGPROB), bytes }
+    };
+    let top_logprobs = match top {
+        0 => Vec::new(),
+        top => sampling::leaders(row, sampling::log_sum_exp(row)?, top.into()).into_iter().map(alternative).collect(),
+    };
+    let entry = Entry { token: alternative((drawn.token, drawn.logprob)), top_logprobs };
+    Ok(serde_json::to_string(&entry).expect("strings and finite numbers always serialise"))
+}
+
+fn logprobs_object(entries: &[TokenLogprob]) -> Box<RawValue> {
+    let mut json = String::from(r#"{"content":["#);
+    for (position, entry) in entries.iter().enumerate() {
+        let comma = if position > 0 { "," } else { "" };
+        let _ = write!(json, "{comma}{}", entry.json);
+    }
+    json.push_str(r#"],"refusal":null}"#);
+    RawValue::from_string(json).expect("put together from JSON")
+}
+
+fn role_delta() -> Delta {
+    let fields = RawValue::from_string(r#"{"role":"assistant","content":""}"#.to_owned()).expect("a JSON object");
+    Delta { fields, logprobs: None }
+}
+
+fn content_fields(text: &str) -> Box<RawValue> {
+    #[derive(Serialize)]
+    struct Fields<'a> {
+        content: &'a str,
+    }
+    to_raw_value(&Fields { content: text }).expect("strings always serialise")
+}
+
+fn calls_delta(calls: &[ToolCall]) -> Delta {
+    let calls: Vec<serde_json::Value> = calls
+        .iter()
+        .enumerate()
+        .map(|(index, call)| {
+            serde_json::json!({
+                "index": index,
+                "id": call.id,
+                "type": "function",
+                "function": { "name": call.name, "arguments": call.arguments },
+            })
+        })
+        .collect();
+    let fields = to_raw_value(&serde_json::json!({ "tool_calls": calls })).expect("strings always serialise");
+    Delta { fields, logprobs: None }
+}
+
+fn fresh_call_id() -> String {
+    format!("call_{}", Alphanumeric.sample_string(&mut rand::rng(), 24))
+}

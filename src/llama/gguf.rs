@@ -1,0 +1,365 @@
+//! A check of a GGUF file's header before llama.cpp sees the file.
+//!
+//! llama.cpp trusts much of what it reads: some bad files end the process instead of giving an error. So
+//! the header is read here first, every count and offset is held against the file's size, and tensor types
+//! that load but cannot be computed with are refused. Nothing of the tensors' data is read.
+//! The format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>, versions 2 and 3.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+
+/// What is wrong with the file. The words follow "the file" in a sentence.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum GgufError {
+    #[error("cannot be read: {0}")]
+    Io(#[from] io::Error),
+    #[error("is no GGUF file: it does not begin with the letters GGUF")]
+    NotGguf,
+    #[error("is cut off at {size} bytes within its {part}")]
+    Truncated { part: &'static str, size: u64 },
+    #[error("is damaged or not supported: {0}")]
+    Invalid(String),
+}
+
+/// Reads and checks the header, and that all tensors lie within the file.
+pub(super) fn check(path: &Path) -> Result<(), GgufError> {
+    let file = File::open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(GgufError::Invalid("it is not a regular file".into()));
+    }
+    let mut reader = Reader { inner: BufReader::new(file), position: 0, size: metadata.len(), part: "header" };
+    check_header(&mut reader)
+}
+
+const MAX_KEYS: u64 = 1 << 16;
+const MAX_TENSORS: u64 = 1 << 16;
+/// `GGML_MAX_NAME` and the closing NUL.
+const MAX_TENSOR_NAME_BYTES: u64 = 63;
+const MAX_KEY_BYTES: u64 = 65_535;
+const MAX_DIMENSIONS: u32 = 4;
+
+fn check_header(reader: &mut Reader<impl Read>) -> Result<(), GgufError> {
+    if reader.size < 4 || &reader.array::<4>()? != b"GGUF" {
+        return Err(GgufError::NotGguf);
+    }
+    match reader.u32()? {
+        2 | 3 => {}
+        version if version.swap_bytes() <= 3 => {
+            return Err(GgufError::Invalid("it is written for big-endian machines".into()));
+        }
+        version => return Err(GgufError::Invalid(format!("its format version {version} is not known"))),
+    }
+    let tensors = reader.u64()?;
+    let keys = reader.u64()?;
+    if tensors == 0 || tensors > MAX_TENSORS {
+        return Err(GgufError::Invalid(format!("it announces {tensors} tensors")));
+    }
+    if keys > MAX_KEYS {
+        return Err(GgufError::Invalid(format!("it announces {keys} metadata keys")));
+    }
+
+    reader.part = "metadata";
+    let mut architecture = false;
+    let mut alignment = 32;
+    let mut seen = HashSet::new();
+    for _ in 0..keys {
+        let key = reader.string(MAX_KEY_BYTES)?;
+        let kind = reader.u32()?;
+        match key.as_slice() {
+            b"general.architecture" if kind == STRING => {
+                let length = reader.u64()?;
+                reader.skip(length)?;
+                architecture = length > 0;
+            }
+            b"general.alignment" if kind == UINT32 => alignment = u64::from(reader.u32()?),
+            _ => reader.skip_value(kind)?,
+        }
+        if !seen.insert(key) {
+            return Err(GgufError::Invalid("a metadata key is there twice".into()));
+        }
+    }
+    if !architecture {
+        return Err(GgufError::Invalid("it does not name its architecture".into()));
+    }
+    if !alignment.is_power_of_two() {
+        return Err(GgufError::Invalid(format!("its alignment of {alignment} is no power of two")));
+    }
+
+    reader.part = "tensor list";
+    let mut names = HashSet::new();
+    let mut expected_offset: u64 = 0;
+    for _ in 0..tensors {
+        let name = reader.string(MAX_TENSOR_NAME_BYTES)?;
+        let shown = String::from_utf8_lossy(&name).into_owned();
+        let dimensions = reader.u32()?;
+        if dimensions == 0 || dimensions > MAX_DIMENSIONS {
+            return Err(GgufError::Invalid(format!("tensor {shown} has {dimensions} dimensions")));
+        }
+        let mut elements: u64 = 1;
+        let mut row = 0;
+        for dimension in 0..dimensions {
+            let length = reader.u64()?;
+            if dimension == 0 {
+                row = length;
+            }
+            elements = elements
+                .checked_mul(length)
+                .filter(|elements| *elements > 0 && *elements <= i64::MAX as u64)
+                .ok_or_else(|| GgufError::Invalid(format!("tensor {shown} has an impossible shape")))?;
+        }
+        let kind = reader.u32()?;
+        let Some((block, block_bytes)) = block_layout(kind) else {
+            return Err(GgufError::Invalid(format!("tensor {shown} has type {kind}, which cannot be computed with")));
+        };
+        if row % block != 0 {
+            return Err(GgufError::Invalid(format!("rows of tensor {shown} are no whole number of blocks")));
+        }
+        let offset = reader.u64()?;
+        if offset != expected_offset {
+            return Err(GgufError::Invalid(format!("tensor {shown} is not where it should be")));
+        }
+        expected_offset = (elements / block)
+            .checked_mul(block_bytes)
+            .and_then(|bytes| bytes.checked_next_multiple_of(alignment))
+            .and_then(|bytes| bytes.checked_add(offset))
+            .ok_or_else(|| GgufError::Invalid(format!("tensor {shown} has an impossible size")))?;
+        if !names.insert(name) {
+            return Err(GgufError::Invalid(format!("tensor {shown} is there twice")));
+        }
+    }
+
+    let end = reader
+        .position
+        .checked_next_multiple_of(alignment)
+        .and_then(|data| data.checked_add(expected_offset))
+        .ok_or_else(|| GgufError::Invalid("its tensors have an impossible size".into()))?;
+    // Writers may leave out the padding after the last tensor.
+    if end > reader.size.saturating_add(alignment - 1) {
+        return Err(GgufError::Truncated { part: "tensors", size: reader.size });
+    }
+    Ok(())
+}
+
+/// Elements and bytes of a block of the tensor types that the engine computes with, by ggml's number.
+/// Left out on purpose: Q8_1 and Q8_K, which only exist between two operations, integers, and F64, which
+/// loads and then ends the process.
+fn block_layout(kind: u32) -> Option<(u64, u64)> {
+    Some(match kind {
+        0 => (1, 4),      // F32
+        1 | 30 => (1, 2), // F16, BF16
+        2 => (32, 18),    // Q4_0
+        3 => (32, 20),    // Q4_1
+        6 => (32, 22),    // Q5_0
+        7 => (32, 24),    // Q5_1
+        8 => (32, 34),    // Q8_0
+        10 => (256, 84),  // Q2_K
+        11 => (256, 110), // Q3_K
+        12 => (256, 144), // Q4_K
+        13 => (256, 176), // Q5_K
+        14 => (256, 210), // Q6_K
+        16 => (256, 66),  // IQ2_XXS
+        17 => (256, 74),  // IQ2_XS
+        18 => (256, 98),  // IQ3_XXS
+        19 => (256, 50),  // IQ1_S
+        20 => (32, 18),   // IQ4_NL
+        21 => (256, 110), // IQ3_S
+        22 => (256, 82),  // IQ2_S
+        23 => (256, 136), // IQ4_XS
+        29 => (256, 56),  // IQ1_M
+        34 => (256, 54),  // TQ1_0
+        35 => (256, 66),  // TQ2_0
+        39 => (32, 17),   // MXFP4
+        40 => (64, 36),   // NVFP4
+        41 => (128, 18),  // Q1_0
+        42 => (64, 18),   // Q2_0
+        _ => return None,
+    })
+}
+
+const UINT32: u32 = 4;
+const STRING: u32 = 8;
+const ARRAY: u32 = 9;
+
+/// Bytes of a metadata value of fixed size.
+fn scalar_bytes(kind: u32) -> Option<u64> {
+    Some(match kind {
+        0 | 1 | 7 => 1,
+        2 | 3 => 2,
+        4..=6 => 4,
+        10..=12 => 8,
+        _ => return None,
+    })
+}
+
+/// A reader that knows where it is and never asks for more than the file has.
+struct Reader<R> {
+    inner: R,
+    position: u64,
+    size: u64,
+    /// What is being read, for the message when the file ends.
+    part: &'static str,
+}
+
+impl<R: Read> Reader<R> {
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], GgufError> {
+        let mut bytes = [0; N];
+        self.claim(N as u64)?;
+        self.inner.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn u32(&mut self) -> Result<u32, GgufError> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    fn u64(&mut self) -> Result<u64, GgufError> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    fn string(&mut self, longest: u64) -> Result<Vec<u8>, GgufError> {
+        let length = self.u64()?;
+        if length > longest {
+            return Err(GgufError::Invalid(format!("a name in its {} has {length} bytes", self.part)));
+        }
+        self.claim(length)?;
+        let mut bytes = vec![0; usize::try_from(length).expect("bounded above")];
+        self.inner.read_exact(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn skip(&mut self, length: u64) -> Result<(), GgufError> {
+        self.claim(length)?;
+        io::copy(&mut (&mut self.inner).take(length), &mut io::sink())?;
+        Ok(())
+    }
+
+    fn skip_value(&mut self, kind: u32) -> Result<(), GgufError> {
+        match kind {
+            STRING => {
+                let length = self.u64()?;
+                self.skip(length)
+            }
+            ARRAY => {
+                let element = self.u32()?;
+                let length = self.u64()?;
+                if element == STRING {
+                    // Each string has eight bytes of length, so a count beyond the file ends the loop early.
+                    for _ in 0..length {
+                        self.skip_value(STRING)?;
+                    }
+                    return Ok(());
+                }
+                let bytes = scalar_bytes(element)
+                    .ok_or_else(|| GgufError::Invalid(format!("an array in its metadata has type {element}")))?;
+                let total =
+                    length.checked_mul(bytes).ok_or(GgufError::Truncated { part: self.part, size: self.size })?;
+                self.skip(total)
+            }
+            scalar => {
+                let bytes = scalar_bytes(scalar)
+                    .ok_or_else(|| GgufError::Invalid(format!("a metadata value has type {scalar}")))?;
+                self.skip(bytes)
+            }
+        }
+    }
+
+    fn claim(&mut self, length: u64) -> Result<(), GgufError> {
+        let end = self.position.checked_add(length).filter(|end| *end <= self.size);
+        self.position = end.ok_or(GgufError::Truncated { part: self.part, size: self.size })?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_bytes(bytes: &[u8]) -> Result<(), GgufError> {
+        check_header(&mut Reader { inner: bytes, position: 0, size: bytes.len() as u64, part: "header" })
+    }
+
+    fn put_string(out: &mut Vec<u8>, text: &str) {
+        out.extend((text.len() as u64).to_le_bytes());
+        out.extend(text.as_bytes());
+    }
+
+    /// One tensor of the given type, row length and count of rows, with its data.
+    fn small(kind: u32, row: u64, rows: u64, data_bytes: usize) -> Vec<u8> {
+        let mut out = b"GGUF".to_vec();
+        out.extend(3_u32.to_le_bytes());
+        out.extend(1_u64.to_le_bytes());
+        out.extend(1_u64.to_le_bytes());
+        put_string(&mut out, "general.architecture");
+        out.extend(STRING.to_le_bytes());
+        put_string(&mut out, "llama");
+        put_string(&mut out, "token_embd.weight");
+        out.extend(2_u32.to_le_bytes());
+        out.extend(row.to_le_bytes());
+        out.extend(rows.to_le_bytes());
+        out.extend(kind.to_le_bytes());
+        out.extend(0_u64.to_le_bytes());
+        out.resize(out.len().next_multiple_of(32) + data_bytes, 0);
+        out
+    }
+
+    #[test]
+    fn a_small_file_passes_and_no_beginning_of_it_does() {
+        let whole = small(0, 8, 4, 128);
+        check_bytes(&whole).unwrap();
+        for length in 0..whole.len() - 31 {
+            assert!(check_bytes(&whole[..length]).is_err(), "cut at {length} of {}", whole.len());
+        }
+    }
+
+    #[test]
+    fn tensor_types_that_cannot_be_computed_with_are_refused() {
+        for kind in [9, 15, 24, 25, 26, 27, 28, 31, 4, 5, 99, u32::MAX] {
+            let error = check_bytes(&small(kind, 256, 1, 4096)).unwrap_err().to_string();
+            assert!(error.contains(&format!("type {kind}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn shapes_that_overflow_or_do_not_fill_blocks_are_refused() {
+        assert!(check_bytes(&small(0, u64::MAX, 2, 64)).is_err());
+        assert!(check_bytes(&small(0, 1 << 40, 1 << 22, 64)).is_err());
+        assert!(check_bytes(&small(0, 0, 4, 64)).is_err());
+        assert!(check_bytes(&small(8, 33, 1, 64)).is_err());
+    }
+
+    #[test]
+    fn counts_without_measure_are_refused_at_once() {
+        let mut tensors = small(0, 8, 4, 128);
+        tensors[8..16].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert!(check_bytes(&tensors).is_err());
+        let mut keys = small(0, 8, 4, 128);
+        keys[16..24].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert!(check_bytes(&keys).is_err());
+        let mut name = small(0, 8, 4, 128);
+        name[24..32].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert!(check_bytes(&name).is_err());
+    }
+
+    #[test]
+    fn other_files_are_told_apart() {
+        assert!(matches!(check_bytes(b""), Err(GgufError::NotGguf)));
+        assert!(matches!(check_bytes(b"PK\x03\x04 zip"), Err(GgufError::NotGguf)));
+        let error = check_bytes(b"GGUF\0\0\0\x03").unwrap_err().to_string();
+        assert!(error.contains("big-endian"), "{error}");
+    }
+
+    #[test]
+    fn any_byte_may_be_wrong_without_a_panic() {
+        let whole = small(8, 64, 4, 272);
+        for position in 0..whole.len() {
+            for value in [0, 1, 0x7F, 0x80, 0xFF, whole[position] ^ 0x10] {
+                let mut bytes = whole.clone();
+                bytes[position] = value;
+                let _ = check_bytes(&bytes);
+            }
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! What a prompt asks of the in-process engine, checked: everything that the engine cannot do is refused by
+//! name before anything is queued, nothing is dropped silently.
+
+use std::sync::Arc;
+
+use serde_json::Value as Json;
+
+use super::sampling::SamplingPlan;
+use crate::completion::Prompt;
+use crate::failure::Failure;
+
+/// The settings of a job, the same for all its candidates.
+#[derive(Debug)]
+pub(super) struct Request {
+    pub(super) plan: SamplingPlan,
+    pub(super) stops: Arc<[String]>,
+    /// `None`: as many as the context has room for.
+    pub(super) max_tokens: Option<u32>,
+    /// Alternatives reported for each token, where log-probabilities are wanted.
+    pub(super) top_logprobs: Option<u8>,
+    /// Whether tools are put before the model.
+    pub(super) tools_offered: bool,
+    /// The names of the offered functions.
+    pub(super) tool_names: Vec<String>,
+    /// Whether text is sent as it appears.
+    pub(super) live: bool,
+}
+
+/// Fields that do not change what a local model answers, or that were acted on before the prompt came here.
+const WITHOUT_EFFECT: &[&str] = &[
+    "metadata",
+    "parallel_tool_calls",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "service_tier",
+    "store",
+    "stream",
+    "stream_options",
+    "user",
+];
+
+/// Reads a prompt for a model with a vocabulary of this size.
+///
+/// # Errors
+///
+/// The parameter at fault, by name.
+pub(super) fn read(prompt: &Prompt, live: bool, vocabulary_size: u32, takes_tools: bool) -> Result<Request, Failure> {
+    for (name, value) in &prompt.passthrough {
+        if !WITHOUT_EFFECT.contains(&name.as_str()) && value.get() != "null" {
+            return Err(unsupported(name, "this parameter"));
+        }
+    }
+    if let Some(format) = &prompt.response_format {
+        let format: Json = serde_json::from_str(format.get()).unwrap_or_default();
+        if !format.is_null() && format.get("type").and_then(Json::as_str) != Some("text") {
+            return Err(unsupported("response_format", "a response format other than text"));
+        }
+    }
+    let tools_wanted = match &prompt.tool_choice {
+        None => true,
+        Some(choice) => match choice.get() {
+            "null" | r#""auto""# => true,
+            r#""none""# => false,
+            _ => return Err(unsupported("tool_choice", "a tool choice other than auto and none")),
+        },
+    };
+    let tools_offered = tools_wanted && !prompt.tools.is_empty();
+    if tools_offered && !takes_tools {
+        return Err(Failure::invalid_param(
+            "tools",
+            "this model's chat template takes no tools: choose a model that can call them",
+        ));
+    }
+    Ok(Request {
+        plan: plan(prompt, vocabulary_size)?,
+        stops: stops(prompt)?,
+        max_tokens: match prompt.sampling.max_tokens {
+            Some(limit) if limit.tokens == 0 => {
+                return Err(Failure::invalid_param(
+                    limit.name.as_str(),
+                    format!("{} must be at least 1", limit.name.as_str()),
+                ));
+            }
+            limit => limit.map(|limit| limit.tokens),
+        },
+        top_logprobs: match prompt.logprobs {
+            Some(logprobs) if logprobs.top > 20 => {
+                return Err(Failure::invalid_param("top_logprobs", "top_logprobs must be between 0 and 20"));
+            }
+            logprobs => logprobs.map(|logprobs| logprobs.top),
+        },
+        tools_offered,
+        tool_names: prompt.tools.iter().filter_map(|tool| tool.name.clone()).collect(),
+        live,
+    })
+}
+
+fn plan(prompt: &Prompt, vocabulary_size: u32) -> Result<SamplingPlan, Failure> {
+    let sampling = &prompt.sampling;
+    let number = |name: &str, value: Option<f64>, default: f64, allowed: &dyn Fn(f64) -> bool, range: &str| {
+        let value = value.unwrap_or(default);
+        if value.is_finite() && allowed(value) {
+            Ok(value)
+        } else {
+            Err(Failure::invalid_param(name, format!("{name} must be {range}")))
+        }
+    };
+    let any = |_: f64| true;
+    for (token, bias) in &sampling.logit_bias {
+        if *token >= vocabulary_size {
+            let message =
+                format!("logit_bias names token {token}, but the model has tokens 0 to {}", vocabulary_size - 1);
+            return Err(Failure::invalid_param("logit_bias", message));
+        }
+        number("logit_bias", Some(*bias), 0.0, &any, "finite numbers")?;
+    }
+    Ok(SamplingPlan {
+        temperature: number("temperature", sampling.temperature, 1.0, &|value| value >= 0.0, "0 or greater")?,
+        top_p: number("top_p", sampling.top_p, 1.0, &|value| (0.0..=1.0).contains(&value), "between 0 and 1")?,
+        top_k: sampling.top_k.unwrap_or(0) as usize,
+        min_p: number("min_p", sampling.min_p, 0.0, &|value| (0.0..=1.0).contains(&value), "between 0 and 1")?,
+        presence_penalty: number("presence_penalty", sampling.presence_penalty, 0.0, &any, "a finite number")?,
+        frequency_penalty: number("frequency_penalty", sampling.frequency_penalty, 0.0, &any, "a finite number")?,
+        logit_bias: sampling.logit_bias.iter().map(|(token, bias)| (*token, *bias)).collect(),
+    })
+}
+
+fn stops(prompt: &Prompt) -> Result<Arc<[String]>, Failure> {
+    if prompt.sampling.stop.iter().any(String::is_empty) {
+        return Err(Failure::invalid_param("stop", "stop must not hold an empty string"));
+    }
+    Ok(prompt.sampling.stop.clone().into())
+}
+
+fn unsupported(param: &str, what: &str) -> Failure {
+    Failure::invalid_param(param, format!("{what} is not supported by the in-process engine yet: leave out {param}"))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use serde_json::value::RawValue;
+
+    use super::*;
+    use crate::completion::{MaxTokens, MaxTokensName, Sampling, Tool};
+
+    pub(in super::super) fn raw(text: &str) -> Box<RawValue> {
+        RawValue::from_string(text.to_owned()).unwrap()
+    }
+
+    pub(in super::super) fn prompt(question: &str) -> Prompt {
+        let messages = serde_json::json!([{ "role": "user", "content": question }]);
+        Prompt {
+            model: "local".into(),
+            messages: raw(&messages.to_string()),
+            tools: Vec::new(),
+            tool_choice: None,
+            response_format: None,
+            sampling: Sampling::default(),
+            logprobs: None,
+            passthrough: Default::default(),
+        }
+    }
+
+    pub(in super::super) fn tool(name: &str) -> Tool {
+        let definition = format!(
+            r#"{{"type":"function","function":{{"name":"{name}","description":"Works out a sum","parameters":{{"type":"object"}}}}}}"#
+        );
+        Tool { definition: raw(&definition), name: Some(name.into()), parameters: None }
+    }
+
+    fn fault(change: impl FnOnce(&mut Prompt)) -> String {
+        let mut prompt = prompt("x");
+        change(&mut prompt);
+        read(&prompt, false, 100, true).unwrap_err().param.unwrap()
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_openai_api() {
+        let request = read(&prompt("x"), false, 100, true).unwrap();
+        assert_eq!((request.plan.temperature, request.plan.top_p, request.plan.min_p), (1.0, 1.0, 0.0));
+        assert_eq!((request.plan.top_k, request.max_tokens, request.top_logprobs), (0, None, None));
+    }
+
+    #[test]
+    fn what_would_change_the_answer_and_is_not_supported_is_refused_by_name() {
+        for name in ["grammar", "audio", "modalities", "prediction", "reasoning_effort", "something_new"] {
+            assert_eq!(fault(|prompt| prompt.passthrough = [(name.into(), raw("{}"))].into()), name);
+        }
+        assert_eq!(fault(|prompt| prompt.response_format = Some(raw(r#"{"type":"json_object"}"#))), "response_format");
+        assert_eq!(fault(|prompt| prompt.tool_choice = Some(raw(r#""required""#))), "tool_choice");
+        assert_eq!(fault(|prompt| prompt.tool_choice = Some(raw(r#"{"type":"function"}"#))), "tool_choice");
+    }
+
+    #[test]
+    fn what_has_no_effect_is_taken() {
+        let mut prompt = prompt("x");
+        for name in WITHOUT_EFFECT {
+            prompt.passthrough.insert((*name).into(), raw("true"));
+        }
+        prompt.passthrough.insert("audio".into(), raw("null"));
+        prompt.response_format = Some(raw(r#"{"type":"text"}"#));
+        read(&prompt, false, 100, true).unwrap();
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_refused_by_name() {
+        assert_eq!(fault(|prompt| prompt.sampling.temperature = Some(-0.1)), "temperature");
+        assert_eq!(fault(|prompt| prompt.sampling.temperature = Some(f64::NAN)), "temperature");
+        assert_eq!(fault(|prompt| prompt.sampling.top_p = Some(1.1)), "top_p");
+        assert_eq!(fault(|prompt| prompt.sampling.min_p = Some(-1.0)), "min_p");
+        assert_eq!(fault(|prompt| prompt.sampling.presence_penalty = Some(f64::INFINITY)), "presence_penalty");
+        assert_eq!(fault(|prompt| prompt.sampling.logit_bias = [(100, 1.0)].into()), "logit_bias");
+        assert_eq!(fault(|prompt| prompt.sampling.stop = vec![String::new()]), "stop");
+        let none = MaxTokens { tokens: 0, name: MaxTokensName::MaxCompletionTokens };
+        assert_eq!(fault(|prompt| prompt.sampling.max_tokens = Some(none)), "max_completion_tokens");
+    }
+
+    #[test]
+    fn tools_are_offered_unless_the_client_says_none() {
+        let mut prompt = prompt("x");
+        prompt.tools = vec![tool("add")];
+        assert!(read(&prompt, false, 100, true).unwrap().tools_offered);
+        assert_eq!(read(&prompt, false, 100, false).unwrap_err().param.as_deref(), Some("tools"));
+        prompt.tool_choice = Some(raw(r#""none""#));
+        assert!(!read(&prompt, false, 100, false).unwrap().tools_offered);
+    }
+}

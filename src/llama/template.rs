@@ -1,0 +1,326 @@
+//! The model's own chat template: from the client's messages to the text that the model was trained on.
+//!
+//! Templates are written in Jinja for Python's libraries; the settings and functions here are those that
+//! these give them (`raise_exception`, `strftime_now`, `tojson`, string methods, trimmed blocks).
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, ValueKind};
+use minijinja::{Environment, Error, ErrorKind, Value};
+use serde_json::Value as Json;
+
+use super::vocabulary::Vocabulary;
+use crate::failure::Failure;
+
+/// A compiled chat template.
+#[derive(Debug)]
+pub(super) struct ChatTemplate {
+    environment: Environment<'static>,
+    takes_tools: bool,
+}
+
+const NAME: &str = "chat";
+
+impl ChatTemplate {
+    /// # Errors
+    ///
+    /// In words, when the template is not one that can be compiled.
+    pub(super) fn new(source: String) -> Result<Self, String> {
+        let takes_tools = source.contains("tools");
+        let mut environment = Environment::new();
+        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+        environment.set_syntax(syntax.map_err(|error| error.to_string())?);
+        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.add_filter("tojson", to_json);
+        environment.add_function("raise_exception", raise_exception);
+        environment.add_function("strftime_now", strftime_now);
+        environment.add_template_owned(NAME, source).map_err(|error| error.to_string())?;
+        Ok(Self { environment, takes_tools })
+    }
+
+    /// Whether the template puts tool definitions before the model at all.
+    pub(super) fn takes_tools(&self) -> bool {
+        self.takes_tools
+    }
+
+    /// Renders a conversation up to where the model is to answer.
+    ///
+    /// # Errors
+    ///
+    /// When the messages are not of a shape that the engine takes, or the template refuses them.
+    pub(super) fn render(&self, messages: &str, tools: &[&str], vocabulary: &Vocabulary) -> Result<String, Failure> {
+        self.render_with(messages, tools, vocabulary.bos_text(), vocabulary.eos_text(), &|text| vocabulary.defuse(text))
+    }
+
+    fn render_with(
+        &self,
+        messages: &str,
+        tools: &[&str],
+        bos: &str,
+        eos: &str,
+        defuse: &dyn Fn(&str) -> String,
+    ) -> Result<String, Failure> {
+        let refused = |message: String| Failure::invalid_param("messages", message);
+        let messages: Vec<Json> = serde_json::from_str(messages)
+            .map_err(|error| refused(format!("messages must be an array of objects: {error}")))?;
+        let messages = messages.into_iter().map(plain_message).collect::<Result<Vec<_>, _>>()?;
+        let tools = tools
+            .iter()
+            .map(|tool| serde_json::from_str::<Json>(tool))
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| Failure::invalid_param("tools", format!("tools must be JSON: {error}")))?;
+        let tools = if tools.is_empty() { Value::from(()) } else { to_value(&Json::Array(tools), defuse) };
+
+        let render = |messages: &[Json]| {
+            let context = Value::from_pairs([
+                ("messages", to_value(&Json::Array(messages.to_vec()), defuse)),
+                ("tools", tools.clone()),
+                ("add_generation_prompt", Value::from(true)),
+                ("bos_token", Value::from(bos)),
+                ("eos_token", Value::from(eos)),
+            ]);
+            self.environment.get_template(NAME)?.render(context)
+        };
+        // Most templates want the arguments of earlier tool calls as an object, a few as the JSON text.
+        let mut parsed = messages.clone();
+        let has_calls = parsed.iter_mut().fold(false, |any, message| parse_arguments(message) || any);
+        let rendered = match render(&parsed) {
+            Err(error) if has_calls => render(&messages).map_err(|_| error),
+            other => other,
+        };
+        rendered.map_err(|error| {
+            let detail = error.detail().map_or_else(|| error.to_string(), str::to_owned);
+            refused(format!("the model's chat template refuses the messages: {detail}"))
+        })
+    }
+}
+
+/// One message in the shape that templates know: text as one string, `developer` as `system`.
+fn plain_message(message: Json) -> Result<Json, Failure> {
+    let refused = |text: &str| Err(Failure::invalid_param("messages", text));
+    let Json::Object(mut message) = message else { return refused("each message must be an object") };
+    match message.get("role") {
+        Some(Json::String(role)) if role == "developer" => {
+            message.insert("role".into(), "system".into());
+        }
+        Some(Json::String(_)) => {}
+        _ => return refused("each message must have a role"),
+    }
+    match message.get("content") {
+        None | Some(Json::Null | Json::String(_)) => {}
+        Some(Json::Array(parts)) => {
+            let mut texts = Vec::new();
+            for part in parts {
+                match (part.get("type").and_then(Json::as_str), part.get("text").and_then(Json::as_str)) {
+                    (Some("text") | None, Some(text)) => texts.push(text),
+                    _ => {
+                        return refused(
+                            "content parts other than text (images, audio, files) are not supported by the in-process engine yet",
+                        );
+                    }
+                }
+            }
+            let text = texts.join("\n");
+            message.insert("content".into(), text.into());
+        }
+        Some(_) => return refused("the content of a message must be a string, a list of parts or null"),
+    }
+    Ok(Json::Object(message))
+}
+
+/// Turns the arguments of tool calls from JSON text into objects. Whether there were any.
+fn parse_arguments(message: &mut Json) -> bool {
+    let Some(calls) = message.get_mut("tool_calls").and_then(Json::as_array_mut) else { return false };
+    let mut any = false;
+    for call in calls {
+        if let Some(arguments) = call.pointer_mut("/function/arguments")
+            && let Some(Ok(object @ Json::Object(_))) = arguments.as_str().map(serde_json::from_str::<Json>)
+        {
+            *arguments = object;
+            any = true;
+        }
+    }
+    any
+}
+
+fn to_value(json: &Json, defuse: &dyn Fn(&str) -> String) -> Value {
+    match json {
+        Json::Null => Value::from(()),
+        Json::Bool(value) => Value::from(*value),
+        Json::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(value), _) => Value::from(value),
+            (None, Some(value)) => Value::from(value),
+            (None, None) => Value::from(number.as_f64().unwrap_or(f64::NAN)),
+        },
+        Json::String(text) => Value::from(defuse(text)),
+        Json::Array(items) => items.iter().map(|item| to_value(item, defuse)).collect::<Vec<_>>().into(),
+        Json::Object(fields) => {
+            Value::from_pairs(fields.iter().map(|(name, value)| (defuse(name), to_value(value, defuse))))
+        }
+    }
+}
+
+fn raise_exception(message: String) -> Result<Value, Error> {
+    Err(Error::new(ErrorKind::InvalidOperation, message))
+}
+
+fn strftime_now(format: String) -> Result<String, Error> {
+    let bad = || Error::new(ErrorKind::InvalidOperation, format!("the date format {format:?} is not understood"));
+    let items = time::format_description::parse_strftime_borrowed(&format).map_err(|_| bad())?;
+    time::OffsetDateTime::now_utc().format(&items).map_err(|_| bad())
+}
+
+/// Python's `json.dumps(value, ensure_ascii=False, indent=…)`, which is what models saw in training. The
+/// filter that comes with the template engine escapes characters for HTML.
+fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
+    let indent: Option<usize> = options.get("indent")?;
+    // Others (separators, sort_keys) are rare and would silently change the prompt.
+    let _: Option<bool> = options.get("ensure_ascii")?;
+    options.assert_all_used()?;
+    let mut out = String::new();
+    write_json(value, indent, 0, &mut out)?;
+    Ok(out)
+}
+
+fn write_json(value: &Value, indent: Option<usize>, depth: usize, out: &mut String) -> Result<(), Error> {
+    let string = |text: &str| serde_json::to_string(text).expect("strings always serialise");
+    let line = |depth: usize, out: &mut String| {
+        if let Some(width) = indent {
+            out.push('\n');
+            out.extend(std::iter::repeat_n(' ', width * depth));
+        }
+    };
+    let comma = if indent.is_some() { "," } else { ", " };
+    match value.kind() {
+        ValueKind::Undefined | ValueKind::None => out.push_str("null"),
+        ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
+        ValueKind::Number => out.push_str(&value.to_string()),
+        ValueKind::String => out.push_str(&string(value.as_str().unwrap_or_default())),
+        ValueKind::Map => {
+            out.push('{');
+            let mut empty = true;
+            for (position, key) in value.try_iter()?.enumerate() {
+                if position > 0 {
+                    out.push_str(comma);
+                }
+                line(depth + 1, out);
+                out.push_str(&string(&key.to_string()));
+                out.push_str(": ");
+                write_json(&value.get_item(&key)?, indent, depth + 1, out)?;
+                empty = false;
+            }
+            if !empty {
+                line(depth, out);
+            }
+            out.push('}');
+        }
+        ValueKind::Seq | ValueKind::Iterable => {
+            out.push('[');
+            let mut empty = true;
+            for (position, item) in value.try_iter()?.enumerate() {
+                if position > 0 {
+                    out.push_str(comma);
+                }
+                line(depth + 1, out);
+                write_json(&item, indent, depth + 1, out)?;
+                empty = false;
+            }
+            if !empty {
+                line(depth, out);
+            }
+            out.push(']');
+        }
+        _ => return Err(Error::new(ErrorKind::InvalidOperation, "a value has no JSON form")),
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::FailureKind;
+
+    fn render(template: &str, messages: &str, tools: &[&str]) -> Result<String, Failure> {
+        ChatTemplate::new(template.to_owned()).unwrap().render_with(messages, tools, "<s>", "</s>", &str::to_owned)
+    }
+
+    const CHATML: &str = "{%- for m in messages %}
+    {{- '<|im_start|>' + m.role + '\\n' + (m['content'] or '') + '<|im_end|>\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+{%- endif %}
+";
+
+    #[test]
+    fn a_conversation_is_written_as_the_template_says() {
+        let text = render(CHATML, r#"[{"role":"developer","content":"Be brief."},{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]},{"role":"assistant","content":null}]"#, &[]).unwrap();
+        assert_eq!(
+            text,
+            "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\na\nb<|im_end|>\n<|im_start|>assistant\n<|im_end|>\n<|im_start|>assistant\n"
+        );
+    }
+
+    #[test]
+    fn tools_are_written_like_python_writes_json() {
+        let tool = r#"{"type":"function","function":{"z":1,"name":"f","parameters":{"x":1.0,"big":18446744073709551615,"é<&>'":[true,null,[],{}]}}}"#;
+        let text = render("{% for t in tools %}{{ t | tojson }}{% endfor %}", r#"[{"role":"user"}]"#, &[tool]).unwrap();
+        assert_eq!(
+            text,
+            r#"{"type": "function", "function": {"z": 1, "name": "f", "parameters": {"x": 1.0, "big": 18446744073709551615, "é<&>'": [true, null, [], {}]}}}"#
+        );
+        let text =
+            render("{{ tools[0] | tojson(indent=2) }}", r#"[{"role":"user"}]"#, &[r#"{"a":[1,{"b":[]}]}"#]).unwrap();
+        assert_eq!(text, "{\n  \"a\": [\n    1,\n    {\n      \"b\": []\n    }\n  ]\n}");
+    }
+
+    #[test]
+    fn without_tools_the_template_sees_none() {
+        let template = "{% if tools is none %}no{% endif %}{% if tools %}yes{% endif %}{{ bos_token }}{{ eos_token }}";
+        assert_eq!(render(template, r#"[{"role":"user"}]"#, &[]).unwrap(), "no<s></s>");
+    }
+
+    #[test]
+    fn a_template_that_raises_is_a_refused_request_with_its_words() {
+        let template = "{% if messages[0].role != 'user' %}{{ raise_exception('Roles must alternate!') }}{% endif %}";
+        let failure = render(template, r#"[{"role":"system","content":"x"}]"#, &[]).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::InvalidRequest);
+        assert_eq!(failure.param.as_deref(), Some("messages"));
+        assert!(failure.message.ends_with("Roles must alternate!"), "{}", failure.message);
+    }
+
+    #[test]
+    fn python_methods_and_dates_work() {
+        let template = "{{ messages[0].content.strip().split('</think>')[-1].lstrip('\\n') }} {{ strftime_now('%Y')|length }}{% if messages[0].content.startswith(' ') %}!{% endif %}";
+        assert_eq!(render(template, r#"[{"role":"user","content":" a</think>\nb "}]"#, &[]).unwrap(), "b 4!");
+    }
+
+    #[test]
+    fn earlier_calls_come_as_objects_or_as_text_whichever_the_template_takes() {
+        let messages = r#"[{"role":"assistant","content":null,"tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{\"a\":1.50,\"b\":2}"}}]}]"#;
+        let object = "{{ messages[0].tool_calls[0].function.arguments | tojson }}";
+        assert_eq!(render(object, messages, &[]).unwrap(), r#"{"a": 1.5, "b": 2}"#);
+        let text = "{{ 'x' ~ messages[0].tool_calls[0].function.arguments.strip() }}";
+        assert_eq!(render(text, messages, &[]).unwrap(), r#"x{"a":1.50,"b":2}"#);
+    }
+
+    #[test]
+    fn images_and_messages_out_of_shape_are_refused_by_name() {
+        for messages in [
+            r#"[{"role":"user","content":[{"type":"image_url","image_url":{"url":"x"}}]}]"#,
+            r#"[{"content":"x"}]"#,
+            r#"["x"]"#,
+            r#"{"role":"user"}"#,
+            r#"[{"role":"user","content":1}]"#,
+        ] {
+            let failure = render(CHATML, messages, &[]).unwrap_err();
+            assert_eq!(failure.param.as_deref(), Some("messages"), "{messages}");
+        }
+    }
+
+    #[test]
+    fn a_template_that_is_none_is_told_when_it_is_compiled() {
+        assert!(ChatTemplate::new("{% if %}".into()).is_err());
+        assert!(!ChatTemplate::new(CHATML.into()).unwrap().takes_tools());
+    }
+}

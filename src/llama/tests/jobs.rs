@@ -1,0 +1,101 @@
+use super::*;
+use crate::completion::FinishReason;
+
+/// A job that would run for a long time: nothing ends its turns.
+fn endless(candidates: u64) -> Job {
+    let mut question = sum("23 + 48");
+    let vocabulary = &ENGINE.0.vocabulary;
+    question.sampling.logit_bias =
+        (0..vocabulary.size()).filter(|token| vocabulary.ends_turn(*token)).map(|token| (token, -1000.0)).collect();
+    Job { live: true, ..job(&question, 0..candidates) }
+}
+
+#[test]
+fn jobs_beside_each_other_all_come_to_their_end() {
+    let receivers: Vec<_> =
+        (1..6).map(|n| ENGINE.generate(job(&sum(&format!("{n} + 11 + 20")), 0..n)).unwrap()).collect();
+    for (receiver, count) in receivers.into_iter().zip(1..) {
+        let ends = ends(receiver);
+        assert_eq!(ends.len(), count);
+        assert!(ends.values().all(Result::is_ok));
+    }
+}
+
+#[test]
+fn a_dropped_receiver_frees_everything_for_the_next_job() {
+    let engine = Engine::load(&small_spec()).unwrap();
+    let mut receiver = engine.generate(endless(50)).unwrap();
+    receiver.blocking_recv().unwrap();
+    drop(receiver);
+    assert_eq!(completions(&engine, job(&sum("1 + 2"), 0..8)).len(), 8);
+    let stats = engine.stats();
+    assert_eq!((stats.live_sequences, stats.reserved_tokens, stats.waiting_jobs), (0, 0, 0));
+}
+
+#[test]
+fn who_closes_and_reads_on_hears_what_every_candidate_has_cost() {
+    let engine = Engine::load(&small_spec()).unwrap();
+    let running = endless(50);
+    let prompt_tokens = prompt_tokens(&engine, &running.prompt);
+    let mut receiver = engine.generate(running).unwrap();
+    receiver.blocking_recv().unwrap();
+    receiver.close();
+    let ends: Vec<Completion> = ends(receiver).into_values().map(Result::unwrap).collect();
+    assert_eq!(ends.len(), 50);
+    let usage = total(&ends);
+    assert_eq!(usage.prompt_tokens, prompt_tokens);
+    assert_eq!(usage.completion_tokens, engine.stats().generated_tokens);
+    assert!(ends.iter().any(|end| end.finish_reason == FinishReason::Other(CANCELLED.into())));
+    assert_eq!(engine.stats().live_sequences, 0);
+}
+
+#[test]
+fn dropping_the_engine_tells_everyone_who_waits() {
+    let engine = Engine::load(&small_spec()).unwrap();
+    let mut running = engine.generate(endless(50)).unwrap();
+    running.blocking_recv().unwrap();
+    let waiting: Vec<_> = (0..30).map(|_| engine.generate(endless(1)).unwrap()).collect();
+    drop(engine);
+    for receiver in waiting.into_iter().chain([running]) {
+        for end in ends(receiver).into_values() {
+            assert!(end.is_ok() || end.is_err_and(|failure| failure.kind == FailureKind::Unavailable));
+        }
+    }
+}
+
+#[test]
+fn a_full_line_refuses_at_once() {
+    let engine = Engine::load(&small_spec()).unwrap();
+    let mut receivers = Vec::new();
+    let failure = loop {
+        match engine.generate(endless(8)) {
+            Ok(receiver) => receivers.push(receiver),
+            Err(failure) => break failure,
+        }
+        assert!(receivers.len() < 1000, "the line has no end");
+    };
+    assert_eq!(failure.kind, FailureKind::Overloaded);
+    // Those who went away make room in the line.
+    receivers.clear();
+    assert_eq!(completions(&engine, job(&sum("1 + 2"), [1])).len(), 1);
+}
+
+#[test]
+fn what_can_never_fit_is_refused_before_it_is_queued() {
+    let mut long = sum("1 + 2");
+    long.sampling.max_tokens = Some(crate::completion::MaxTokens {
+        tokens: ENGINE.info().context_length,
+        name: crate::completion::MaxTokensName::MaxTokens,
+    });
+    let endless_text = "1 + ".repeat(ENGINE.info().context_length as usize);
+    for prompt in [long, sum(&endless_text), sum(&endless_text.repeat(1000))] {
+        let failure = ENGINE.generate(job(&prompt, [1])).unwrap_err();
+        assert_eq!(failure.kind, FailureKind::ContextLength);
+        assert!(failure.message.starts_with("Input exceeds maximum context length"), "{}", failure.message);
+    }
+}
+
+#[test]
+fn a_job_without_candidates_is_refused() {
+    assert_eq!(ENGINE.generate(job(&sum("1 + 2"), [])).unwrap_err().kind, FailureKind::InvalidRequest);
+}

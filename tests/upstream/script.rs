@@ -1,0 +1,142 @@
+//! What the scripted upstream is told to do: the steps of a script, as JSON or built in Rust.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// How one request is answered. Everything left out is what a well-behaved server does.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Step {
+    /// 200 unless given.
+    pub status: Option<u16>,
+    /// Sent beside, or instead of, the usual headers.
+    pub headers: BTreeMap<String, String>,
+    /// The body byte for byte, whatever the request asked for: an error, HTML, raw server-sent events.
+    pub body: Option<String>,
+    pub content: Option<String>,
+    /// The content is repeated until it is this long.
+    pub content_bytes: Option<usize>,
+    pub reasoning_content: Option<String>,
+    pub refusal: Option<String>,
+    pub tool_calls: Vec<Call>,
+    pub finish_reason: Option<String>,
+    pub usage: Option<Value>,
+    /// An `error` member: the whole body of a plain answer, or an event in the middle of a stream.
+    pub error: Option<Value>,
+    /// The request waits for this gate before it is answered.
+    pub gate: Option<String>,
+    /// A stream waits for this gate after its first content.
+    pub stream_gate: Option<String>,
+    pub close_at: Option<Point>,
+    pub hang_at: Option<Point>,
+    /// The body is written in pieces of this many bytes, one TCP segment each.
+    pub split_bytes: Option<usize>,
+    /// The pause between two such pieces, for answers that crawl.
+    pub drip_ms: Option<u64>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Call {
+    pub id: Option<String>,
+    pub name: String,
+    /// JSON text, or text that only looks like it.
+    pub arguments: String,
+}
+
+/// Where an answer breaks off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Point {
+    /// The request has been read and nothing is answered.
+    Request,
+    /// Status and headers are out.
+    Head,
+    /// Half of the body is out.
+    Body,
+}
+
+/// What `POST /control` takes. Every field is optional.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Control {
+    /// Forgets scripts, gates, counters and what was seen, before anything else.
+    pub reset: bool,
+    /// The steps are for requests of this model; without it, for every model that has no steps of its own.
+    pub model: Option<String>,
+    /// Replaces the steps: the first request gets the first step, and so on.
+    pub steps: Option<Vec<Step>>,
+    /// After the last step comes the first again, rather than the usual answer.
+    pub cycle: bool,
+    /// Whether `n` yields that many choices (the default) or, as many servers have it, one.
+    pub honour_n: Option<bool>,
+    /// Gates to open, for good.
+    pub open: Vec<String>,
+}
+
+impl Step {
+    pub fn content(text: &str) -> Self {
+        Self { content: Some(text.to_owned()), ..Self::default() }
+    }
+
+    pub fn status(status: u16, body: &str) -> Self {
+        Self { status: Some(status), body: Some(body.to_owned()), ..Self::default() }
+    }
+
+    /// A successful answer with this body, byte for byte.
+    pub fn body(body: &str) -> Self {
+        Self::status(200, body)
+    }
+
+    /// A stream with this body, byte for byte.
+    pub fn events(body: &str) -> Self {
+        Self::body(body).header("content-type", "text/event-stream")
+    }
+
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    pub fn close_at(point: Point) -> Self {
+        Self { close_at: Some(point), ..Self::default() }
+    }
+
+    pub fn hang_at(point: Point) -> Self {
+        Self { hang_at: Some(point), ..Self::default() }
+    }
+
+    pub fn gated(mut self, gate: &str) -> Self {
+        self.gate = Some(gate.to_owned());
+        self
+    }
+}
+
+/// A queue of steps.
+#[derive(Debug, Default)]
+pub struct Script {
+    steps: Vec<Step>,
+    cycle: bool,
+    taken: usize,
+}
+
+impl Script {
+    pub fn new(steps: Vec<Step>, cycle: bool) -> Self {
+        Self { steps, cycle, taken: 0 }
+    }
+
+    pub fn push(&mut self, step: Step) {
+        self.steps.push(step);
+    }
+
+    pub fn next(&mut self) -> Option<Step> {
+        if self.cycle && !self.steps.is_empty() {
+            self.taken %= self.steps.len();
+        }
+        let step = self.steps.get(self.taken)?.clone();
+        self.taken += 1;
+        Some(step)
+    }
+}

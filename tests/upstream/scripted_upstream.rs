@@ -1,0 +1,52 @@
+//! The scripted upstream as a program, for tests in other languages and for the benchmark.
+//!
+//! `scripted-upstream --port-file upstream.port` writes the port once it listens; `server.rs` says what it
+//! serves and how it is told.
+
+#[allow(dead_code, reason = "the handle serves tests in this language; a program uses the control endpoint")]
+#[path = "server.rs"]
+mod server;
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Parser;
+use tokio::net::TcpListener;
+
+/// An OpenAI-compatible server that answers as it is told.
+#[derive(Debug, Parser)]
+struct Args {
+    /// The port on the loopback interface; 0 takes a free one.
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+    /// Where to write the port once it listens.
+    #[arg(long)]
+    port_file: Option<PathBuf>,
+    /// Answer every chat request at once with the same completion, neither reading nor counting it.
+    #[arg(long)]
+    instant: bool,
+    /// Worker threads.
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+}
+
+fn main() -> anyhow::Result<()> {
+    let args = Args::parse();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(args.threads.max(1)).enable_all().build()?;
+    runtime.block_on(async {
+        let listener = TcpListener::bind(("127.0.0.1", args.port))
+            .await
+            .with_context(|| format!("could not listen on port {}", args.port))?;
+        let upstream = server::Upstream::start_on(listener, args.instant);
+        if let Some(path) = &args.port_file {
+            // Renamed into place, so that whoever waits for the file never reads half a number.
+            let partial = path.with_extension("partial");
+            std::fs::write(&partial, upstream.address().port().to_string())?;
+            std::fs::rename(&partial, path).with_context(|| format!("could not write {}", path.display()))?;
+        }
+        println!("listening on {}", upstream.base_url());
+        upstream.run().await;
+        Ok(())
+    })
+}
