@@ -9,6 +9,7 @@ pub mod environment;
 pub mod extra_args;
 pub mod field;
 pub mod provider;
+mod raw;
 pub mod run;
 pub mod secret;
 pub mod server;

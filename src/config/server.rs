@@ -1,11 +1,10 @@
 //! The server's own settings: defaults < file < environment < command line.
 //!
-//! [`RawSettings`] is what the sources say; [`Settings`] is what the daemon runs with, every path and range
-//! settled. What the daemon answers with is not here but in the active configuration.
+//! [`Settings`] is what the daemon runs with, every path and range settled. What the daemon answers with is
+//! not here but in the active configuration.
 
 use std::path::{Path, PathBuf};
 
-use config::{Config, ConfigError, File, Value, ValueKind};
 use serde::{Deserialize, Serialize};
 
 use super::active::ActiveSettings;
@@ -13,11 +12,9 @@ use super::cli::ServeArguments;
 use super::document::Document;
 use super::endpoint::OutboundPolicy;
 use super::environment::Environment;
-use super::field::{SettingsError, did_you_mean};
+use super::field::SettingsError;
+use super::raw::{RawLogFormat, RawSettings};
 use super::shipped;
-
-/// The file that is read when none is named, if it exists.
-pub const DEFAULT_FILE: &str = "configs/itsd.toml";
 
 /// What the daemon runs with.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,20 +109,7 @@ impl Settings {
     /// When a source cannot be read, names a setting that does not exist or gives a value that cannot be, and
     /// when `[active]` is no configuration.
     pub fn load(arguments: &ServeArguments, environment: &Environment) -> Result<Self, SettingsFileError> {
-        let mut builder = Config::builder();
-        let file = match &arguments.config {
-            Some(file) => Some(file.as_path()),
-            None => Some(Path::new(DEFAULT_FILE)).filter(|file| file.is_file()),
-        };
-        if let Some(file) = file {
-            builder = builder.add_source(File::from(file).required(true));
-        }
-        builder = environment_layer(builder, environment).map_err(source_error)?;
-        builder = command_line_layer(builder, arguments).map_err(source_error)?;
-        let config = builder.build().map_err(source_error)?;
-        refuse_unknown_keys(&config)?;
-        let raw: RawSettings = config.try_deserialize().map_err(source_error)?;
-        raw.resolve(environment)
+        RawSettings::read(arguments, environment)?.resolve(environment)
     }
 
     /// Reads a settings file as the daemon would, with nothing changed.
@@ -137,103 +121,6 @@ impl Settings {
         let arguments = ServeArguments { config: Some(file.to_owned()), ..ServeArguments::default() };
         Self::load(&arguments, environment).map(|_| ())
     }
-}
-
-/// What the sources say, with the built-in defaults for what they do not.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct RawSettings {
-    server: RawServer,
-    store: RawStore,
-    models: RawModels,
-    llama: RawLlama,
-    telemetry: RawTelemetry,
-    outbound: RawOutbound,
-    active: Option<Document>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct RawServer {
-    host: String,
-    port: u16,
-    port_file: Option<PathBuf>,
-    workers: Option<usize>,
-    body_limit_bytes: usize,
-    allowed_hosts: Vec<String>,
-    allow_unauthenticated: bool,
-    shutdown_timeout_s: u64,
-}
-
-impl Default for RawServer {
-    fn default() -> Self {
-        Self {
-            host: "127.0.0.1".to_owned(),
-            port: 8108,
-            port_file: None,
-            workers: None,
-            body_limit_bytes: 32 * 1024 * 1024,
-            allowed_hosts: Vec::new(),
-            allow_unauthenticated: false,
-            shutdown_timeout_s: 30,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct RawStore {
-    state_dir: Option<PathBuf>,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct RawModels {
-    dirs: Vec<PathBuf>,
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct RawLlama {
-    threads: Option<usize>,
-    context_tokens: Option<u32>,
-    batch_tokens: u32,
-    gpu_layers: i32,
-    max_sequences: u32,
-}
-
-impl Default for RawLlama {
-    fn default() -> Self {
-        Self { threads: None, context_tokens: None, batch_tokens: 512, gpu_layers: -1, max_sequences: 64 }
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct RawTelemetry {
-    log_format: RawLogFormat,
-    log_level: String,
-}
-
-impl Default for RawTelemetry {
-    fn default() -> Self {
-        Self { log_format: RawLogFormat::Auto, log_level: "info".to_owned() }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum RawLogFormat {
-    /// JSON under systemd, text elsewhere.
-    Auto,
-    Text,
-    Json,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct RawOutbound {
-    allow_http: Vec<String>,
 }
 
 impl RawSettings {
@@ -305,86 +192,6 @@ impl RawSettings {
     }
 }
 
-type Builder = config::ConfigBuilder<config::builder::DefaultState>;
-
-/// `ITSD__SECTION__KEY`, and below it the short names that people's `.env` files use.
-fn environment_layer(mut builder: Builder, environment: &Environment) -> Result<Builder, ConfigError> {
-    let short = [
-        ("PORT", "server.port"),
-        ("HOST", "server.host"),
-        ("SHUTDOWN_TIMEOUT", "server.shutdown_timeout_s"),
-        ("ITSD_ALLOW_UNAUTHENTICATED", "server.allow_unauthenticated"),
-        ("LOG_LEVEL", "telemetry.log_level"),
-    ];
-    let mut layer = Config::builder();
-    for (variable, key) in short {
-        layer = layer.set_override_option(key, environment.var(variable).map(str::trim))?;
-    }
-    builder = builder.add_source(layer.build()?);
-    let sections =
-        environment.with_prefix("ITSD__").map(|(name, value)| (format!("ITSD__{name}"), value.to_owned())).collect();
-    let source = config::Environment::with_prefix("ITSD")
-        .prefix_separator("__")
-        .separator("__")
-        .ignore_empty(true)
-        .try_parsing(true)
-        .list_separator(",")
-        .with_list_parse_key("server.allowed_hosts")
-        .with_list_parse_key("models.dirs")
-        .with_list_parse_key("outbound.allow_http")
-        .source(Some(sections));
-    Ok(builder.add_source(source))
-}
-
-fn command_line_layer(builder: Builder, arguments: &ServeArguments) -> Result<Builder, ConfigError> {
-    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
-    let log_format = arguments.log_format.map(|format| match format {
-        LogFormat::Text => "text",
-        LogFormat::Json => "json",
-    });
-    builder
-        .set_override_option("server.host", arguments.host.clone())?
-        .set_override_option("server.port", arguments.port.map(i64::from))?
-        .set_override_option("server.port_file", path(&arguments.port_file))?
-        .set_override_option("store.state_dir", path(&arguments.state_dir))?
-        .set_override_option("telemetry.log_format", log_format)?
-        .set_override_option("server.allow_unauthenticated", arguments.allow_unauthenticated.then_some(true))
-}
-
-/// Refuses keys that no section has, with the nearest that it has.
-fn refuse_unknown_keys(config: &Config) -> Result<(), SettingsFileError> {
-    let known = serde_json::to_value(RawSettings::default()).expect("settings serialise");
-    let ValueKind::Table(sections) = &config.cache.kind else { return Ok(()) };
-    for (section, value) in sections {
-        let Some(known_section) = known.get(section) else {
-            return Err(unknown_key(section, section, value, &known));
-        };
-        if let (ValueKind::Table(keys), true) = (&value.kind, known_section.is_object()) {
-            for (key, value) in keys {
-                if known_section.get(key).is_none() {
-                    return Err(unknown_key(key, &format!("{section}.{key}"), value, known_section));
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-fn unknown_key(key: &str, full_key: &str, value: &Value, known: &serde_json::Value) -> SettingsFileError {
-    let known = known.as_object().into_iter().flat_map(|keys| keys.keys());
-    SettingsFileError::UnknownKey {
-        key: full_key.to_owned(),
-        origin: value.origin().map(|origin| format!(" in {origin}")).unwrap_or_default(),
-        hint: did_you_mean(key, known.map(String::as_str)),
-    }
-}
-
-/// An error of the parsers without the excerpt of the file that TOML's shows: the line may hold a key.
-fn source_error(error: ConfigError) -> SettingsFileError {
-    let text = error.to_string();
-    SettingsFileError::Source(text.lines().filter(|line| !line.contains('|')).collect::<Vec<_>>().join(", "))
-}
-
 fn within(key: &'static str, value: usize, least: usize, most: usize) -> Result<(), SettingsFileError> {
     if (least..=most).contains(&value) {
         return Ok(());
@@ -410,4 +217,72 @@ fn default_state_dir(environment: &Environment) -> PathBuf {
 
 fn lower_case(names: Vec<String>) -> Vec<String> {
     names.into_iter().map(|name| name.trim().to_lowercase()).filter(|name| !name.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(arguments: ServeArguments, environment: &[(&str, &str)]) -> Result<Settings, SettingsFileError> {
+        Settings::load(&arguments, &Environment::from_pairs(environment.iter().copied()))
+    }
+
+    fn with_file(content: &str) -> Result<Settings, SettingsFileError> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("itsd.toml");
+        std::fs::write(&file, content).unwrap();
+        load(ServeArguments { config: Some(file), ..ServeArguments::default() }, &[])
+    }
+
+    #[test]
+    fn without_file_and_environment_the_daemon_listens_on_loopback() {
+        let settings = load(ServeArguments::default(), &[]).unwrap();
+        assert_eq!((settings.server.host.as_str(), settings.server.port), ("127.0.0.1", 8108));
+        assert_eq!(settings.server.body_limit_bytes, 33_554_432);
+        assert!(!settings.server.allow_unauthenticated);
+        assert_eq!(settings.server.port_file, PathBuf::from(".port"));
+        assert_eq!(settings.store.state_dir, PathBuf::from(".itsd"));
+        assert_eq!(settings.telemetry.log_format, LogFormat::Text);
+        assert!(settings.server.workers >= 1);
+        assert_eq!(settings.active, None);
+    }
+
+    #[test]
+    fn the_state_directory_is_systemds_then_xdgs_then_the_homes() {
+        let state_dir = |environment: &[(&str, &str)]| {
+            let settings = load(ServeArguments::default(), environment).unwrap();
+            (settings.store.state_dir, settings.server.port_file)
+        };
+        let home = ("HOME", "/home/u");
+        let xdg = ("XDG_STATE_HOME", "/home/u/.state");
+        assert_eq!(state_dir(&[home]).0, PathBuf::from("/home/u/.local/state/itsd"));
+        assert_eq!(state_dir(&[home, xdg]).0, PathBuf::from("/home/u/.state/itsd"));
+        assert_eq!(state_dir(&[home, ("XDG_STATE_HOME", "relative")]).0, PathBuf::from("/home/u/.local/state/itsd"));
+        let (dir, port_file) = state_dir(&[home, xdg, ("STATE_DIRECTORY", "/var/lib/itsd:/var/lib/other")]);
+        assert_eq!((dir, port_file), (PathBuf::from("/var/lib/itsd"), PathBuf::from("/var/lib/itsd/port")));
+    }
+
+    #[test]
+    fn logs_are_json_under_systemd_unless_told_otherwise() {
+        let format = |arguments| load(arguments, &[("INVOCATION_ID", "abc")]).unwrap().telemetry.log_format;
+        assert_eq!(format(ServeArguments::default()), LogFormat::Json);
+        assert_eq!(format(ServeArguments { log_format: Some(LogFormat::Text), ..Default::default() }), LogFormat::Text);
+    }
+
+    #[test]
+    fn values_out_of_range_and_a_wrong_active_table_are_told_by_name() {
+        for (content, expected) in [
+            ("[server]\nworkers = 0", "server.workers"),
+            ("[server]\nbody_limit_bytes = 1", "server.body_limit_bytes"),
+            ("[server]\nport = 70000", "server.port"),
+            ("[server]\nhost = \"\"", "server.host"),
+            ("[llama]\nmax_sequences = 0", "llama.max_sequences"),
+            ("[llama]\ngpu_layers = -2", "llama.gpu_layers"),
+            ("[active]\nprovider = \"openai\"", "`model` is missing"),
+            ("[active]\nmodel = \"m\"\nbuget = 3", "did you mean `budget`"),
+        ] {
+            let error = with_file(content).unwrap_err().to_string();
+            assert!(error.contains(expected), "{content}: {error}");
+        }
+    }
 }

@@ -1,0 +1,339 @@
+//! What the sources of the server's settings say: defaults < file < environment < command line.
+
+use std::path::{Path, PathBuf};
+
+use config::{Config, ConfigError, File, Value, ValueKind};
+use serde::{Deserialize, Serialize};
+
+use super::cli::ServeArguments;
+use super::document::Document;
+use super::environment::Environment;
+use super::field::did_you_mean;
+use super::server::{LogFormat, SettingsFileError};
+
+/// The file that is read when none is named, if it exists.
+pub const DEFAULT_FILE: &str = "configs/itsd.toml";
+
+/// What the sources say, with the built-in defaults for what they do not.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawSettings {
+    pub server: RawServer,
+    pub store: RawStore,
+    pub models: RawModels,
+    pub llama: RawLlama,
+    pub telemetry: RawTelemetry,
+    pub outbound: RawOutbound,
+    pub active: Option<Document>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawServer {
+    pub host: String,
+    pub port: u16,
+    pub port_file: Option<PathBuf>,
+    pub workers: Option<usize>,
+    pub body_limit_bytes: usize,
+    pub allowed_hosts: Vec<String>,
+    pub allow_unauthenticated: bool,
+    pub shutdown_timeout_s: u64,
+}
+
+impl Default for RawServer {
+    fn default() -> Self {
+        Self {
+            host: "127.0.0.1".to_owned(),
+            port: 8108,
+            port_file: None,
+            workers: None,
+            body_limit_bytes: 32 * 1024 * 1024,
+            allowed_hosts: Vec::new(),
+            allow_unauthenticated: false,
+            shutdown_timeout_s: 30,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawStore {
+    pub state_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawModels {
+    pub dirs: Vec<PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawLlama {
+    pub threads: Option<usize>,
+    pub context_tokens: Option<u32>,
+    pub batch_tokens: u32,
+    pub gpu_layers: i32,
+    pub max_sequences: u32,
+}
+
+impl Default for RawLlama {
+    fn default() -> Self {
+        Self { threads: None, context_tokens: None, batch_tokens: 512, gpu_layers: -1, max_sequences: 64 }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawTelemetry {
+    pub log_format: RawLogFormat,
+    pub log_level: String,
+}
+
+impl Default for RawTelemetry {
+    fn default() -> Self {
+        Self { log_format: RawLogFormat::Auto, log_level: "info".to_owned() }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RawLogFormat {
+    /// JSON under systemd, text elsewhere.
+    Auto,
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawOutbound {
+    pub allow_http: Vec<String>,
+}
+
+impl RawSettings {
+    /// Reads every source.
+    pub fn read(arguments: &ServeArguments, environment: &Environment) -> Result<Self, SettingsFileError> {
+        let mut builder = Config::builder();
+        let file = match &arguments.config {
+            Some(file) => Some(file.as_path()),
+            None => Some(Path::new(DEFAULT_FILE)).filter(|file| file.is_file()),
+        };
+        if let Some(file) = file {
+            builder = builder.add_source(File::from(file).required(true));
+        }
+        builder = environment_layer(builder, environment).map_err(source_error)?;
+        builder = command_line_layer(builder, arguments).map_err(source_error)?;
+        let config = builder.build().map_err(source_error)?;
+        refuse_unknown_keys(&config)?;
+        config.try_deserialize().map_err(source_error)
+    }
+}
+
+type Builder = config::ConfigBuilder<config::builder::DefaultState>;
+
+/// `ITSD__SECTION__KEY`, and below it the short names that people's `.env` files use.
+fn environment_layer(mut builder: Builder, environment: &Environment) -> Result<Builder, ConfigError> {
+    let short = [
+        ("PORT", "server.port"),
+        ("HOST", "server.host"),
+        ("SHUTDOWN_TIMEOUT", "server.shutdown_timeout_s"),
+        ("ITSD_ALLOW_UNAUTHENTICATED", "server.allow_unauthenticated"),
+        ("LOG_LEVEL", "telemetry.log_level"),
+    ];
+    let mut layer = Config::builder();
+    for (variable, key) in short {
+        layer = layer.set_override_option(key, environment.var(variable).map(str::trim))?;
+    }
+    builder = builder.add_source(layer.build()?);
+    let sections =
+        environment.with_prefix("ITSD__").map(|(name, value)| (format!("ITSD__{name}"), value.to_owned())).collect();
+    let source = config::Environment::with_prefix("ITSD")
+        .prefix_separator("__")
+        .separator("__")
+        .ignore_empty(true)
+        .try_parsing(true)
+        .list_separator(",")
+        .with_list_parse_key("server.allowed_hosts")
+        .with_list_parse_key("models.dirs")
+        .with_list_parse_key("outbound.allow_http")
+        .source(Some(sections));
+    Ok(builder.add_source(source))
+}
+
+fn command_line_layer(builder: Builder, arguments: &ServeArguments) -> Result<Builder, ConfigError> {
+    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
+    let log_format = arguments.log_format.map(|format| match format {
+        LogFormat::Text => "text",
+        LogFormat::Json => "json",
+    });
+    builder
+        .set_override_option("server.host", arguments.host.clone())?
+        .set_override_option("server.port", arguments.port.map(i64::from))?
+        .set_override_option("server.port_file", path(&arguments.port_file))?
+        .set_override_option("store.state_dir", path(&arguments.state_dir))?
+        .set_override_option("telemetry.log_format", log_format)?
+        .set_override_option("server.allow_unauthenticated", arguments.allow_unauthenticated.then_some(true))
+}
+
+/// Refuses keys that no section has, with the nearest that it has.
+fn refuse_unknown_keys(config: &Config) -> Result<(), SettingsFileError> {
+    let known = serde_json::to_value(RawSettings::default()).expect("settings serialise");
+    let ValueKind::Table(sections) = &config.cache.kind else { return Ok(()) };
+    for (section, value) in sections {
+        let Some(known_section) = known.get(section) else {
+            return Err(unknown_key(section, section, value, &known));
+        };
+        if let (ValueKind::Table(keys), true) = (&value.kind, known_section.is_object()) {
+            for (key, value) in keys {
+                if known_section.get(key).is_none() {
+                    return Err(unknown_key(key, &format!("{section}.{key}"), value, known_section));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn unknown_key(key: &str, full_key: &str, value: &Value, known: &serde_json::Value) -> SettingsFileError {
+    let known = known.as_object().into_iter().flat_map(|keys| keys.keys());
+    SettingsFileError::UnknownKey {
+        key: full_key.to_owned(),
+        origin: value.origin().map(|origin| format!(" in {origin}")).unwrap_or_default(),
+        hint: did_you_mean(key, known.map(String::as_str)),
+    }
+}
+
+/// An error of the parsers without the excerpt of the file that TOML's shows: the line may hold a key.
+fn source_error(error: ConfigError) -> SettingsFileError {
+    let text = error.to_string();
+    SettingsFileError::Source(text.lines().filter(|line| !line.contains('|')).collect::<Vec<_>>().join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn read(name: &str, content: &str, environment: &[(&str, &str)]) -> Result<RawSettings, SettingsFileError> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(name);
+        fs::write(&file, content).unwrap();
+        let arguments = ServeArguments { config: Some(file), ..ServeArguments::default() };
+        RawSettings::read(&arguments, &Environment::from_pairs(environment.iter().copied()))
+    }
+
+    #[test]
+    fn the_example_that_ships_says_the_defaults_and_every_setting_in_it_exists() {
+        let example = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(DEFAULT_FILE)).unwrap();
+        assert_eq!(read("itsd.toml", &example, &[]).unwrap(), RawSettings::default());
+
+        let uncommented: String = example
+            .lines()
+            .map(|line| {
+                line.strip_prefix("# ").filter(|rest| rest.contains(" = ") || rest.starts_with('[')).unwrap_or(line)
+            })
+            .map(|line| format!("{line}\n"))
+            .collect();
+        let all = read("itsd.toml", &uncommented, &[]).unwrap();
+        crate::config::ActiveSettings::parse(&all.active.unwrap()).unwrap();
+        let known = serde_json::to_value(RawSettings::default()).unwrap();
+        for (section, keys) in known.as_object().unwrap() {
+            assert!(example.contains(&format!("[{section}]")), "[{section}] is missing");
+            for key in keys.as_object().into_iter().flat_map(|keys| keys.keys()) {
+                assert!(example.contains(&format!("{key} = ")), "{section}.{key} is missing");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_may_be_toml_yaml_or_json() {
+        for (name, content) in [
+            ("a.toml", "[server]\nport = 9\n[models]\ndirs = [\"/m\"]\n"),
+            ("a.yaml", "server:\n  port: 9\nmodels:\n  dirs: [/m]\n"),
+            ("a.json", r#"{"server": {"port": 9}, "models": {"dirs": ["/m"]}}"#),
+        ] {
+            let raw = read(name, content, &[]).unwrap();
+            assert_eq!((raw.server.port, raw.models.dirs), (9, vec![PathBuf::from("/m")]), "{name}");
+        }
+    }
+
+    #[test]
+    fn each_source_wins_over_the_one_before() {
+        let file = "[server]\nport = 1\nhost = \"file\"\nshutdown_timeout_s = 1\n[telemetry]\nlog_level = \"error\"\n";
+        let environment = [
+            ("PORT", "2"),
+            ("HOST", "short"),
+            ("ITSD__SERVER__HOST", "long"),
+            ("SHUTDOWN_TIMEOUT", "2"),
+            ("LOG_LEVEL", "DEBUG"),
+        ];
+        let raw = read("a.toml", file, &environment).unwrap();
+        assert_eq!((raw.server.port, raw.server.host.as_str(), raw.server.shutdown_timeout_s), (2, "long", 2));
+        assert_eq!(raw.telemetry.log_level, "DEBUG");
+
+        let arguments = ServeArguments {
+            port: Some(3),
+            state_dir: Some("/state".into()),
+            log_format: Some(LogFormat::Json),
+            allow_unauthenticated: true,
+            ..ServeArguments::default()
+        };
+        let raw = RawSettings::read(&arguments, &Environment::from_pairs(environment)).unwrap();
+        assert_eq!((raw.server.port, raw.server.host.as_str()), (3, "long"));
+        assert_eq!(raw.store.state_dir.as_deref(), Some(Path::new("/state")));
+        assert_eq!(raw.telemetry.log_format, RawLogFormat::Json);
+        assert!(raw.server.allow_unauthenticated);
+    }
+
+    #[test]
+    fn the_environment_gives_lists_numbers_and_switches() {
+        let environment = [
+            ("ITSD__OUTBOUND__ALLOW_HTTP", "gpu-1,gpu-2:8000"),
+            ("ITSD__MODELS__DIRS", "/a"),
+            ("ITSD__LLAMA__GPU_LAYERS", "0"),
+            ("ITSD_ALLOW_UNAUTHENTICATED", "1"),
+            ("ITSD__STORE__STATE_DIR", "12"),
+            ("PORT", ""),
+        ];
+        let raw = RawSettings::read(&ServeArguments::default(), &Environment::from_pairs(environment)).unwrap();
+        assert_eq!(raw.outbound.allow_http, ["gpu-1", "gpu-2:8000"]);
+        assert_eq!(raw.models.dirs, [PathBuf::from("/a")]);
+        assert_eq!(raw.llama.gpu_layers, 0);
+        assert!(raw.server.allow_unauthenticated);
+        assert_eq!(raw.store.state_dir, Some(PathBuf::from("12")));
+        assert_eq!(raw.server.port, 8108);
+    }
+
+    #[test]
+    fn a_setting_that_does_not_exist_is_told_with_its_place_and_the_nearest_one() {
+        let error = read("a.toml", "[server]\nprot = 1\n", &[]).unwrap_err().to_string();
+        assert!(error.contains("`server.prot`") && error.contains("a.toml") && error.contains("`port`"), "{error}");
+        let error = read("a.toml", "[sever]\nport = 1\n", &[]).unwrap_err().to_string();
+        assert!(error.contains("`sever`") && error.contains("`server`"), "{error}");
+        let error = read("a.toml", "", &[("ITSD__LLAMA__TREADS", "4")]).unwrap_err().to_string();
+        assert!(error.contains("`llama.treads`") && error.contains("`threads`"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_told_without_quoting_its_lines() {
+        let error = read("a.toml", "[active]\napi_key = \"sk-secret\n", &[]).unwrap_err().to_string();
+        assert!(error.contains("line 2") && !error.contains("sk-secret"), "{error}");
+        let missing = ServeArguments { config: Some("/nonexistent/itsd.toml".into()), ..ServeArguments::default() };
+        let error = RawSettings::read(&missing, &Environment::default()).unwrap_err().to_string();
+        assert!(error.contains("/nonexistent/itsd.toml"), "{error}");
+        let error = read("a.toml", "[server]\nport = \"many\"\n", &[]).unwrap_err().to_string();
+        assert!(error.contains("server.port"), "{error}");
+    }
+
+    #[test]
+    fn names_in_the_active_table_keep_their_letters() {
+        let raw =
+            read("a.toml", "[active]\nmodel = \"M\"\n[active.model_mapping]\n\"GPT-4.1/x\" = \"Y\"\n", &[]).unwrap();
+        assert_eq!(
+            serde_json::Value::from(raw.active.unwrap()),
+            serde_json::json!({"model": "M", "model_mapping": {"GPT-4.1/x": "Y"}})
+        );
+    }
+}
