@@ -209,3 +209,61 @@ fn model_spec(path: &Path, options: &LlamaSettings) -> ModelSpec {
 fn is_gguf(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::cli::ServeArguments;
+    use crate::config::{Environment, Settings};
+
+    fn models(dirs: &[&Path]) -> LocalModels {
+        let settings = Settings::load(&ServeArguments::default(), &Environment::default()).unwrap();
+        LocalModels::new(dirs.iter().map(|dir| dir.to_path_buf()).collect(), settings.llama)
+    }
+
+    #[test]
+    fn a_model_is_found_by_name_or_path_and_nothing_outside_the_directories_is() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("models");
+        fs::create_dir_all(dir.join("sub")).unwrap();
+        for file in ["models/a.gguf", "models/sub/b.gguf", "models/v1.5.GGUF", "models/notes.txt", "secret.gguf"] {
+            fs::write(root.path().join(file), "x").unwrap();
+        }
+        let local = models(&[Path::new("/nonexistent"), &dir]);
+        let inside = dir.join("a.gguf").display().to_string();
+        let outside = root.path().join("secret.gguf").display().to_string();
+        let around = dir.join("../secret.gguf").display().to_string();
+        for name in ["a", "a.gguf", "sub/b.gguf", "sub/b", "v1.5.GGUF", inside.as_str()] {
+            assert!(local.find(name, "model").is_ok(), "{name}");
+        }
+        for name in [
+            "",
+            ".",
+            "..",
+            "../secret",
+            "../secret.gguf",
+            "sub/../a",
+            "notes.txt",
+            "b",
+            &outside,
+            &around,
+            "/etc/passwd",
+        ] {
+            let Err(error) = local.find(name, "model") else { panic!("{name} was found") };
+            assert!(error.message.contains("there is: a, v1.5"), "{}", error.message);
+        }
+        assert_eq!(local.all().keys().collect::<Vec<_>>(), ["a", "v1.5"]);
+    }
+
+    #[test]
+    fn a_model_is_the_same_while_it_is_held_and_another_once_its_file_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.gguf");
+        fs::write(&file, "x").unwrap();
+        let local = models(&[dir.path()]);
+        let held = local.find("a", "model").unwrap();
+        assert!(Arc::ptr_eq(&held.0, &local.find("a", "model").unwrap().0));
+        fs::write(&file, "longer").unwrap();
+        assert!(!Arc::ptr_eq(&held.0, &local.find("a", "model").unwrap().0));
+    }
+}

@@ -124,3 +124,74 @@ fn usual_key(
     ));
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn spec(document: Value, environment: &[(&str, &str)]) -> Result<(ProviderSpec, Vec<String>), SettingsError> {
+        let settings = ActiveSettings::parse(document.as_object().unwrap()).unwrap();
+        let (provider, _) = settings.provider.resolve(&settings.model).unwrap();
+        let environment = Environment::from_pairs(environment.iter().copied());
+        provider_spec(&settings, provider, &environment, &OutboundPolicy::default())
+    }
+
+    fn key(spec: &ProviderSpec) -> Option<&str> {
+        spec.api_key.as_ref().map(ExposeSecret::expose_secret)
+    }
+
+    #[test]
+    fn auto_is_the_operators_address_else_the_providers_and_takes_the_usual_key() {
+        let (public, _) = spec(json!({"model": "m"}), &[("OPENAI_API_KEY", "k")]).unwrap();
+        assert_eq!((public.base_url.as_str(), key(&public)), ("https://api.openai.com/v1", Some("k")));
+
+        // Plain http to another machine is the operator's to choose.
+        let environment = [("OPENAI_API_KEY", "k"), ("OPENAI_BASE_URL", "http://gateway:4000/")];
+        for provider in ["openai", "litellm"] {
+            let (own, _) = spec(json!({"model": "m", "provider": provider}), &environment).unwrap();
+            assert_eq!((own.base_url.as_str(), key(&own)), ("http://gateway:4000/v1", Some("k")));
+        }
+        let (router, _) = spec(json!({"model": "m", "provider": "openrouter"}), &environment).unwrap();
+        assert_eq!((router.base_url.as_str(), key(&router)), ("https://openrouter.ai/api/v1", None));
+
+        let error = spec(json!({"model": "m"}), &[("OPENAI_BASE_URL", "gateway")]).unwrap_err();
+        assert!(error.message.contains("OPENAI_BASE_URL"), "{}", error.message);
+    }
+
+    #[test]
+    fn the_operators_key_goes_to_no_address_that_a_client_supplied() {
+        let environment = [("OPENAI_API_KEY", "k")];
+        let (elsewhere, warnings) =
+            spec(json!({"model": "m", "endpoint": "https://evil.example"}), &environment).unwrap();
+        assert_eq!(key(&elsewhere), None);
+        assert!(warnings[0].contains("env:OPENAI_API_KEY"), "{warnings:?}");
+
+        let (same, warnings) =
+            spec(json!({"model": "m", "endpoint": "https://api.openai.com/v1"}), &environment).unwrap();
+        assert_eq!((key(&same), warnings.len()), (Some("k"), 0));
+        let named = json!({"model": "m", "endpoint": "https://proxy.example", "api_key": "env:OPENAI_API_KEY"});
+        assert_eq!(key(&spec(named, &environment).unwrap().0), Some("k"));
+    }
+
+    #[test]
+    fn whatever_differs_makes_another_provider() {
+        let of = |document: Value| identity(&spec(document, &[]).unwrap().0);
+        let base = json!({"model": "m", "api_key": "k"});
+        assert_eq!(of(base.clone()), of(json!({"model": "other", "api_key": "k", "budget": 3})));
+        for (field, value) in [
+            ("api_key", json!("l")),
+            ("endpoint", json!("https://other.example")),
+            ("n_parallel", json!(4)),
+            ("timeout_ms", json!(5)),
+            ("max_retries", json!(0)),
+            ("extra_args", json!({"headers": {"X-A": "b"}})),
+            ("extra_args", json!({"reasoning_effort": "low"})),
+        ] {
+            let mut other = base.clone();
+            other[field] = value;
+            assert_ne!(of(other), of(base.clone()), "{field}");
+        }
+    }
+}
