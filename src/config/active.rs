@@ -88,7 +88,7 @@ impl ActiveSettings {
             provider,
             endpoint: named.get("endpoint").map_or(Ok(Endpoint::Auto), |value| Endpoint::parse(value))?,
             api_key: match named.get("api_key") {
-                Some(value) => Some(SecretSource::parse("api_key", field::text("api_key", value)?.trim())?),
+                Some(value) => Some(api_key(value)?),
                 None => None,
             },
             model_mapping: named.get("model_mapping").map_or(Ok(BTreeMap::new()), |value| model_mapping(value))?,
@@ -153,6 +153,16 @@ fn run_settings(named: &BTreeMap<&str, &Value>) -> Result<RunSettings, SettingsE
     let mut run = RunSettings::default();
     run.apply(&of_the_run)?;
     Ok(run)
+}
+
+fn api_key(value: &Value) -> Result<SecretSource, SettingsError> {
+    let text = field::text("api_key", value)?;
+    // It travels in a header, which cannot hold these; the mistake is told here and not by every call.
+    if text.trim().chars().any(char::is_control) {
+        let message = "`api_key` must not hold line breaks or other control characters";
+        return Err(SettingsError::invalid("api_key", message));
+    }
+    SecretSource::parse("api_key", text.trim())
 }
 
 fn integer_or(
@@ -234,7 +244,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused_with_the_field_named() {
-        let table: [(Value, SettingsCode, &str); 27] = [
+        let table: [(Value, SettingsCode, &str); 28] = [
             (json!({}), MissingField, "model"),
             (json!({"model": null}), MissingField, "model"),
             (json!({"model": " "}), InvalidValue, "model"),
@@ -253,6 +263,7 @@ mod tests {
             (json!({"model": "m", "endpoint": "not a url"}), InvalidValue, "endpoint"),
             (json!({"model": "m", "api_key": 4}), InvalidValue, "api_key"),
             (json!({"model": "m", "api_key": ""}), InvalidValue, "api_key"),
+            (json!({"model": "m", "api_key": "a\nb"}), InvalidValue, "api_key"),
             (json!({"model": "m", "model_mapping": {"a": 1}}), InvalidValue, "model_mapping.a"),
             (json!({"model": "m", "model_mapping": []}), InvalidValue, "model_mapping"),
             (json!({"model": "m", "allow_any_model": "yes"}), InvalidValue, "allow_any_model"),

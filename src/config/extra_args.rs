@@ -1,7 +1,11 @@
 //! `extra_args`: headers and body fields that go with every call to a remote provider.
 
+use std::fmt;
+
+use secrecy::ExposeSecret;
 use serde_json::{Map, Value};
 
+use super::environment::Environment;
 use super::field::{self, SettingsError};
 use super::secret::{SecretSource, looks_secret};
 
@@ -10,17 +14,12 @@ use super::secret::{SecretSource, looks_secret};
 pub struct ExtraArgs {
     /// Name and value; every value is treated as a secret once it is resolved.
     pub headers: Vec<(String, SecretSource)>,
-    /// Fields of the request body.
-    pub body: Vec<(String, BodyValue)>,
+    pub body: ExtraBody,
 }
 
-/// The value of an extra body field.
-#[derive(Debug, Clone)]
-pub enum BodyValue {
-    Plain(Value),
-    /// A string under a name that is likely to hold a secret.
-    Secret(SecretSource),
-}
+/// Fields for the request body. Strings under names that are likely to hold secrets may be references.
+#[derive(Clone, Default)]
+pub struct ExtraBody(Map<String, Value>);
 
 /// Headers that belong to the connection or to the request as itsd makes it.
 const RESERVED_HEADERS: [&str; 9] = [
@@ -62,41 +61,70 @@ impl ExtraArgs {
                     return Err(SettingsError::invalid(&param, format!("`{param}` is set by each request itself")));
                 }
                 _ => {
-                    let value = match value {
-                        Value::String(text) if looks_secret(name) => {
-                            BodyValue::Secret(SecretSource::parse(&param, text)?)
-                        }
-                        other => BodyValue::Plain(other.clone()),
-                    };
-                    extra.body.push((name.clone(), value));
+                    extra.body.0.insert(name.clone(), value.clone());
                 }
             }
         }
-        Ok(extra)
+        let mut refused = None;
+        visit_secrets(&mut extra.body.0.clone(), &mut |place, text| {
+            refused = refused.take().or(SecretSource::parse(place, text).err());
+        });
+        refused.map_or(Ok(extra), Err)
     }
 
     pub fn is_empty(&self) -> bool {
-        self.headers.is_empty() && self.body.is_empty()
+        self.headers.is_empty() && self.body.0.is_empty()
     }
 }
 
-/// Calls `visit` with every string of an `extra_args` object that holds a secret, and its place, such as
-/// `extra_args.headers.Authorization`. The one definition of which values these are.
+impl ExtraBody {
+    /// The fields with every reference replaced by its secret.
+    ///
+    /// # Errors
+    ///
+    /// When a reference leads nowhere.
+    pub fn resolve(&self, environment: &Environment) -> Result<Map<String, Value>, SettingsError> {
+        let mut fields = self.0.clone();
+        let mut refused = None;
+        visit_secrets(&mut fields, &mut |place, text| match SecretSource::parse(place, text)
+            .and_then(|source| source.resolve(place, environment))
+        {
+            Ok(secret) => secret.expose_secret().clone_into(text),
+            Err(error) => refused = refused.take().or(Some(error)),
+        });
+        refused.map_or(Ok(fields), Err)
+    }
+}
+
+// Values may be secrets, so that only the names are shown.
+impl fmt::Debug for ExtraBody {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_list().entries(self.0.keys()).finish()
+    }
+}
+
+/// Calls `visit` with every string of an `extra_args` object that holds a secret, at any depth, and its
+/// place, such as `extra_args.headers.Authorization`. The one definition of which values these are.
 pub fn visit_secrets(extra_args: &mut Map<String, Value>, visit: &mut dyn FnMut(&str, &mut String)) {
     for (name, value) in extra_args {
-        match value {
-            Value::String(text) if looks_secret(name) => visit(&format!("extra_args.{name}"), text),
-            Value::Object(headers) if name == "headers" => {
-                for (name, value) in headers {
-                    if let Value::String(text) = value
-                        && looks_secret(name)
-                    {
-                        visit(&format!("extra_args.headers.{name}"), text);
-                    }
-                }
+        visit_value(&format!("extra_args.{name}"), looks_secret(name), value, visit);
+    }
+}
+
+fn visit_value(place: &str, secret: bool, value: &mut Value, visit: &mut dyn FnMut(&str, &mut String)) {
+    match value {
+        Value::String(text) if secret => visit(place, text),
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                visit_value(&format!("{place}.{name}"), looks_secret(name), value, visit);
             }
-            _ => {}
         }
+        Value::Array(items) => {
+            for (index, value) in items.iter_mut().enumerate() {
+                visit_value(&format!("{place}.{index}"), secret, value, visit);
+            }
+        }
+        _ => {}
     }
 }
 
@@ -136,16 +164,26 @@ mod tests {
     use crate::config::field::SettingsCode;
 
     #[test]
-    fn headers_and_body_fields_are_told_apart_and_secrets_recognised() {
+    fn references_are_resolved_wherever_a_secret_may_stand() {
+        let environment = Environment::from_pairs([("OTHER_KEY", "k")]);
         let extra = ExtraArgs::parse(&json!({
-            "headers": {"X-Title": "itsd", "X-Api-Key": "env:OTHER_KEY"},
-            "reasoning_effort": "low", "session_token": "abc", "stop_token_ids": [1, 2], "user": null
+            "headers": {"X-Title": "env:OTHER_KEY", "X-Api-Key": "env:OTHER_KEY"},
+            "reasoning_effort": "low", "stop_token_ids": [1, 2], "user": null,
+            "search": {"api_key": "env:OTHER_KEY", "name": "env:OTHER_KEY", "access_tokens": ["literal"]}
         }))
         .unwrap();
-        assert!(matches!(&extra.headers[1], (name, SecretSource::Env(_)) if name == "X-Api-Key"));
-        let names: Vec<_> =
-            extra.body.iter().map(|(name, value)| (name.as_str(), matches!(value, BodyValue::Secret(_)))).collect();
-        assert_eq!(names, [("reasoning_effort", false), ("session_token", true), ("stop_token_ids", false)]);
+        let header = |index: usize| extra.headers[index].1.resolve("", &environment).unwrap();
+        assert_eq!((header(0).expose_secret(), header(1).expose_secret()), ("env:OTHER_KEY", "k"));
+        assert_eq!(
+            Value::from(extra.body.resolve(&environment).unwrap()),
+            json!({
+                "reasoning_effort": "low", "stop_token_ids": [1, 2],
+                "search": {"api_key": "k", "name": "env:OTHER_KEY", "access_tokens": ["literal"]}
+            })
+        );
+        let error = extra.body.resolve(&Environment::default()).unwrap_err();
+        assert_eq!(error.param, "extra_args.search.api_key");
+        assert!(!format!("{extra:?}").contains("literal"));
     }
 
     #[test]

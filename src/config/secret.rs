@@ -43,11 +43,6 @@ impl SecretSource {
                 param,
                 format!("`{param}` must name a file, as in `file:/run/credentials/openai`"),
             )),
-            // A header value cannot hold these, so the mistake is told here and not by every call.
-            None if text.chars().any(char::is_control) => Err(SettingsError::invalid(
-                param,
-                format!("`{param}` must not hold line breaks or other control characters"),
-            )),
             None => Ok(Self::Literal(SecretString::from(text))),
         }
     }
@@ -56,7 +51,8 @@ impl SecretSource {
     ///
     /// # Errors
     ///
-    /// When the variable is not set, or the file cannot be read, is empty, or larger than 64 KiB.
+    /// When the variable is not set, or the file cannot be read, is no regular one, is empty, or larger than
+    /// 64 KiB.
     pub fn resolve(&self, param: &str, environment: &Environment) -> Result<SecretString, SettingsError> {
         match self {
             Self::Literal(secret) => Ok(secret.clone()),
@@ -70,9 +66,12 @@ impl SecretSource {
                 let shown = path.display();
                 let refused =
                     |why: String| SettingsError::invalid(param, format!("`{param}` refers to the file {shown}, {why}"));
-                let size_bytes =
-                    fs::metadata(path).map_err(|error| refused(format!("which cannot be read: {error}")))?.len();
-                if size_bytes > 64 * 1024 {
+                let metadata = fs::metadata(path).map_err(|error| refused(format!("which cannot be read: {error}")))?;
+                // A pipe or a device could be read for ever.
+                if !metadata.is_file() {
+                    return Err(refused("which is no regular file".to_owned()));
+                }
+                if metadata.len() > 64 * 1024 {
                     return Err(refused("which is too large for a secret".to_owned()));
                 }
                 let content =
@@ -179,7 +178,7 @@ mod tests {
             ("env:A B", "environment variable"),
             ("file:", "must name a file"),
             ("file:/nonexistent/key", "/nonexistent/key"),
-            ("sk-a\nb", "control characters"),
+            ("file:/dev/zero", "no regular file"),
         ] {
             let error = resolve(text).unwrap_err();
             assert!(error.message.contains(expected), "{text}: {}", error.message);

@@ -119,9 +119,10 @@ impl ActiveConfig {
     /// Every name that a request may use, the active model first.
     pub fn models(&self) -> Vec<ModelEntry> {
         let names = &self.names;
-        let own = match names.provider {
-            ProviderName::Llama => "itsd",
-            remote => remote.as_str(),
+        let own = match names.provider.resolve(&names.model) {
+            Ok((ProviderName::Llama, _)) => "itsd",
+            Ok((remote, _)) => remote.as_str(),
+            Err(_) => names.provider.as_str(),
         };
         let entry = |id: &String, owned_by: &str| ModelEntry {
             id: id.clone(),

@@ -84,6 +84,7 @@ impl Runtime {
         let lane = tokio::spawn(async move { runtime.configure_in_lane(document, options).await });
         match lane.await {
             Ok(result) => result,
+            // Nobody aborts the task, so that only a panic can have ended it.
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }

@@ -43,6 +43,9 @@ struct Shared {
 
 impl LocalModels {
     pub fn new(dirs: Vec<PathBuf>, options: LlamaSettings) -> Self {
+        for dir in dirs.iter().filter(|dir| !dir.is_dir()) {
+            tracing::warn!(dir = %dir.display(), "a directory of `models.dirs` is not there");
+        }
         Self { dirs, options, known: Mutex::default() }
     }
 
@@ -99,15 +102,11 @@ impl LocalModels {
         if name.is_empty() || !given.components().all(|part| matches!(part, Component::Normal(_))) {
             return None;
         }
-        self.dirs
-            .iter()
-            .flat_map(|dir| {
-                let named = (!is_gguf(given)).then(|| dir.join(format!("{name}.gguf")));
-                let path = is_gguf(given).then(|| dir.join(given));
-                [named, path]
-            })
-            .flatten()
-            .find(|path| path.is_file())
+        let under_a_directory = || {
+            let file = if is_gguf(given) { given.to_owned() } else { PathBuf::from(format!("{name}.gguf")) };
+            self.dirs.iter().map(|dir| dir.join(&file)).find(|path| path.is_file())
+        };
+        self.files().remove(name).or_else(under_a_directory)
     }
 
     fn model(&self, path: PathBuf) -> Arc<LocalModel> {
@@ -233,7 +232,7 @@ mod tests {
         let inside = dir.join("a.gguf").display().to_string();
         let outside = root.path().join("secret.gguf").display().to_string();
         let around = dir.join("../secret.gguf").display().to_string();
-        for name in ["a", "a.gguf", "sub/b.gguf", "sub/b", "v1.5.GGUF", inside.as_str()] {
+        for name in ["a", "a.gguf", "sub/b.gguf", "sub/b", "v1.5", "v1.5.GGUF", inside.as_str()] {
             assert!(local.find(name, "model").is_ok(), "{name}");
         }
         for name in [

@@ -4,13 +4,11 @@
 use std::collections::BTreeMap;
 
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::config::active::ActiveSettings;
 use crate::config::endpoint::{ChosenBy, Endpoint, OutboundPolicy, base_url};
-use crate::config::extra_args::BodyValue;
 use crate::config::provider::{ProviderName, RemoteDefaults};
 use crate::config::{Environment, SettingsError};
 use crate::providers::openai::ProviderSpec;
@@ -38,17 +36,7 @@ pub fn provider_spec(
     for (name, source) in &settings.extra_args.headers {
         headers.push((name.clone(), source.resolve(&format!("extra_args.headers.{name}"), environment)?));
     }
-    let mut body = Map::new();
-    for (name, value) in &settings.extra_args.body {
-        let value = match value {
-            BodyValue::Plain(value) => value.clone(),
-            BodyValue::Secret(source) => {
-                let secret = source.resolve(&format!("extra_args.{name}"), environment)?;
-                Value::from(secret.expose_secret())
-            }
-        };
-        body.insert(name.clone(), value);
-    }
+    let body = settings.extra_args.body.resolve(environment)?;
     let spec = ProviderSpec {
         name: provider.as_str().to_owned(),
         base_url,
@@ -113,8 +101,17 @@ fn usual_key(
     environment: &Environment,
     warnings: &mut Vec<String>,
 ) -> Option<SecretString> {
-    let (name, key) = defaults.key_variables.iter().find_map(|name| Some((*name, environment.var(name)?)))?;
     let own_origin = defaults.base_url.and_then(|own| Url::parse(own).ok()).map(|own| own.origin());
+    let set = defaults.key_variables.iter().find_map(|name| Some((*name, environment.var(name)?)));
+    let Some((name, key)) = set else {
+        // Services on this network often need none; a public one does.
+        if let (Some(name), "https", true) =
+            (defaults.key_variables.first(), base_url.scheme(), own_origin == Some(base_url.origin()))
+        {
+            warnings.push(format!("no key is sent: neither `api_key` nor {name} is set"));
+        }
+        return None;
+    };
     if chosen_by == ChosenBy::Operator || own_origin == Some(base_url.origin()) {
         return Some(SecretString::from(key.trim()));
     }
@@ -127,7 +124,7 @@ fn usual_key(
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -155,6 +152,8 @@ mod tests {
         }
         let (router, _) = spec(json!({"model": "m", "provider": "openrouter"}), &environment).unwrap();
         assert_eq!((router.base_url.as_str(), key(&router)), ("https://openrouter.ai/api/v1", None));
+        let (_, warnings) = spec(json!({"model": "m"}), &[]).unwrap();
+        assert!(warnings[0].contains("OPENAI_API_KEY"), "{warnings:?}");
 
         let error = spec(json!({"model": "m"}), &[("OPENAI_BASE_URL", "gateway")]).unwrap_err();
         assert!(error.message.contains("OPENAI_BASE_URL"), "{}", error.message);

@@ -312,7 +312,7 @@ async fn names_lead_to_the_active_model_the_mapping_and_elsewhere_only_if_allowe
     }
     let Err(unknown) = active.route("gpt-5") else { panic!("gpt-5 leads nowhere") };
     assert_eq!(unknown.available, ["openai/gpt-4o", "Qwen", "fast"]);
-    assert_eq!(active.models()[0].owned_by, "litellm");
+    assert_eq!(active.models()[0].owned_by, "openai");
 
     value["allow_any_model"] = json!(true);
     set(&runtime, value).await;

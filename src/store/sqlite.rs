@@ -302,7 +302,7 @@ mod tests {
         let one = Store::open(dir.path()).await.unwrap();
         let other = Store::open(dir.path()).await.unwrap();
         let (left, right) = tokio::join!(one.commit(revision("a"), Some(0)), other.commit(revision("b"), Some(0)));
-        let refused = if left.is_ok() { right.unwrap_err() } else { left.unwrap_err() };
+        let refused = left.and(right).unwrap_err();
         assert!(matches!(refused, StoreError::Conflict { expected: 0, newest: 1 }), "{refused}");
         assert_eq!(one.newest(None, 10).await.unwrap().len(), 1);
     }
