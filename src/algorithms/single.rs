@@ -8,9 +8,9 @@ use crate::completion::{Prompt, StepEvent};
 use crate::failure::{Failure, FailureKind};
 use crate::generator::{self, Delivery, Generator, Run, Until};
 
+use super::Observer;
 use super::outcome::{Candidate, Outcome, RunError, Stop, StopReason};
 use super::plan::Plan;
-use super::Observer;
 
 pub(super) async fn run(
     plan: &Plan,

@@ -358,6 +358,7 @@ fn stop_texts(value: &Value) -> Result<Vec<String>, SettingsError> {
     }
 }
 
+/// The patterns as text; they are compiled, and refused if they cannot be, where the vote is made of them.
 fn regex_patterns(value: &Value) -> Result<Vec<String>, SettingsError> {
     let patterns = field::texts("regex_patterns", value)?;
     let refused = |message: String| Err(SettingsError::invalid("regex_patterns", message));
@@ -370,9 +371,6 @@ fn regex_patterns(value: &Value) -> Result<Vec<String>, SettingsError> {
     for pattern in &patterns {
         if pattern.len() > MAX_REGEX_PATTERN_BYTES {
             return refused(format!("a pattern of `regex_patterns` is longer than {MAX_REGEX_PATTERN_BYTES} bytes"));
-        }
-        if let Err(error) = fancy_regex::Regex::new(pattern) {
-            return refused(format!("`regex_patterns` holds {pattern:?}, which is not a regular expression: {error}"));
         }
     }
     Ok(patterns)
@@ -430,7 +428,8 @@ mod tests {
             (json!({"stop_rule": "beta"}), NotSupportedYet, "stop_rule"),
             (json!({"vote_on": "vibes"}), InvalidValue, "vote_on"),
             (json!({"vote_on": "regex"}), MissingField, "regex_patterns"),
-            (json!({"regex_patterns": ["("]}), InvalidValue, "regex_patterns"),
+            (json!({"regex_patterns": ["x".repeat(5000)]}), InvalidValue, "regex_patterns"),
+            (json!({"regex_patterns": vec!["x"; 33]}), InvalidValue, "regex_patterns"),
             (json!({"regex_patterns": "x"}), InvalidValue, "regex_patterns"),
             (json!({"exclude_args": [1]}), InvalidValue, "exclude_args"),
             (json!({"exclude_args": ["a"], "exclude_tool_args": ["b"]}), InvalidValue, "exclude_tool_args"),

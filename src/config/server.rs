@@ -65,9 +65,9 @@ pub struct ModelsSettings {
 /// How local models are loaded.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LlamaSettings {
-    /// Compute threads; `None` for one a core.
+    /// Compute threads; `None` for as many as the machine runs at the same time.
     pub threads: Option<usize>,
-    /// Context of one sequence in tokens; `None` for what the model was trained with.
+    /// Tokens that all candidates together may hold in the cache; `None` for what suits the model.
     pub context_tokens: Option<u32>,
     /// Tokens evaluated at a time.
     pub batch_tokens: u32,

@@ -20,8 +20,7 @@ impl FromRequest for JsonBody {
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         if !is_json(request) {
             let message = "the body must be JSON: send the header `Content-Type: application/json`";
-            let error =
-                ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request_error", None, None, message);
+            let error = ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request_error", None, None, message);
             return Box::pin(async { Err(error) });
         }
         let body = web::Bytes::from_request(request, payload);

@@ -72,10 +72,21 @@ mod tests {
     #[test]
     fn loopback_names_pass_with_and_without_a_port() {
         let policy = HostPolicy::loopback(["gpu.lab".to_owned()]);
-        for host in ["localhost", "localhost:8108", "LOCALHOST:1", "127.0.0.1:8108", "127.9.9.9", "[::1]:8108", "gpu.lab:80", ""] {
+        for host in [
+            "localhost",
+            "localhost:8108",
+            "LOCALHOST:1",
+            "127.0.0.1:8108",
+            "127.9.9.9",
+            "[::1]:8108",
+            "gpu.lab:80",
+            "",
+        ] {
             assert!(policy.allows(host), "{host}");
         }
-        for host in ["evil.example", "evil.example:8108", "localhost.evil.example", "10.0.0.1", "127.0.0.1.evil.example"] {
+        for host in
+            ["evil.example", "evil.example:8108", "localhost.evil.example", "10.0.0.1", "127.0.0.1.evil.example"]
+        {
             assert!(!policy.allows(host), "{host}");
         }
     }

@@ -19,13 +19,12 @@ pub(super) struct Lane {
 }
 
 /// How a configuration is to be set.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct ConfigureOptions {
     /// Build everything, then discard it.
     pub validate_only: bool,
     /// The revision that must be the active one.
     pub if_match: Option<i64>,
-    pub origin: Origin,
 }
 
 /// A configuration that was set, or only validated.
@@ -112,7 +111,7 @@ impl Runtime {
             return Ok(Configured { revision: active_revision, message, warnings });
         }
         let expected_newest = options.if_match.map(|_| lane.newest);
-        let (revision, warning) = self.commit(&mut lane, prepared, options.origin, expected_newest).await?;
+        let (revision, warning) = self.commit(&mut lane, prepared, Origin::Request, expected_newest).await?;
         warnings.extend(warning);
         Ok(Configured { revision, message, warnings })
     }

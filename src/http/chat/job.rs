@@ -68,10 +68,6 @@ impl Job {
         let (plan, warning) = Plan::resolve(&settings, rules, request.stream, &mut request.prompt.sampling);
         request.warnings.extend(warning);
         request.prompt.model = route.model;
-        route.generator.check(&request.prompt).map_err(|failure| ApiError {
-            spent: false,
-            ..ApiError::from(&failure)
-        })?;
 
         let run = Arc::new(Run::new(request.prompt.sampling.seed));
         let identity = Identity {
@@ -118,8 +114,7 @@ impl Job {
     ///
     /// Dropping the future ends every call in flight.
     pub async fn run(&self, observer: &mut impl Observer) -> Result<Outcome, RunError> {
-        let result =
-            algorithms::run(&self.plan, Arc::clone(&self.prompt), &*self.generator, &self.run, observer).await;
+        let result = algorithms::run(&self.plan, Arc::clone(&self.prompt), &*self.generator, &self.run, observer).await;
         let usage = self.run.ledger.total();
         self.record.note(|facts| {
             facts.prompt_tokens = Some(usage.prompt_tokens);

@@ -40,11 +40,7 @@ pub async fn complete(
     query: Query<ChatQuery>,
     body: JsonBody,
 ) -> Result<HttpResponse, ApiError> {
-    let record = request
-        .extensions()
-        .get::<Arc<RequestRecord>>()
-        .cloned()
-        .expect("the request log wraps every route");
+    let record = request.extensions().get::<Arc<RequestRecord>>().cloned().expect("the request log wraps every route");
     let Some(active) = state.runtime.snapshot() else {
         let message = "no configuration is active yet; POST /configure sets one";
         return Err(ApiError::unavailable("model_error", message));

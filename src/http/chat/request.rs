@@ -81,8 +81,7 @@ impl ChatRequest {
         let response_format = fields.remove("response_format");
         let (overrides, passthrough, warnings) = sort_out(fields, strict)?;
 
-        let prompt =
-            Prompt { model, messages, tools, tool_choice, response_format, sampling, logprobs, passthrough };
+        let prompt = Prompt { model, messages, tools, tool_choice, response_format, sampling, logprobs, passthrough };
         Ok(Self { prompt, overrides, stream, include_usage, return_response_only, warnings })
     }
 
@@ -143,9 +142,8 @@ fn check_messages(messages: &RawValue) -> Result<(), ApiError> {
     for (index, Message { role, content }) in messages.iter().enumerate() {
         let param = format!("messages[{index}]");
         if !matches!(role.as_str(), "system" | "developer" | "user" | "assistant" | "tool" | "function") {
-            let message = format!(
-                "`{param}.role` is `{role}`; it must be one of system, developer, user, assistant, tool"
-            );
+            let message =
+                format!("`{param}.role` is `{role}`; it must be one of system, developer, user, assistant, tool");
             return Err(ApiError::invalid_value(&format!("{param}.role"), message));
         }
         let fits = match content.as_deref().map(|content| content.get().as_bytes()[0]) {
@@ -270,7 +268,8 @@ fn tools(fields: &mut Fields) -> Result<Vec<Tool>, ApiError> {
         .map(|(index, definition)| {
             let param = format!("tools[{index}]");
             let parsed: Definition = serde_json::from_str(definition.get()).map_err(|error| {
-                let message = format!("`{param}` is not a tool, which has a `type` and for a function a `name`: {error}");
+                let message =
+                    format!("`{param}` is not a tool, which has a `type` and for a function a `name`: {error}");
                 ApiError::invalid_value(&param, message)
             })?;
             let (name, parameters) = match parsed.function {
@@ -301,9 +300,9 @@ fn required<T: DeserializeOwned>(fields: &mut Fields, name: &str) -> Result<T, A
 
 fn take<T: DeserializeOwned>(fields: &mut Fields, name: &str) -> Result<Option<T>, ApiError> {
     let Some(raw) = fields.remove(name) else { return Ok(None) };
-    serde_json::from_str(raw.get())
-        .map(Some)
-        .map_err(|error| ApiError::invalid_value(name, format!("`{name}` has the wrong type or range: {}", plain(&error))))
+    serde_json::from_str(raw.get()).map(Some).map_err(|error| {
+        ApiError::invalid_value(name, format!("`{name}` has the wrong type or range: {}", plain(&error)))
+    })
 }
 
 /// The cause without serde_json's position, which would be within the value and mislead.

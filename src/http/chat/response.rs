@@ -157,10 +157,8 @@ impl Finished<'_> {
         let (completed, _, _) = self.outcome.counts();
         let mut headers = self.identity.headers();
         headers.push((HeaderName::from_static("x-its-candidates"), HeaderValue::from(completed)));
-        headers.push((
-            HeaderName::from_static("x-its-stop"),
-            HeaderValue::from_static(self.outcome.stop.reason.as_str()),
-        ));
+        headers
+            .push((HeaderName::from_static("x-its-stop"), HeaderValue::from_static(self.outcome.stop.reason.as_str())));
         let agreement = HeaderValue::try_from(format!("{:.3}", self.agreement())).expect("digits are header text");
         headers.push((HeaderName::from_static("x-its-agreement"), agreement));
         headers.extend(warnings_header(&self.outcome.warnings));

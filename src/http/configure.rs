@@ -1,0 +1,170 @@
+//! `POST` and `GET /configure`: setting the active configuration and reading it back.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CACHE_CONTROL, ETAG, IF_MATCH};
+use actix_web::web::{Data, Query};
+use actix_web::{HttpRequest, HttpResponse};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::runtime::{ConfigureError, ConfigureOptions};
+
+use super::AppState;
+use super::body::JsonBody;
+use super::error::ApiError;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigureQuery {
+    /// Builds everything and discards it.
+    #[serde(default)]
+    validate_only: bool,
+}
+
+#[derive(Serialize)]
+struct Accepted {
+    status: &'static str,
+    message: String,
+    revision: i64,
+    warnings: Vec<String>,
+}
+
+/// Sets the active configuration to the document of the body.
+///
+/// # Cancel safety
+///
+/// A client that goes away does not undo what it asked for: the change is made whole or not at all.
+pub async fn replace(
+    state: Data<AppState>,
+    request: HttpRequest,
+    query: Query<ConfigureQuery>,
+    body: JsonBody,
+) -> Result<HttpResponse, ApiError> {
+    let mut document = object(&body.0)?;
+    let from_document = basis(&mut document)?;
+    let options = ConfigureOptions {
+        validate_only: query.validate_only,
+        if_match: expected_revision(&request)?.or(from_document),
+    };
+    let configured = state.runtime.configure(document, options).await?;
+    Ok(HttpResponse::Ok().json(Accepted {
+        status: "success",
+        message: configured.message,
+        revision: configured.revision,
+        warnings: configured.warnings,
+    }))
+}
+
+/// Shows the active configuration: its document with secrets as references or fingerprints, and beside the
+/// fields `revision` and `content_hash`.
+pub async fn show(state: Data<AppState>) -> Result<HttpResponse, ApiError> {
+    let Some(description) = state.runtime.describe() else {
+        return Err(ApiError::unavailable("model_error", "no configuration is active yet; POST /configure sets one"));
+    };
+    let mut body = description.document;
+    body.insert("revision".to_owned(), Value::from(description.revision));
+    body.insert("content_hash".to_owned(), Value::from(description.content_hash));
+    Ok(HttpResponse::Ok()
+        .insert_header((ETAG, format!("\"{}\"", description.revision)))
+        .insert_header((CACHE_CONTROL, "no-store"))
+        .json(body))
+}
+
+fn object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
+    // The parser's own words may quote the body, which may hold a key.
+    serde_json::from_slice(body).map_err(|error| {
+        let place = format!("line {}, column {}", error.line(), error.column());
+        let message = match error.classify() {
+            serde_json::error::Category::Data => "the body must be a JSON object such as {\"model\": \"…\"}".to_owned(),
+            _ => format!("the body is not valid JSON: it breaks off or goes wrong at {place}"),
+        };
+        ApiError::bad_request(None, "invalid_value", message)
+    })
+}
+
+/// What `GET` adds to the document. Sent back, `revision` says which one the document was made from, just as
+/// `If-Match` does; it implies the hash.
+fn basis(document: &mut Map<String, Value>) -> Result<Option<i64>, ApiError> {
+    let Some(revision) = document.shift_remove("revision") else { return Ok(None) };
+    document.shift_remove("content_hash");
+    match revision.as_i64() {
+        Some(revision) => Ok(Some(revision)),
+        None if revision.is_null() => Ok(None),
+        None => Err(ApiError::invalid_value(
+            "revision",
+            "`revision` must be the number of the revision that the document was made from",
+        )),
+    }
+}
+
+/// The revision of `If-Match`; `None` when there is no such header or it takes any (`*`).
+fn expected_revision(request: &HttpRequest) -> Result<Option<i64>, ApiError> {
+    let Some(header) = request.headers().get(IF_MATCH) else { return Ok(None) };
+    let text = header.to_str().unwrap_or_default().trim();
+    if text == "*" {
+        return Ok(None);
+    }
+    let number = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
+    match number.parse() {
+        Ok(revision) => Ok(Some(revision)),
+        Err(_) => Err(ApiError::invalid_value("If-Match", "`If-Match` must be one revision in quotes, such as \"3\"")),
+    }
+}
+
+impl From<ConfigureError> for ApiError {
+    fn from(error: ConfigureError) -> Self {
+        let message = error.to_string();
+        match error {
+            ConfigureError::Settings(error) => error.into(),
+            ConfigureError::Conflict { .. } => Self::new(
+                StatusCode::PRECONDITION_FAILED,
+                "invalid_request_error",
+                Some("revision_conflict"),
+                None,
+                message,
+            ),
+            ConfigureError::Store(_) => {
+                tracing::error!(%message, "a configuration could not be recorded");
+                Self::unavailable("unavailable", message)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn if_match_takes_one_revision_in_quotes() {
+        let expected =
+            |value: &str| expected_revision(&TestRequest::default().insert_header((IF_MATCH, value)).to_http_request());
+        assert_eq!(expected("\"3\"").unwrap(), Some(3));
+        assert_eq!(expected("3").unwrap(), Some(3));
+        assert_eq!(expected("*").unwrap(), None);
+        for wrong in ["", "\"a\"", "\"3\", \"4\"", "W/\"3\""] {
+            assert_eq!(expected(wrong).unwrap_err().param.as_deref(), Some("If-Match"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_document_that_was_read_tells_what_it_was_made_from() {
+        let mut document = json!({"model": "m", "revision": 4, "content_hash": "ab"}).as_object().unwrap().clone();
+        assert_eq!(basis(&mut document).unwrap(), Some(4));
+        assert_eq!(Value::from(document), json!({"model": "m"}));
+        let mut wrong = json!({"revision": "four"}).as_object().unwrap().clone();
+        assert_eq!(basis(&mut wrong).unwrap_err().param.as_deref(), Some("revision"));
+    }
+
+    #[test]
+    fn a_body_that_is_no_object_is_refused_without_being_quoted() {
+        for body in ["\"sk-secret\"", "[\"sk-secret\"]", "{\"api_key\": \"sk-secret\"", "{\"api_key\": sk-secret}", ""]
+        {
+            let error = object(body.as_bytes()).unwrap_err();
+            assert!(!error.message.contains("secret"), "{}", error.message);
+        }
+    }
+}
