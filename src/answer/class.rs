@@ -4,40 +4,17 @@
 //! construction. Numbers are compared exactly as rationals after units, currency and LaTeX dress are taken
 //! off; a percentage is a number of its own kind; everything else is compared as normalised text.
 
-use std::fmt;
-
 use super::number::last_number;
 use super::rational::{label, rational};
 
-/// A vote class, named by its label.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct AnswerClass(String);
-
-impl AnswerClass {
-    /// The class of an answer that stands alone (see [`super::extract`]). `None` when nothing is left of it
-    /// once its dress is off.
-    pub fn of(answer: &str) -> Option<Self> {
-        let plain = undress(answer);
-        let plain = trim(&plain);
-        let value = right_hand_side(plain).unwrap_or(plain);
-        let label = quantity(value).unwrap_or_else(|| normalised_text(value));
-        (!label.is_empty()).then_some(Self(label))
-    }
-
-    /// The label: a number in its one spelling (`0.5`, `1/3`, `50%`) or normalised text.
-    pub fn label(&self) -> &str {
-        &self.0
-    }
-
-    pub fn into_label(self) -> String {
-        self.0
-    }
-}
-
-impl fmt::Display for AnswerClass {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.0)
-    }
+/// The class of an answer that stands alone (see [`super::extract`]), named by its label: a number in its one
+/// spelling (`0.5`, `1/3`, `50%`) or normalised text. `None` when nothing is left once the dress is off.
+pub fn answer_class(answer: &str) -> Option<String> {
+    let plain = undress(answer);
+    let plain = trim(&plain);
+    let value = right_hand_side(plain).unwrap_or(plain);
+    let label = quantity(value).unwrap_or_else(|| normalised_text(value));
+    (!label.is_empty()).then_some(label)
 }
 
 /// The label of the last number in a text, `None` where there is none. A percent sign is not looked at.
@@ -138,8 +115,22 @@ fn undress(text: &str) -> String {
                 plain.push('{');
             }
             '}' => plain.push(if braces.pop() == Some(true) { ' ' } else { '}' }),
+            '$' if plain.ends_with("US") => plain.truncate(plain.len() - "US".len()),
             '$' | '€' | '£' | '`' | '°' => {}
+            '０'..='９' => plain.extend(char::from_digit(first as u32 - '０' as u32, 10)),
             '*' if rest.starts_with('*') => rest = &rest[1..],
+            '½' | '⅓' | '⅔' | '¼' | '¾' => {
+                if plain.ends_with(|c: char| c.is_ascii_digit()) {
+                    plain.push(' ');
+                }
+                plain.push_str(match first {
+                    '½' => "1/2",
+                    '⅓' => "1/3",
+                    '⅔' => "2/3",
+                    '¼' => "1/4",
+                    _ => "3/4",
+                });
+            }
             '≈' => plain.push('='),
             '⋅' | '·' => plain.push('×'),
             '−' | '﹣' | '－' | '–' => plain.push('-'),
@@ -169,16 +160,15 @@ fn trim(text: &str) -> &str {
     let mut text = text.trim();
     loop {
         let before = text.len();
-        text = text.trim_end_matches(['.', ',', ';', ':', '!', '?']).trim();
+        text = text.trim_end_matches(['.', ',', ';', ':', '?']).trim();
+        // After a number or a bracket it is a factorial.
+        text =
+            text.strip_suffix('!').filter(|rest| !rest.ends_with(|c: char| c.is_numeric() || c == ')')).unwrap_or(text);
         for (open, close) in [('"', '"'), ('\'', '\''), ('“', '”'), ('{', '}'), ('(', ')'), ('[', ']')] {
             if let Some(inner) = text.strip_prefix(open).and_then(|rest| rest.strip_suffix(close)) {
                 let inner = inner.trim();
-                let lone = inner.chars().count() == 1 || rational(inner).is_some();
-                if open == close
-                    || open == '“'
-                    || lone && !inner.contains(',')
-                    || open == '{' && !inner.contains(['{', '}'])
-                {
+                let lone = inner.chars().nth(1).is_none() || rational(inner).is_some();
+                if open == close || open == '“' || lone && !inner.contains(',') {
                     text = inner;
                 }
             }
@@ -213,6 +203,10 @@ fn is_name(text: &str) -> bool {
 fn quantity(text: &str) -> Option<String> {
     if let Some(value) = rational(text) {
         return Some(label(&value));
+    }
+    // `12 (twelve)` says it twice.
+    if let Some((number, remark)) = text.strip_suffix(')').and_then(|rest| rest.split_once(" (")) {
+        return remark.chars().all(|c| c.is_alphabetic() || c == ' ' || c == '-').then(|| quantity(number)).flatten();
     }
     let unit_start = unit_start(text)?;
     let value = rational(&text[..unit_start])?;
@@ -331,7 +325,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn class(text: &str) -> String {
-        AnswerClass::of(text).map(AnswerClass::into_label).unwrap_or_default()
+        answer_class(text).unwrap_or_default()
     }
 
     #[test]
@@ -354,6 +348,9 @@ mod tests {
             "(0.5)",
             "f(x) = 0.5",
             "1/4 + 1/4 = 1/2",
+            "0.5 (one half)",
+            "US$0.50",
+            "０.５",
             "x \\approx 0.5",
             "\\left(\\frac{1}{2}\\right)",
         ] {
@@ -381,6 +378,13 @@ mod tests {
     }
 
     #[test]
+    fn mixed_numbers_and_fraction_signs_are_read() {
+        for text in ["1 1/2", "1½", "1\\frac{1}{2}", "1.5", "\\frac32", "1 ½ cups"] {
+            assert_eq!(class(text), "1.5", "{text}");
+        }
+    }
+
+    #[test]
     fn a_percentage_is_a_number_of_its_own_kind() {
         for text in ["50%", "50\\%", "$50\\%$", "50 percent", "50.0 \\%"] {
             assert_eq!(class(text), "50%", "{text}");
@@ -402,6 +406,8 @@ mod tests {
             ("2\\pi", "2"),
             ("3\\sqrt{2}", "3"),
             ("5k", "5"),
+            ("5!", "5"),
+            ("5 (3)", "5"),
         ] {
             assert_ne!(class(text), plain, "{text}");
         }
@@ -424,7 +430,7 @@ mod tests {
     #[test]
     fn nothing_is_no_class() {
         for text in ["", " ", "$$", "**", ".", "\\text{}"] {
-            assert_eq!(AnswerClass::of(text), None, "{text}");
+            assert_eq!(answer_class(text), None, "{text}");
         }
     }
 
@@ -442,7 +448,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_makes_the_class_panic(text in "(\\\\frac|\\\\text\\{|\\\\circ|[-0-9.,=/{}()\\\\$%e^ a-z*]|.){0,40}") {
-            let _ = AnswerClass::of(&text);
+            let _ = answer_class(&text);
             let _ = number_class(&text);
         }
 

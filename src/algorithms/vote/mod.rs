@@ -8,6 +8,8 @@
 //! cut off. Then tool calls or text: if at least half of those candidates call tools, the tool vote decides
 //! among them, otherwise the text vote among the rest. Where nobody has anything to compare, the most typical
 //! text is returned, and the verdict says that this was so.
+//!
+//! A refusal is a message without content, hence invalid; what a content filter ended counts as cut off.
 
 mod decided;
 mod election;
@@ -82,8 +84,8 @@ struct Entry {
     vote: Vote,
 }
 
-/// How well-founded a candidate is; only candidates of the best standing that occurs vote. A wrong answer that
-/// is whole helps nobody more than a right one that is cut off, so validity comes first.
+/// How well-founded a candidate is; only candidates of the best standing that occurs vote. A client can do
+/// nothing with an invalid message, finished or not, so validity comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Standing {
     invalid: bool,
