@@ -107,7 +107,11 @@ fn after_words(text: &str, words: &[&str]) -> Option<char> {
 fn following(after: &str) -> Option<char> {
     // A letter further away belongs to something else, and without a limit the search would be quadratic.
     let near = after.char_indices().nth(MAX_DISTANCE_CHARS).map_or(after, |(end, _)| &after[..end]);
-    let mut rest = near.strip_prefix('s').unwrap_or(near);
+    // "answers" and "options" speak of several.
+    if near.starts_with(char::is_alphanumeric) {
+        return None;
+    }
+    let mut rest = near;
     for _ in 0..8 {
         let start = rest.trim_start_matches(|c: char| is_dress(c) || matches!(c, '=' | '-' | '>' | '–' | '—'));
         let marked = rest[..rest.len() - start.len()].contains(['(', '[', '{', '*', '"', '\'', '`', '$', ':']);
@@ -182,7 +186,7 @@ fn last_standing(text: &str, fits: impl Fn(Option<char>, char, Option<char>) -> 
     let mut letters = text.char_indices().rev().filter(|(_, c)| c.is_ascii_uppercase());
     letters.find_map(|(at, letter)| {
         let (before, after) = (text[..at].chars().next_back(), text[at + 1..].chars().next());
-        let alone = ![before, after].into_iter().flatten().any(char::is_alphanumeric);
+        let alone = ![before, after].into_iter().flatten().any(|c| c.is_ascii_alphanumeric());
         (alone && fits(before, letter, after)).then_some(letter)
     })
 }
@@ -224,6 +228,9 @@ mod tests {
             "the answer is: \"B\"",
             "Answer\n\nB",
             "Not A: it fails. Among the options, (B)",
+            "Of the options, A is too small and C is too big, so B.",
+            "答案是B。",
+            "<answer>B</answer>",
         ] {
             assert_eq!(choice(text), Some('B'), "{text}");
         }

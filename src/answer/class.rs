@@ -7,7 +7,7 @@
 use super::number::last_number;
 use super::rational::{label, rational};
 
-/// The class of an answer that stands alone (see [`super::extract`]), named by its label: a number in its one
+/// The class of an answer that stands alone (see [`super::extract()`]), named by its label: a number in its one
 /// spelling (`0.5`, `1/3`, `50%`) or normalised text. `None` when nothing is left once the dress is off.
 pub fn answer_class(answer: &str) -> Option<String> {
     let plain = undress(answer);
@@ -157,7 +157,7 @@ fn drop_degree(plain: &mut String, rest: &mut &str, braces: &mut Vec<bool>) {
 
 /// Takes off white space, closing punctuation, quotation marks, and brackets around a lone letter or number.
 fn trim(text: &str) -> &str {
-    let mut text = text.trim();
+    let mut text = text.trim_start_matches(['=', ':', ' ']).trim();
     loop {
         let before = text.len();
         text = text.trim_end_matches(['.', ',', ';', ':', '?']).trim();
@@ -179,7 +179,7 @@ fn trim(text: &str) -> &str {
     }
 }
 
-/// What an equation says: `5` for `x = 5` and for `2 + 3 = 5`. `None` when the text is no single equation,
+/// What an equation says: `5` for `x = 5`, `5 = x` and `2 + 3 = 5`. `None` when the text is no single equation,
 /// as `x = 5, y = 3` is not.
 fn right_hand_side(text: &str) -> Option<&str> {
     let (left, right) = text.rsplit_once('=')?;
@@ -188,6 +188,9 @@ fn right_hand_side(text: &str) -> Option<&str> {
     let joined = left.split_whitespace().any(|word| matches!(word, "or" | "and"));
     if right.is_empty() || left.trim().is_empty() || !single || joined {
         return None;
+    }
+    if is_name(right) && quantity(left.trim()).is_some() {
+        return Some(left.trim());
     }
     (quantity(right).is_some() || is_name(left.trim())).then_some(right)
 }
@@ -349,6 +352,8 @@ mod tests {
             "f(x) = 0.5",
             "1/4 + 1/4 = 1/2",
             "0.5 (one half)",
+            "1/2 = n",
+            "≈ 0.5",
             "US$0.50",
             "０.５",
             "x \\approx 0.5",

@@ -1,6 +1,6 @@
 //! Reading answers: finding the answer in a candidate's text, and naming the class it votes in.
 //!
-//! Extraction ([`extract`]) and the vote class ([`answer_class`]) are two functions on purpose: a vote needs
+//! Extraction ([`extract()`]) and the vote class ([`answer_class`]) are two functions on purpose: a vote needs
 //! both, a comparison of two given answers needs only the second. Everything here is pure, never panics on
 //! hostile text, and takes time linear in it. Whether an answer is *right* is not decided here.
 
