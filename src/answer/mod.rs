@@ -8,6 +8,7 @@ mod canonical_json;
 mod choice;
 mod class;
 mod decimal;
+mod dress;
 mod extract;
 mod number;
 mod rational;

@@ -131,7 +131,7 @@ impl Ballot {
         let unfinished = || (0..self.planned).filter(|&index| !self.ended[index]);
         let Some(first) = unfinished().next() else { return false };
         let pending = Pending { count: unfinished().count(), first };
-        // A candidate of the best standing silences all others, so only those of the best standing can lead.
+        // One pending candidate of the best standing would silence all others, so no other can lead for certain.
         let pool: Vec<&Entry> = self.entries.iter().filter(|entry| entry.standing == BEST).collect();
         if pool.len() < pending.count {
             return false;
@@ -161,18 +161,17 @@ impl Ballot {
         let standing = self.entries.iter().map(|entry| entry.standing).min()?;
         let (pool, worse): (Vec<&Entry>, Vec<&Entry>) =
             self.entries.iter().partition(|entry| entry.standing == standing);
-        let mut set_aside: Vec<SetAside> = worse
-            .iter()
-            .map(|entry| entry.set_aside(entry.fault.clone().unwrap_or(Cow::Borrowed("of a lesser standing"))))
-            .collect();
+        let mut set_aside: Vec<SetAside> =
+            worse.iter().map(|entry| entry.set_aside(entry.fault.clone().unwrap_or_default())).collect();
         let mut notes = Vec::new();
         if standing != BEST {
             let fault = pool[0].fault.as_deref().unwrap_or_default();
-            let what = if standing.invalid { "no candidate is valid" } else { "no valid candidate finished" };
-            notes.push(format!(
-                "{what}, so those that are not voted all the same (candidate {}: {fault})",
-                pool[0].index
-            ));
+            let what = if standing.invalid {
+                "no candidate is valid, so invalid ones voted"
+            } else {
+                "no valid candidate finished, so those cut off voted"
+            };
+            notes.push(format!("{what} (candidate {}: {fault})", pool[0].index));
         }
 
         let with_tools = pool.iter().filter(|entry| entry.has_tools()).count();
