@@ -83,7 +83,7 @@ impl ChatTemplate {
         };
         // Most templates want the arguments of earlier tool calls as an object, a few as the JSON text.
         let mut parsed = messages.clone();
-        let has_calls = parsed.iter_mut().fold(false, |any, message| parse_arguments(message) || any);
+        let has_calls = parsed.iter_mut().map(parse_arguments).filter(|any| *any).count() > 0;
         let rendered = match render(&parsed) {
             Err(error) if has_calls => render(&messages).map_err(|_| error),
             other => other,

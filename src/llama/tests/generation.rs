@@ -66,7 +66,7 @@ fn a_stop_string_ends_the_answer_before_itself() {
     let cut = completions(&ENGINE, job(&question, [1])).remove(0);
     assert_eq!(cut.finish_reason, FinishReason::Stop);
     assert_eq!(text(&cut), text(&whole).split(stop).next().unwrap());
-    let spelled: Vec<u8> = entries(&cut).iter().flat_map(|entry| bytes(entry)).collect();
+    let spelled: Vec<u8> = entries(&cut).iter().flat_map(bytes).collect();
     assert_eq!(spelled, text(&cut).as_bytes(), "log-probabilities are told for the visible tokens");
     assert!(cut.usage.completion_tokens > entries(&cut).len() as u64, "the stop string was generated too");
 }
