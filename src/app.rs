@@ -95,7 +95,7 @@ impl Application {
         .keep_alive(CLIENT_KEEP_ALIVE)
         .client_request_timeout(REQUEST_HEAD_TIMEOUT)
         .workers(server.workers)
-        .shutdown_timeout(server.shutdown_timeout.as_secs())
+        .shutdown_timeout(server.shutdown_timeout_s)
         .disable_signals()
         .listen(listener)
         .map_err(bind)?

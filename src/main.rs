@@ -4,15 +4,15 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use itsd::config::Environment;
-use itsd::config::cli::{Command, CommandLine};
-use itsd::config::server::LoadError;
+use itsd::config::cli::{Cli, Command};
+use itsd::config::server::SettingsFileError;
 
 /// `EX_CONFIG` of sysexits.h: the configuration is wrong, so restarting will not help.
 const EXIT_BAD_CONFIGURATION: u8 = 78;
 
 fn main() -> ExitCode {
     let environment = Environment::process();
-    let result = match CommandLine::parse().command {
+    let result = match Cli::parse().command {
         Command::Serve(arguments) => itsd::serve::serve(&arguments, environment),
         Command::CheckConfig { file } => itsd::serve::check_config(&file, &environment),
     };
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("itsd: {error:#}");
-            if error.is::<LoadError>() { EXIT_BAD_CONFIGURATION.into() } else { ExitCode::FAILURE }
+            if error.is::<SettingsFileError>() { EXIT_BAD_CONFIGURATION.into() } else { ExitCode::FAILURE }
         }
     }
 }

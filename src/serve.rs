@@ -9,7 +9,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::app::{Application, Stopper};
-use crate::config::cli::ServeArgs;
+use crate::config::cli::ServeArguments;
 use crate::config::{Environment, Settings};
 use crate::port_file::PortFile;
 use crate::runtime::Runtime;
@@ -20,7 +20,7 @@ use crate::telemetry;
 /// # Errors
 ///
 /// Bad settings, an unusable state directory, an address that cannot be bound.
-pub fn serve(arguments: &ServeArgs, environment: Environment) -> anyhow::Result<()> {
+pub fn serve(arguments: &ServeArguments, environment: Environment) -> anyhow::Result<()> {
     let settings = Settings::load(arguments, &environment)?;
     telemetry::init(settings.telemetry.log_format, &settings.telemetry.log_level)?;
     let workers = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("itsd-run").build()?;

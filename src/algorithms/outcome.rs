@@ -98,14 +98,12 @@ impl RunError {
 
     fn explain(&self) -> String {
         let failure = self.telling();
-        match self.failures.len() {
-            1 => failure.message.clone(),
-            count if failure.kind == FailureKind::ContextLength => {
-                // The contract fixes how this message begins.
-                format!("{} (all {count} candidates)", failure.message)
-            }
-            count => format!("all {count} candidates failed: {}", failure.message),
+        let count = self.failures.len();
+        // What the client can mend reads better without how often it was said.
+        if count == 1 || precedence(failure.kind) <= precedence(FailureKind::ContentPolicy) {
+            return failure.message.clone();
         }
+        format!("all {count} candidates failed: {}", failure.message)
     }
 }
 

@@ -9,6 +9,7 @@ use futures_util::StreamExt;
 
 use crate::completion::{Prompt, StepEvent};
 use crate::config::run::StopRule;
+use crate::failure::{Failure, FailureKind};
 use crate::generator::{self, Delivery, Generator, Run, Until};
 
 use super::Observer;
@@ -31,8 +32,8 @@ pub(super) async fn run(
     let mut reason = StopReason::Completed;
     let mut ended = 0;
 
-    let mut events = generator.extend(generator::open(&prompt, planned, run), Until::End, Delivery::Whole);
-    while let Some((candidate, event)) = events.next().await {
+    let mut extension = generator.extend(generator::open(&prompt, planned, run), Until::End, Delivery::Whole);
+    while let Some((candidate, event)) = extension.next().await {
         candidates[candidate] = match event {
             StepEvent::Delta(_) => continue,
             StepEvent::Finished(completion) => {
@@ -51,15 +52,22 @@ pub(super) async fn run(
             break;
         }
     }
-    // What nobody will read is not paid for: this closes the calls still in flight.
-    drop(events);
+    // What nobody will read is not paid for: this ends the calls still in flight.
+    extension.cancel().await;
 
     let Some(verdict) = ballot.verdict() else {
-        let failures = candidates.into_iter().enumerate().filter_map(|(candidate, end)| match end {
-            Candidate::Failed(failure) => Some((candidate, failure)),
-            Candidate::Completed(_) | Candidate::Cancelled => None,
-        });
-        return Err(RunError { failures: failures.collect() });
+        let mut failures: Vec<_> = candidates
+            .into_iter()
+            .enumerate()
+            .filter_map(|(candidate, end)| match end {
+                Candidate::Failed(failure) => Some((candidate, failure)),
+                Candidate::Completed(_) | Candidate::Cancelled => None,
+            })
+            .collect();
+        if failures.is_empty() {
+            failures.push((0, Failure::new(FailureKind::Internal, "no candidate came to an end")));
+        }
+        return Err(RunError { failures });
     };
     Ok(Outcome {
         selected: verdict.selected,

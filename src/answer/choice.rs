@@ -89,6 +89,9 @@ const BETWEEN: [&str; 24] = [
     "boxed",
 ];
 
+/// How far behind a word its letter may stand.
+const MAX_DISTANCE_CHARS: usize = 120;
+
 /// The letter after the last of the words that one follows.
 fn after_words(text: &str, words: &[&str]) -> Option<char> {
     let lower = text.to_ascii_lowercase();
@@ -102,7 +105,13 @@ fn after_words(text: &str, words: &[&str]) -> Option<char> {
 
 /// The letter that a text begins with, after a few words that say nothing.
 fn following(after: &str) -> Option<char> {
-    let mut rest = after.strip_prefix('s').unwrap_or(after);
+    // A letter further away belongs to something else, and without a limit the search would be quadratic.
+    let near = after.char_indices().nth(MAX_DISTANCE_CHARS).map_or(after, |(end, _)| &after[..end]);
+    // "answers" and "options" speak of several.
+    if near.starts_with(char::is_alphanumeric) {
+        return None;
+    }
+    let mut rest = near;
     for _ in 0..8 {
         let start = rest.trim_start_matches(|c: char| is_dress(c) || matches!(c, '=' | '-' | '>' | '–' | '—'));
         let marked = rest[..rest.len() - start.len()].contains(['(', '[', '{', '*', '"', '\'', '`', '$', ':']);
@@ -122,7 +131,9 @@ fn following(after: &str) -> Option<char> {
 
 /// Whether a single letter is an option rather than the word "a" or "I", or the start of a contraction.
 fn stands(letter: char, next: &str, marked: bool) -> bool {
-    if !letter.is_ascii_alphabetic() || next.starts_with(['\'', '’', '^', '_', '+', '=']) {
+    // `x = 5` and `O(n)` are formulas.
+    let formula = next.trim_start().starts_with(['=', '+', '^', '<', '>']) || next.starts_with(['_', '(']);
+    if !letter.is_ascii_alphabetic() || formula || next.starts_with(['\'', '’']) {
         return false;
     }
     let words_follow = next.strip_prefix(' ').is_some_and(|rest| rest.starts_with(char::is_alphanumeric));
@@ -175,7 +186,7 @@ fn last_standing(text: &str, fits: impl Fn(Option<char>, char, Option<char>) -> 
     let mut letters = text.char_indices().rev().filter(|(_, c)| c.is_ascii_uppercase());
     letters.find_map(|(at, letter)| {
         let (before, after) = (text[..at].chars().next_back(), text[at + 1..].chars().next());
-        let alone = ![before, after].into_iter().flatten().any(char::is_alphanumeric);
+        let alone = ![before, after].into_iter().flatten().any(|c| c.is_ascii_alphanumeric());
         (alone && fits(before, letter, after)).then_some(letter)
     })
 }
@@ -217,6 +228,9 @@ mod tests {
             "the answer is: \"B\"",
             "Answer\n\nB",
             "Not A: it fails. Among the options, (B)",
+            "Of the options, A is too small and C is too big, so B.",
+            "答案是B。",
+            "<answer>B</answer>",
         ] {
             assert_eq!(choice(text), Some('B'), "{text}");
         }
@@ -226,6 +240,8 @@ mod tests {
     fn the_words_a_and_i_are_no_options() {
         for text in [
             "The answer is a matter of taste.",
+            "Answer: x = 5",
+            "Answer: O(n)",
             "The answer is I think unknown.",
             "I am a student.",
             "",

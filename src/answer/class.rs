@@ -4,40 +4,18 @@
 //! construction. Numbers are compared exactly as rationals after units, currency and LaTeX dress are taken
 //! off; a percentage is a number of its own kind; everything else is compared as normalised text.
 
-use std::fmt;
-
+use super::dress::{trim, undress};
 use super::number::last_number;
 use super::rational::{label, rational};
 
-/// A vote class, named by its label.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct AnswerClass(String);
-
-impl AnswerClass {
-    /// The class of an answer that stands alone (see [`super::extract`]). `None` when nothing is left of it
-    /// once its dress is off.
-    pub fn of(answer: &str) -> Option<Self> {
-        let plain = undress(answer);
-        let plain = trim(&plain);
-        let value = right_hand_side(plain).unwrap_or(plain);
-        let label = quantity(value).unwrap_or_else(|| normalised_text(value));
-        (!label.is_empty()).then_some(Self(label))
-    }
-
-    /// The label: a number in its one spelling (`0.5`, `1/3`, `50%`) or normalised text.
-    pub fn label(&self) -> &str {
-        &self.0
-    }
-
-    pub fn into_label(self) -> String {
-        self.0
-    }
-}
-
-impl fmt::Display for AnswerClass {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.0)
-    }
+/// The class of an answer that stands alone (see [`super::extract()`]), named by its label: a number in its one
+/// spelling (`0.5`, `1/3`, `50%`) or normalised text. `None` when nothing is left once the dress is off.
+pub fn answer_class(answer: &str) -> Option<String> {
+    let plain = undress(answer);
+    let plain = trim(&plain);
+    let value = right_hand_side(plain).unwrap_or(plain);
+    let label = quantity(value).unwrap_or_else(|| normalised_text(value));
+    (!label.is_empty()).then_some(label)
 }
 
 /// The label of the last number in a text, `None` where there is none. A percent sign is not looked at.
@@ -46,150 +24,7 @@ pub fn number_class(text: &str) -> Option<String> {
     Some(rational(&plain).map_or(plain, |value| label(&value)))
 }
 
-/// Commands that only set the type; their argument stays.
-const TYPE_COMMANDS: [&str; 15] = [
-    "text",
-    "textbf",
-    "textit",
-    "textrm",
-    "textnormal",
-    "mbox",
-    "mathrm",
-    "mathbf",
-    "mathit",
-    "mathsf",
-    "operatorname",
-    "boxed",
-    "fbox",
-    "boldsymbol",
-    "bm",
-];
-
-/// Commands that only set size or space; nothing stays of them.
-const SPACE_COMMANDS: [&str; 14] = [
-    "left",
-    "right",
-    "big",
-    "Big",
-    "bigl",
-    "bigr",
-    "Bigl",
-    "Bigr",
-    "displaystyle",
-    "textstyle",
-    "quad",
-    "qquad",
-    "limits",
-    "mathstrut",
-];
-
-/// Takes off the dress: math delimiters, sizes, spacing, type commands, currency, degrees and emphasis.
-fn undress(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    // For every open brace, whether it belongs to a type command and leaves a space instead of itself.
-    let mut braces: Vec<bool> = Vec::new();
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        if first == '\\' {
-            let name_end = rest[1..].find(|c: char| !c.is_ascii_alphabetic()).map_or(rest.len(), |length| length + 1);
-            let name = &rest[1..name_end];
-            if name.is_empty() {
-                let escaped = rest[1..].chars().next();
-                rest = &rest[1 + escaped.map_or(0, char::len_utf8)..];
-                match escaped {
-                    Some('%') => plain.push('%'),
-                    Some(brace @ ('{' | '}')) => plain.extend(['\\', brace]),
-                    Some(' ' | '\\' | '\n') => plain.push(' '),
-                    // Math delimiters, thin spaces and escaped currency leave nothing.
-                    Some('(' | ')' | '[' | ']' | ',' | ';' | ':' | '!' | '$') | None => {}
-                    Some(other) => plain.push(other),
-                }
-                continue;
-            }
-            rest = &rest[name_end..];
-            match name {
-                "dfrac" | "tfrac" | "cfrac" | "frac" => plain.push_str("\\frac"),
-                "times" | "cdot" => plain.push('×'),
-                "approx" | "simeq" => plain.push('='),
-                "circ" | "degree" => drop_degree(&mut plain, &mut rest, &mut braces),
-                name if SPACE_COMMANDS.contains(&name) => {}
-                name if TYPE_COMMANDS.contains(&name) => {
-                    plain.push(' ');
-                    if let Some(inner) = rest.trim_start().strip_prefix('{') {
-                        braces.push(true);
-                        rest = inner;
-                    }
-                }
-                name => {
-                    plain.push('\\');
-                    plain.push_str(name);
-                }
-            }
-            continue;
-        }
-        rest = &rest[first.len_utf8()..];
-        match first {
-            '{' if rest.starts_with(",}") => {
-                plain.push(',');
-                rest = &rest[2..];
-            }
-            '{' => {
-                braces.push(false);
-                plain.push('{');
-            }
-            '}' => plain.push(if braces.pop() == Some(true) { ' ' } else { '}' }),
-            '$' | '€' | '£' | '`' | '°' => {}
-            '*' if rest.starts_with('*') => rest = &rest[1..],
-            '≈' => plain.push('='),
-            '⋅' | '·' => plain.push('×'),
-            '−' | '﹣' | '－' | '–' => plain.push('-'),
-            // No-break and thin spaces separate thousands.
-            '\u{a0}' | '\u{2009}' | '\u{202f}'
-                if plain.ends_with(|c: char| c.is_ascii_digit()) && rest.starts_with(|c: char| c.is_ascii_digit()) => {}
-            other if other.is_whitespace() || other == '~' => plain.push(' '),
-            other => plain.push(other),
-        }
-    }
-    plain
-}
-
-/// Drops `^` or `^{` before a degree sign, and the brace after it.
-fn drop_degree(plain: &mut String, rest: &mut &str, braces: &mut Vec<bool>) {
-    if plain.ends_with("^{") {
-        plain.truncate(plain.len() - 2);
-        braces.pop();
-        *rest = rest.trim_start().strip_prefix('}').unwrap_or(rest);
-    } else if plain.ends_with('^') {
-        plain.pop();
-    }
-}
-
-/// Takes off white space, closing punctuation, quotation marks, and brackets around a lone letter or number.
-fn trim(text: &str) -> &str {
-    let mut text = text.trim();
-    loop {
-        let before = text.len();
-        text = text.trim_end_matches(['.', ',', ';', ':', '!', '?']).trim();
-        for (open, close) in [('"', '"'), ('\'', '\''), ('“', '”'), ('{', '}'), ('(', ')'), ('[', ']')] {
-            if let Some(inner) = text.strip_prefix(open).and_then(|rest| rest.strip_suffix(close)) {
-                let inner = inner.trim();
-                let lone = inner.chars().count() == 1 || rational(inner).is_some();
-                if open == close
-                    || open == '“'
-                    || lone && !inner.contains(',')
-                    || open == '{' && !inner.contains(['{', '}'])
-                {
-                    text = inner;
-                }
-            }
-        }
-        if text.len() == before {
-            return text;
-        }
-    }
-}
-
-/// What an equation says: `5` for `x = 5` and for `2 + 3 = 5`. `None` when the text is no single equation,
+/// What an equation says: `5` for `x = 5`, `5 = x` and `2 + 3 = 5`. `None` when the text is no single equation,
 /// as `x = 5, y = 3` is not.
 fn right_hand_side(text: &str) -> Option<&str> {
     let (left, right) = text.rsplit_once('=')?;
@@ -198,6 +33,9 @@ fn right_hand_side(text: &str) -> Option<&str> {
     let joined = left.split_whitespace().any(|word| matches!(word, "or" | "and"));
     if right.is_empty() || left.trim().is_empty() || !single || joined {
         return None;
+    }
+    if is_name(right) && quantity(left.trim()).is_some() {
+        return Some(left.trim());
     }
     (quantity(right).is_some() || is_name(left.trim())).then_some(right)
 }
@@ -213,6 +51,10 @@ fn is_name(text: &str) -> bool {
 fn quantity(text: &str) -> Option<String> {
     if let Some(value) = rational(text) {
         return Some(label(&value));
+    }
+    // `12 (twelve)` says it twice.
+    if let Some((number, remark)) = text.strip_suffix(')').and_then(|rest| rest.split_once(" (")) {
+        return remark.chars().all(|c| c.is_alphabetic() || c == ' ' || c == '-').then(|| quantity(number)).flatten();
     }
     let unit_start = unit_start(text)?;
     let value = rational(&text[..unit_start])?;
@@ -331,7 +173,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn class(text: &str) -> String {
-        AnswerClass::of(text).map(AnswerClass::into_label).unwrap_or_default()
+        answer_class(text).unwrap_or_default()
     }
 
     #[test]
@@ -354,6 +196,11 @@ mod tests {
             "(0.5)",
             "f(x) = 0.5",
             "1/4 + 1/4 = 1/2",
+            "0.5 (one half)",
+            "1/2 = n",
+            "≈ 0.5",
+            "US$0.50",
+            "０.５",
             "x \\approx 0.5",
             "\\left(\\frac{1}{2}\\right)",
         ] {
@@ -381,6 +228,13 @@ mod tests {
     }
 
     #[test]
+    fn mixed_numbers_and_fraction_signs_are_read() {
+        for text in ["1 1/2", "1½", "1\\frac{1}{2}", "1.5", "\\frac32", "1 ½ cups"] {
+            assert_eq!(class(text), "1.5", "{text}");
+        }
+    }
+
+    #[test]
     fn a_percentage_is_a_number_of_its_own_kind() {
         for text in ["50%", "50\\%", "$50\\%$", "50 percent", "50.0 \\%"] {
             assert_eq!(class(text), "50%", "{text}");
@@ -402,6 +256,8 @@ mod tests {
             ("2\\pi", "2"),
             ("3\\sqrt{2}", "3"),
             ("5k", "5"),
+            ("5!", "5"),
+            ("5 (3)", "5"),
         ] {
             assert_ne!(class(text), plain, "{text}");
         }
@@ -424,7 +280,7 @@ mod tests {
     #[test]
     fn nothing_is_no_class() {
         for text in ["", " ", "$$", "**", ".", "\\text{}"] {
-            assert_eq!(AnswerClass::of(text), None, "{text}");
+            assert_eq!(answer_class(text), None, "{text}");
         }
     }
 
@@ -442,7 +298,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_makes_the_class_panic(text in "(\\\\frac|\\\\text\\{|\\\\circ|[-0-9.,=/{}()\\\\$%e^ a-z*]|.){0,40}") {
-            let _ = AnswerClass::of(&text);
+            let _ = answer_class(&text);
             let _ = number_class(&text);
         }
 

@@ -95,7 +95,22 @@ const FILLERS: [&str; 16] = [
 ];
 
 /// Words that begin an explanation after the answer.
-const EXPLANATIONS: [&str; 8] = [" because ", " since ", ", since ", ", as ", ", which ", ", so ", ", because ", ". "];
+const EXPLANATIONS: [&str; 14] = [
+    " because ",
+    " since ",
+    ", since ",
+    ", as ",
+    ", which ",
+    ", so ",
+    ", because ",
+    ", i.e.",
+    " (because ",
+    " (since ",
+    " (as ",
+    " — ",
+    "; ",
+    ". ",
+];
 
 /// The answer at the start of a text that follows a marker.
 fn phrase(after: &str) -> Option<&str> {
@@ -127,7 +142,7 @@ fn phrase(after: &str) -> Option<&str> {
             end = at;
         }
     }
-    let found = line[..end].trim().trim_end_matches(['.', '*', '"', '`', ' ']);
+    let found = line[..end].trim().trim_end_matches(['.', '*', ' ']);
     (!found.is_empty() && found.len() <= MAX_PHRASE_BYTES).then_some(found)
 }
 
@@ -198,6 +213,8 @@ mod tests {
             ("The answer is therefore approximately 3.14.", "3.14"),
             ("The answer is 5 because 2 + 3 = 5.", "5"),
             ("The answer is $5", "$5"),
+            ("The answer is 5 (because 2 + 3 = 5).", "5"),
+            ("The answer is \"Blue\".", "\"Blue\""),
             ("The answer is 1,200.", "1,200"),
             ("some steps\n#### 18", "18"),
             ("some steps\n#### 1,800\n", "1,800"),

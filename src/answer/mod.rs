@@ -1,6 +1,6 @@
 //! Reading answers: finding the answer in a candidate's text, and naming the class it votes in.
 //!
-//! Extraction ([`extract`]) and the vote class ([`AnswerClass`]) are two functions on purpose: a vote needs
+//! Extraction ([`extract()`]) and the vote class ([`answer_class`]) are two functions on purpose: a vote needs
 //! both, a comparison of two given answers needs only the second. Everything here is pure, never panics on
 //! hostile text, and takes time linear in it. Whether an answer is *right* is not decided here.
 
@@ -8,16 +8,16 @@ mod canonical_json;
 mod choice;
 mod class;
 mod decimal;
+mod dress;
 mod extract;
 mod number;
 mod rational;
 
 pub use canonical_json::{Json, JsonError};
 pub use choice::choice;
-pub use class::{AnswerClass, number_class};
+pub use class::{answer_class, number_class};
 pub use decimal::Decimal;
 pub use extract::extract;
-pub use number::last_number;
 
 /// How much of a text is read for an answer, in bytes. Answers stand at the end, so the end is what is kept.
 const READ_BYTES: usize = 256 * 1024;

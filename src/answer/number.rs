@@ -40,7 +40,7 @@ pub(super) fn last_number_range(text: &str) -> Option<Range<usize>> {
             }
         } else if starts_number(bytes, at) {
             let end = number(bytes, at);
-            let end = plain_fraction(bytes, at, end).unwrap_or(end);
+            let end = plain_fraction(bytes, at, end).or_else(|| power_of_ten(text, end)).unwrap_or(end);
             last = Some(sign_before(text, at)..end);
             at = end;
         } else {
@@ -71,10 +71,6 @@ fn number(bytes: &[u8], start: usize) -> usize {
         while let Some(separator) = thousands_separator(&bytes[groups..]) {
             let group = digits(&bytes[groups + separator..]);
             if group != 3 {
-                // `1,2345` holds no separator at all; the numbers stand side by side.
-                if group > 3 {
-                    groups = at;
-                }
                 break;
             }
             groups += separator + 3;
@@ -111,6 +107,21 @@ fn plain_fraction(bytes: &[u8], start: usize, end: usize) -> Option<usize> {
     }
     let denominator_end = number(bytes, end + 1);
     (bytes.get(denominator_end) != Some(&b'/')).then_some(denominator_end)
+}
+
+/// The end of `×10^5` or `\times 10^{-5}` where the number that ends at `end` is its mantissa.
+fn power_of_ten(text: &str, end: usize) -> Option<usize> {
+    let after = text[end..].trim_start_matches(' ');
+    let times = ["×", "\\times", "\\cdot", "⋅", "·", "*"].into_iter().find_map(|sign| after.strip_prefix(sign))?;
+    let power = times.trim_start_matches(' ').strip_prefix("10^")?;
+    let (power, closing) = match power.strip_prefix('{') {
+        Some(inner) => (inner, "}"),
+        None => (power, ""),
+    };
+    let exponent = power.strip_prefix(['-', '−']).unwrap_or(power);
+    let length = digits(exponent.as_bytes());
+    let rest = exponent[length..].strip_prefix(closing)?;
+    (length > 0).then(|| text.len() - rest.len())
 }
 
 /// The end of the two arguments of a LaTeX fraction, where both are plain numbers.
@@ -166,6 +177,9 @@ mod tests {
             ("1, 2, 3", "3"),
             ("about 12,345,678 people", "12,345,678"),
             ("12,3456", "3456"),
+            ("6.02×10^23 of them", "6.02×10^23"),
+            ("-1.6 \\times 10^{-19}.", "-1.6 \\times 10^{-19}"),
+            ("3 × 10^x", "10"),
             ("1{,}000", "1{,}000"),
             (".5", ".5"),
             ("5.", "5"),

@@ -1,15 +1,18 @@
 //! Candidates from the in-process engine: the prompt is evaluated once and its candidates share it.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
-use futures_util::stream::{self, StreamExt};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, Stream};
+use tokio::sync::mpsc::Receiver;
 
-use crate::completion::{Prompt, StepEvent};
-use crate::failure::Failure;
+use crate::completion::StepEvent;
 use crate::llama::{CandidateSeed, Engine, Job};
 
-use super::ledger::Phase;
-use super::{Delivery, Generator, Path, StepEvents, Until};
+use super::ledger::{OpenCall, Phase};
+use super::{Delivery, Extension, Generator, Path, Until};
 
 pub struct Local {
     engine: Engine,
@@ -22,40 +25,82 @@ impl Local {
 }
 
 impl Generator for Local {
-    fn check(&self, prompt: &Prompt) -> Result<(), Failure> {
-        self.engine.check(prompt)
-    }
-
-    fn extend(&self, paths: Vec<Path>, until: Until, delivery: Delivery) -> StepEvents {
+    fn extend(&self, paths: Vec<Path>, until: Until, delivery: Delivery) -> Box<dyn Extension> {
         let Until::End = until;
-        let Some(first) = paths.first() else { return stream::empty().boxed() };
-        let run = Arc::clone(&first.run);
-        let job = Job {
-            prompt: Arc::clone(&first.prompt),
-            candidates: paths
-                .iter()
-                .map(|path| CandidateSeed { candidate: path.candidate, seed: path.run.local_seed(path.candidate) })
-                .collect(),
-            live: delivery == Delivery::Live,
+        let candidates: Vec<_> = paths
+            .iter()
+            .map(|path| CandidateSeed { candidate: path.candidate, seed: path.run.local_seed(path.candidate) })
+            .collect();
+        let Some(prompt) = paths.first().map(|path| path.prompt.clone()) else {
+            return Box::new(Refused(Vec::new()));
         };
-        let mut calls: Vec<_> = paths.iter().map(|path| Some(path.run.ledger.begin(Phase::Generate))).collect();
-        let events = match self.engine.generate(job) {
-            Ok(events) => events,
-            Err(failure) => {
-                let failed = paths.into_iter().map(move |path| (path.candidate, StepEvent::Failed(failure.clone())));
-                return stream::iter(failed).boxed();
+        match self.engine.generate(Job { prompt, candidates, live: delivery == Delivery::Live }) {
+            Ok(events) => {
+                let begin = |path: Path| (path.candidate, path.run.ledger.begin(Phase::Generate));
+                Box::new(Generating { events, calls: paths.into_iter().map(begin).collect() })
             }
-        };
-        drop(run);
-        stream::unfold(events, |mut events| async move { events.recv().await.map(|event| (event, events)) })
-            .map(move |(candidate, event)| {
-                if let StepEvent::Finished(completion) = &event
-                    && let Some(call) = calls.get_mut(candidate).and_then(Option::take)
-                {
-                    call.settle(completion.usage);
-                }
-                (candidate, event)
-            })
-            .boxed()
+            Err(failure) => {
+                let failed = |path: &Path| (path.candidate, StepEvent::Failed(failure.clone()));
+                Box::new(Refused(paths.iter().rev().map(failed).collect()))
+            }
+        }
+    }
+}
+
+/// A job that the engine took.
+struct Generating {
+    events: Receiver<(usize, StepEvent)>,
+    calls: BTreeMap<usize, OpenCall>,
+}
+
+impl Generating {
+    fn account(&mut self, candidate: usize, event: &StepEvent) {
+        if let StepEvent::Finished(completion) = event
+            && let Some(call) = self.calls.remove(&candidate)
+        {
+            call.settle(completion.usage);
+        }
+    }
+}
+
+impl Stream for Generating {
+    type Item = (usize, StepEvent);
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = std::task::ready!(self.events.poll_recv(context));
+        if let Some((candidate, event)) = &next {
+            self.account(*candidate, event);
+        }
+        Poll::Ready(next)
+    }
+}
+
+impl Extension for Generating {
+    fn cancel(mut self: Box<Self>) -> BoxFuture<'static, ()> {
+        // The engine answers a closed channel with what every candidate had generated until then.
+        self.events.close();
+        async move {
+            while let Some((candidate, event)) = self.events.recv().await {
+                self.account(candidate, &event);
+            }
+        }
+        .boxed()
+    }
+}
+
+/// A job that the engine did not take: every candidate fails alike, and none has cost anything.
+struct Refused(Vec<(usize, StepEvent)>);
+
+impl Stream for Refused {
+    type Item = (usize, StepEvent);
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Ready(self.0.pop())
+    }
+}
+
+impl Extension for Refused {
+    fn cancel(self: Box<Self>) -> BoxFuture<'static, ()> {
+        std::future::ready(()).boxed()
     }
 }

@@ -12,39 +12,34 @@ mod local;
 mod remote;
 mod run;
 
-use std::pin::Pin;
 use std::sync::Arc;
 
 use futures_util::Stream;
+use futures_util::future::BoxFuture;
 
 use crate::completion::{Prompt, StepEvent};
-use crate::failure::Failure;
 
-pub use ledger::{Ledger, Phase};
+pub use ledger::{Account, Ledger, Phase};
 pub use run::{Run, RunSeed};
 
 /// A source of candidates: a remote provider or the in-process engine.
 pub trait Generator: Send + Sync {
-    /// Refuses a prompt that this source cannot honour, before anything is spent on it.
-    ///
-    /// # Errors
-    ///
-    /// An [`InvalidRequest`](crate::failure::FailureKind::InvalidRequest) that names the parameter, or
-    /// [`ContextLength`](crate::failure::FailureKind::ContextLength).
-    fn check(&self, prompt: &Prompt) -> Result<(), Failure>;
-
-    /// Extends every path and yields `(candidate, event)` as things happen, in order of arrival.
-    ///
-    /// Each path ends with exactly one `Finished` or `Failed`; the stream ends after the last of them.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the stream ends every unfinished path at once: connections are closed, sequences freed.
-    fn extend(&self, paths: Vec<Path>, until: Until, delivery: Delivery) -> StepEvents;
+    /// Extends every path; the extension tells what happens.
+    fn extend(&self, paths: Vec<Path>, until: Until, delivery: Delivery) -> Box<dyn Extension>;
 }
 
-/// What is heard of the paths being extended: the candidate's index and what happened to it.
-pub type StepEvents = Pin<Box<dyn Stream<Item = (usize, StepEvent)> + Send>>;
+/// Paths being extended: a stream of `(candidate, event)` in order of arrival.
+///
+/// Each path ends with exactly one `Finished` or `Failed`; the stream ends after the last of them.
+///
+/// # Cancel safety
+///
+/// Dropping the extension ends every unfinished path at once: connections are closed, sequences freed.
+pub trait Extension: Stream<Item = (usize, StepEvent)> + Send + Unpin {
+    /// Ends every unfinished path like a drop, and returns when what they had cost until then is in the
+    /// ledger, as far as it can be known.
+    fn cancel(self: Box<Self>) -> BoxFuture<'static, ()>;
+}
 
 /// A partial answer that can be extended. It is owned by whoever extends it.
 #[derive(Debug, Clone)]

@@ -1,15 +1,18 @@
 //! Candidates from an OpenAI-compatible provider: one call each, all at once within the provider's bound.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use futures_util::stream::{FuturesUnordered, StreamExt, select_all};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{BoxStream, FuturesUnordered, StreamExt, select_all};
+use futures_util::{FutureExt, Stream};
 
-use crate::completion::{Prompt, StepEvent};
-use crate::failure::Failure;
+use crate::completion::StepEvent;
 use crate::providers::openai::Provider;
 
 use super::ledger::{OpenCall, Phase};
-use super::{Delivery, Generator, Path, StepEvents, Until};
+use super::{Delivery, Extension, Generator, Path, Until};
 
 pub struct Remote {
     provider: Arc<Provider>,
@@ -22,28 +25,25 @@ impl Remote {
 }
 
 impl Generator for Remote {
-    fn check(&self, _: &Prompt) -> Result<(), Failure> {
-        // What a provider takes is the provider's to say; its refusal is passed on.
-        Ok(())
-    }
-
-    fn extend(&self, paths: Vec<Path>, until: Until, delivery: Delivery) -> StepEvents {
+    fn extend(&self, paths: Vec<Path>, until: Until, delivery: Delivery) -> Box<dyn Extension> {
         let Until::End = until;
-        let Some(first) = paths.first() else { return futures_util::stream::empty().boxed() };
-        let prepared = self.provider.prepare(&first.prompt);
-        match delivery {
+        let Some(prepared) = paths.first().map(|path| self.provider.prepare(&path.prompt)) else {
+            return Box::new(Calls(futures_util::stream::empty().boxed()));
+        };
+        let calls = match delivery {
             Delivery::Whole => paths
                 .into_iter()
                 .map(|path| {
                     let (provider, prepared) = (Arc::clone(&self.provider), prepared.clone());
                     async move {
-                        let call = path.run.ledger.begin(Phase::Generate);
-                        let result = provider.complete(&prepared, path.run.upstream_seed(path.candidate)).await;
-                        let event = match result {
+                        let mut call = None;
+                        let begun = || call = Some(path.run.ledger.begin(Phase::Generate));
+                        let seed = path.run.upstream_seed(path.candidate);
+                        let event = match provider.complete(&prepared, seed, begun).await {
                             Ok(completion) => StepEvent::Finished(completion),
                             Err(failure) => StepEvent::Failed(failure),
                         };
-                        settle(call, &event);
+                        settle(&mut call, &event);
                         (path.candidate, event)
                     }
                 })
@@ -54,22 +54,40 @@ impl Generator for Remote {
                 let events = self.provider.stream(prepared.clone(), path.run.upstream_seed(path.candidate));
                 events
                     .map(move |event| {
-                        if !matches!(event, StepEvent::Delta(_))
-                            && let Some(call) = call.take()
-                        {
-                            settle(call, &event);
-                        }
+                        settle(&mut call, &event);
                         (path.candidate, event)
                     })
                     .boxed()
             }))
             .boxed(),
-        }
+        };
+        Box::new(Calls(calls))
     }
 }
 
-fn settle(call: OpenCall, event: &StepEvent) {
-    if let StepEvent::Finished(completion) = event {
+fn settle(call: &mut Option<OpenCall>, event: &StepEvent) {
+    if let StepEvent::Finished(completion) = event
+        && let Some(call) = call.take()
+    {
         call.settle(completion.usage);
+    }
+}
+
+/// Calls in flight or waiting for their turn.
+struct Calls(BoxStream<'static, (usize, StepEvent)>);
+
+impl Stream for Calls {
+    type Item = (usize, StepEvent);
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.poll_next_unpin(context)
+    }
+}
+
+impl Extension for Calls {
+    fn cancel(self: Box<Self>) -> BoxFuture<'static, ()> {
+        // A closed connection tells nobody what was spent on it: the ledger counts the calls as unknown.
+        drop(self);
+        std::future::ready(()).boxed()
     }
 }

@@ -85,7 +85,7 @@ impl Candidate {
     ) -> Result<Next, SamplingError> {
         let drawn = self.sampler.draw(row, &request.plan, scratch)?;
         self.tokens += 1;
-        self.logprob_sum += drawn.logprob;
+        self.logprob_sum += drawn.logprob.max(LEAST_LOGPROB);
         if vocabulary.ends_turn(drawn.token) {
             return Ok(Next::Ended(FinishReason::Stop));
         }

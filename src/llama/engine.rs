@@ -107,9 +107,28 @@ impl Shared {
 }
 
 impl Line {
+    /// Ends the jobs that nobody listens to any more.
     fn drop_abandoned(&mut self) {
-        self.jobs.retain(|job| !job.watch.is_abandoned());
+        if self.jobs.iter().any(|job| job.watch.is_abandoned()) {
+            let (abandoned, kept): (VecDeque<_>, VecDeque<_>) =
+                std::mem::take(&mut self.jobs).into_iter().partition(|job| job.watch.is_abandoned());
+            self.jobs = kept;
+            for job in abandoned {
+                cancel_unstarted(job.candidates, &job.request, 0);
+            }
+        }
     }
+}
+
+/// Says of candidates that never began that they were cancelled. The first accounts for the prompt's tokens.
+fn cancel_unstarted(candidates: VecDeque<(Seat, u64)>, request: &Request, mut prompt_tokens: u64) {
+    for (seat, seed) in candidates {
+        Candidate::new(seat, seed, request).finish(cancelled(), std::mem::take(&mut prompt_tokens), request);
+    }
+}
+
+fn cancelled() -> FinishReason {
+    FinishReason::Other(super::CANCELLED.to_owned())
 }
 
 /// Generates until [`Shared::close`] is called. What is under way then fails.
@@ -233,7 +252,6 @@ impl<'a> Worker<'a> {
     }
 
     fn cancel(&mut self, prompt: SequenceId) {
-        let cancelled = || FinishReason::Other(super::CANCELLED.to_owned());
         let position = self.jobs.iter().position(|active| active.prompt == prompt).expect("it is active");
         let active = &mut self.jobs[position];
         let unstarted = std::mem::take(&mut active.job.candidates);
@@ -249,9 +267,7 @@ impl<'a> Worker<'a> {
                 self.end_candidate(position, Ok(cancelled()));
             }
         }
-        for (seat, seed) in unstarted {
-            Candidate::new(seat, seed, &request).finish(cancelled(), std::mem::take(&mut prompt_tokens), &request);
-        }
+        cancel_unstarted(unstarted, &request, prompt_tokens);
     }
 
     /// Starts candidates as long as there is room.

@@ -5,7 +5,7 @@
 //! that load but cannot be computed with are refused. Nothing of the tensors' data is read.
 //! The format: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>, versions 2 and 3.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
@@ -38,7 +38,7 @@ const MAX_KEYS: u64 = 1 << 16;
 const MAX_TENSORS: u64 = 1 << 16;
 /// `GGML_MAX_NAME` and the closing NUL.
 const MAX_TENSOR_NAME_BYTES: u64 = 63;
-const MAX_KEY_BYTES: u64 = 65_535;
+const MAX_STRING_BYTES: u64 = 65_535;
 const MAX_DIMENSIONS: u32 = 4;
 
 fn check_header(reader: &mut Reader<impl Read>) -> Result<(), GgufError> {
@@ -62,28 +62,17 @@ fn check_header(reader: &mut Reader<impl Read>) -> Result<(), GgufError> {
     }
 
     reader.part = "metadata";
-    let mut architecture = false;
-    let mut alignment = 32;
+    let mut metadata = Metadata::default();
     let mut seen = HashSet::new();
     for _ in 0..keys {
-        let key = reader.string(MAX_KEY_BYTES)?;
-        let kind = reader.u32()?;
-        match key.as_slice() {
-            b"general.architecture" if kind == STRING => {
-                let length = reader.u64()?;
-                reader.skip(length)?;
-                architecture = length > 0;
-            }
-            b"general.alignment" if kind == UINT32 => alignment = u64::from(reader.u32()?),
-            _ => reader.skip_value(kind)?,
-        }
+        let key = reader.string(MAX_STRING_BYTES)?;
+        metadata.read(&key, reader)?;
         if !seen.insert(key) {
             return Err(GgufError::Invalid("a metadata key is there twice".into()));
         }
     }
-    if !architecture {
-        return Err(GgufError::Invalid("it does not name its architecture".into()));
-    }
+    metadata.check()?;
+    let alignment = u64::from(metadata.numbers.get("general.alignment").copied().unwrap_or(32));
     if !alignment.is_power_of_two() {
         return Err(GgufError::Invalid(format!("its alignment of {alignment} is no power of two")));
     }
@@ -141,6 +130,65 @@ fn check_header(reader: &mut Reader<impl Read>) -> Result<(), GgufError> {
         return Err(GgufError::Truncated { part: "tensors", size: reader.size });
     }
     Ok(())
+}
+
+/// The metadata on which llama.cpp ends the process instead of giving an error.
+#[derive(Debug, Default)]
+struct Metadata {
+    architecture: String,
+    /// Values of type u32.
+    numbers: HashMap<String, u32>,
+    rope_scaling: Option<String>,
+}
+
+impl Metadata {
+    /// Reads the type and the value of a key.
+    fn read(&mut self, key: &[u8], reader: &mut Reader<impl Read>) -> Result<(), GgufError> {
+        let key = String::from_utf8_lossy(key).into_owned();
+        let kind = reader.u32()?;
+        match kind {
+            STRING if key == "general.architecture" => self.architecture = reader.text()?,
+            STRING if key.ends_with(".rope.scaling.type") => self.rope_scaling = Some(reader.text()?),
+            UINT32 => {
+                self.numbers.insert(key, reader.u32()?);
+            }
+            ARRAY if key == "tokenizer.ggml.tokens" => reader.distinct_tokens()?,
+            _ => reader.skip_value(kind)?,
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), GgufError> {
+        let wrong = |what: String| Err(GgufError::Invalid(what));
+        if self.architecture.is_empty() {
+            return wrong("it does not name its architecture".into());
+        }
+        // What is absent is given per layer, or is none of the architecture's business.
+        let number = |name: &str| self.numbers.get(&format!("{}.{name}", self.architecture)).copied();
+        let bounds = [
+            ("block_count", 1, 512),
+            ("embedding_length", 1, 1 << 24),
+            ("feed_forward_length", 0, 1 << 24),
+            ("attention.head_count", 0, 1 << 16),
+            ("attention.head_count_kv", 0, 1 << 16),
+            ("attention.key_length", 0, 1 << 16),
+            ("attention.value_length", 0, 1 << 16),
+            ("expert_count", 0, 1024),
+            ("expert_used_count", 0, number("expert_count").unwrap_or(0)),
+            ("nextn_predict_layers", 0, number("block_count").unwrap_or(0)),
+        ];
+        for (name, least, most) in bounds {
+            if let Some(value) = number(name)
+                && !(least..=most).contains(&value)
+            {
+                return wrong(format!("its {name} is {value}"));
+            }
+        }
+        match self.rope_scaling.as_deref() {
+            None | Some("none" | "linear" | "yarn" | "longrope") => Ok(()),
+            Some(other) => wrong(format!("its rope scaling {other:?} is not known")),
+        }
+    }
 }
 
 /// Elements and bytes of a block of the tensor types that the engine computes with, by ggml's number.
@@ -228,6 +276,29 @@ impl<R: Read> Reader<R> {
         let mut bytes = vec![0; usize::try_from(length).expect("bounded above")];
         self.inner.read_exact(&mut bytes)?;
         Ok(bytes)
+    }
+
+    fn text(&mut self) -> Result<String, GgufError> {
+        Ok(String::from_utf8_lossy(&self.string(MAX_STRING_BYTES)?).into_owned())
+    }
+
+    /// Reads the array of the vocabulary's tokens, no two of which may be the same.
+    fn distinct_tokens(&mut self) -> Result<(), GgufError> {
+        if self.u32()? != STRING {
+            return Err(GgufError::Invalid("its vocabulary is no list of strings".into()));
+        }
+        let mut seen = HashSet::new();
+        for _ in 0..self.u64()? {
+            let mut token = self.string(MAX_STRING_BYTES)?;
+            // llama.cpp reads up to the first NUL, and gives empty tokens a name of their own.
+            if let Some(end) = token.iter().position(|byte| *byte == 0) {
+                token.truncate(end);
+            }
+            if !token.is_empty() && !seen.insert(token) {
+                return Err(GgufError::Invalid("its vocabulary has a token twice".into()));
+            }
+        }
+        Ok(())
     }
 
     fn skip(&mut self, length: u64) -> Result<(), GgufError> {
@@ -341,6 +412,56 @@ mod tests {
         let mut name = small(0, 8, 4, 128);
         name[24..32].copy_from_slice(&u64::MAX.to_le_bytes());
         assert!(check_bytes(&name).is_err());
+    }
+
+    /// A file of nothing but metadata, as far as its check.
+    fn metadata(entries: &[(&str, u32, &[u8])]) -> String {
+        let mut out = b"GGUF".to_vec();
+        out.extend(3_u32.to_le_bytes());
+        out.extend(1_u64.to_le_bytes());
+        out.extend((entries.len() as u64 + 1).to_le_bytes());
+        put_string(&mut out, "general.architecture");
+        out.extend(STRING.to_le_bytes());
+        put_string(&mut out, "llama");
+        for (key, kind, value) in entries {
+            put_string(&mut out, key);
+            out.extend(kind.to_le_bytes());
+            out.extend(*value);
+        }
+        check_bytes(&out).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn sizes_on_which_llama_cpp_would_end_the_process_are_refused() {
+        for (key, value) in [
+            ("llama.block_count", 0_u32),
+            ("llama.block_count", 513),
+            ("llama.attention.head_count_kv", 0x2000_0004),
+            ("llama.expert_used_count", 2),
+        ] {
+            let error = metadata(&[(key, UINT32, &value.to_le_bytes())]);
+            assert!(error.contains(&format!("is {value}")), "{error}");
+        }
+        let fine = metadata(&[("llama.block_count", UINT32, &32_u32.to_le_bytes())]);
+        assert!(fine.contains("tensor list"), "only the tensors are missing: {fine}");
+        let mut scaling = Vec::new();
+        put_string(&mut scaling, "dynamo");
+        assert!(metadata(&[("llama.rope.scaling.type", STRING, &scaling)]).contains("dynamo"));
+    }
+
+    #[test]
+    fn a_vocabulary_with_a_token_twice_is_refused() {
+        let vocabulary = |tokens: &[&str]| {
+            let mut value = STRING.to_le_bytes().to_vec();
+            value.extend((tokens.len() as u64).to_le_bytes());
+            for token in tokens {
+                put_string(&mut value, token);
+            }
+            metadata(&[("tokenizer.ggml.tokens", ARRAY, &value)])
+        };
+        assert!(vocabulary(&["a", "b", "a"]).contains("token twice"));
+        assert!(vocabulary(&["a\0b", "a"]).contains("token twice"));
+        assert!(vocabulary(&["a", "", ""]).contains("tensor list"));
     }
 
     #[test]

@@ -56,19 +56,25 @@ const PROMPTS: u32 = 16;
 /// Memory that the cache may take when its size is not given.
 const DEFAULT_CACHE_BYTES: u64 = 1 << 30;
 
+/// Tensors below this size are computed on one thread by default: each operation then takes microseconds, and
+/// with a second thread on a busy machine the 2 MB model was measured ten times slower.
+const SMALL_MODEL_BYTES: u64 = 32 << 20;
+
 /// Which model to load and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelSpec {
     /// A GGUF file.
     pub path: PathBuf,
     /// Tokens that the cache holds for all sequences together; a prompt counts once, however many candidates
-    /// share it. `None`: enough for every sequence to grow to the model's training context, but no more than
+    /// share it. A candidate starts when its `max_tokens` fit, or without them the rest of its context, so
+    /// that requests with a limit run in greater number at the same time. `None`: enough for every sequence to grow to the model's training context, but no more than
     /// 1 GiB of cache takes, and at least one training context of up to 8,192 tokens. One sequence never
     /// grows beyond the training context.
     pub context_tokens: Option<u32>,
     /// Tokens evaluated in one batch; at least `max_sequences`.
     pub batch_tokens: u32,
-    /// `None`: as many as the machine runs at the same time.
+    /// `None`: as many as the machine runs at the same time, and one for a model so small that threads would
+    /// only wait for each other.
     pub threads: Option<usize>,
     /// Layers computed on a GPU, where the build has one; -1 means all.
     pub gpu_layers: i32,
@@ -87,7 +93,7 @@ impl ModelSpec {
             batch_tokens: 512,
             threads: None,
             gpu_layers: -1,
-            max_sequences: 64,
+            max_sequences: 32,
             use_mmap: true,
         }
     }
@@ -204,7 +210,7 @@ impl Engine {
             cells: spec.context_tokens.unwrap_or_else(|| default_cells(&model, spec.max_sequences)),
             sequences: PROMPTS + spec.max_sequences,
             batch_tokens: spec.batch_tokens,
-            threads: threads(spec.threads),
+            threads: threads(spec.threads, &model),
         };
         let (shared, thread, shape) = start(model.clone(), vocabulary.clone(), shape).map_err(refused)?;
         let info = ModelInfo {
@@ -347,8 +353,11 @@ fn check_spec(spec: &ModelSpec) -> Result<(), LoadError> {
     Ok(())
 }
 
-fn threads(wanted: Option<usize>) -> i32 {
-    let threads = wanted.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+fn threads(wanted: Option<usize>, model: &LlamaModel) -> i32 {
+    let threads = wanted.unwrap_or_else(|| match model.size() {
+        ..SMALL_MODEL_BYTES => 1,
+        _ => std::thread::available_parallelism().map_or(1, usize::from),
+    });
     i32::try_from(threads).unwrap_or(i32::MAX)
 }
 

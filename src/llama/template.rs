@@ -26,6 +26,7 @@ impl ChatTemplate {
     /// In words, when the template is not one that can be compiled.
     pub(super) fn new(source: String) -> Result<Self, String> {
         let takes_tools = source.contains("tools");
+        let source = without_training_marks(&source);
         let mut environment = Environment::new();
         let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
         environment.set_syntax(syntax.map_err(|error| error.to_string())?);
@@ -83,7 +84,7 @@ impl ChatTemplate {
         };
         // Most templates want the arguments of earlier tool calls as an object, a few as the JSON text.
         let mut parsed = messages.clone();
-        let has_calls = parsed.iter_mut().fold(false, |any, message| parse_arguments(message) || any);
+        let has_calls = parsed.iter_mut().map(parse_arguments).filter(|any| *any).count() > 0;
         let rendered = match render(&parsed) {
             Err(error) if has_calls => render(&messages).map_err(|_| error),
             other => other,
@@ -93,6 +94,26 @@ impl ChatTemplate {
             refused(format!("the model's chat template refuses the messages: {detail}"))
         })
     }
+}
+
+/// Some templates mark the assistant's words for training, with a tag that only one library knows. Here the
+/// marked part is kept like any other.
+fn without_training_marks(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(start) = rest.find("{%") {
+        let Some(length) = rest[start..].find("%}") else { break };
+        let (tag, after) = rest[start..].split_at(length);
+        out.push_str(&rest[..start]);
+        match tag.trim_start_matches("{%").trim_matches(|c: char| c.is_whitespace() || "+-".contains(c)) {
+            "generation" => out.push_str(&tag.replace("generation", "if true")),
+            "endgeneration" => out.push_str(&tag.replace("endgeneration", "endif")),
+            _ => out.push_str(tag),
+        }
+        rest = after;
+    }
+    out.push_str(rest);
+    out
 }
 
 /// One message in the shape that templates know: text as one string, `developer` as `system`.
@@ -107,6 +128,10 @@ fn plain_message(message: Json) -> Result<Json, Failure> {
         _ => return refused("each message must have a role"),
     }
     match message.get("content") {
+        // Templates join text and would write out a null; turns that call tools are known to have none.
+        None | Some(Json::Null) if !message.contains_key("tool_calls") => {
+            message.insert("content".into(), "".into());
+        }
         None | Some(Json::Null | Json::String(_)) => {}
         Some(Json::Array(parts)) => {
             let mut texts = Vec::new();
@@ -287,6 +312,19 @@ mod tests {
         assert_eq!(failure.kind, FailureKind::InvalidRequest);
         assert_eq!(failure.param.as_deref(), Some("messages"));
         assert!(failure.message.ends_with("Roles must alternate!"), "{}", failure.message);
+    }
+
+    #[test]
+    fn a_turn_without_text_is_empty_and_not_the_word_none() {
+        let template = "{% for m in messages %}[{{ m.content }}]{% endfor %}";
+        let messages = r#"[{"role":"user","content":null},{"role":"assistant"}]"#;
+        assert_eq!(render(template, messages, &[]).unwrap(), "[][]");
+    }
+
+    #[test]
+    fn marks_for_training_are_passed_over() {
+        let template = "{%- generation -%} a{{ bos_token }} {%- endgeneration %}{% if true %}{% endif %}b{% generation %}c{% endgeneration %}";
+        assert_eq!(render(template, r#"[{"role":"user"}]"#, &[]).unwrap(), "a<s>bc");
     }
 
     #[test]

@@ -50,10 +50,10 @@ impl Vocabulary {
         for token in (0..size).map(LlamaToken) {
             let Some(text) = vocab.text(token).and_then(|text| text.to_str().ok()) else { continue };
             longest_token_bytes = longest_token_bytes.max(text.len());
-            if vocab.is_control(token) {
-                if let Some(first) = text.chars().next() {
-                    controls.entry(first).or_default().push(text.to_owned());
-                }
+            if vocab.is_control(token)
+                && let Some(first) = text.chars().next()
+            {
+                controls.entry(first).or_default().push(text.to_owned());
             }
             if TOOL_MARKERS.contains(&text) {
                 tool_markers.insert(token.0);

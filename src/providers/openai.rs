@@ -128,7 +128,8 @@ impl Provider {
         PreparedRequest::new(prompt, &self.extra)
     }
 
-    /// Asks for one candidate and returns it whole.
+    /// Asks for one candidate and returns it whole. `begun` is called when its turn has come and the first
+    /// attempt is made.
     ///
     /// # Errors
     ///
@@ -137,10 +138,23 @@ impl Provider {
     /// # Cancel safety
     ///
     /// Dropping the future closes the upstream connection at once, or leaves the queue.
-    pub async fn complete(&self, request: &PreparedRequest, seed: Option<i64>) -> Result<Completion, Failure> {
+    pub async fn complete(
+        &self,
+        request: &PreparedRequest,
+        seed: Option<i64>,
+        begun: impl FnOnce() + Send,
+    ) -> Result<Completion, Failure> {
         let mut retries = Retries::new(self.max_retries);
+        let mut begun = Some(begun);
         loop {
-            match self.complete_once(request, seed).await {
+            let permit = self.permits.acquire().await.expect("the semaphore is never closed");
+            if let Some(begun) = begun.take() {
+                begun();
+            }
+            let attempt = self.complete_once(request, seed).await;
+            // Others may call while this one waits to try again.
+            drop(permit);
+            match attempt {
                 Ok(completion) => return Ok(completion),
                 Err(attempt) => sleep(retries.pause_after(attempt)?).await,
             }
@@ -162,7 +176,6 @@ impl Provider {
     }
 
     async fn complete_once(&self, request: &PreparedRequest, seed: Option<i64>) -> Result<Completion, AttemptFailure> {
-        let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
         let attempt = async {
             let mut response = self.send(request.whole(seed)).await?;
             let body = self.read_body(&mut response, MAX_BODY_BYTES).await?;

@@ -11,25 +11,36 @@ use crate::answer::Json;
 /// values of a field are held equally often, each of them counts; that a field is absent is a value too.
 pub(super) fn agreement(candidates: &[&Json]) -> Vec<usize> {
     let leaves: Vec<HashMap<Vec<Step<'_>>, &Json>> = candidates.iter().map(|json| leaves(json)).collect();
-    let mut fields: HashMap<&[Step<'_>], HashMap<Option<&Json>, usize>> = HashMap::new();
+    let mut fields: HashMap<&[Step<'_>], Field<'_>> = HashMap::new();
     for (path, value) in leaves.iter().flatten() {
-        *fields.entry(path).or_default().entry(Some(value)).or_default() += 1;
+        let field =
+            fields.entry(path).or_insert_with(|| Field { holders: HashMap::new(), absent: candidates.len(), most: 0 });
+        let holders = field.holders.entry(value).or_default();
+        *holders += 1;
+        field.most = field.most.max(*holders);
+        field.absent -= 1;
     }
-    for counts in fields.values_mut() {
-        let present: usize = counts.values().sum();
-        if present < candidates.len() {
-            counts.insert(None, candidates.len() - present);
+    // A candidate is taken to lack every field, then corrected by those it has: linear in all that was written.
+    let lacking_all = fields.values().filter(|field| field.absent >= field.most).count();
+    let agreed = |leaves: &HashMap<Vec<Step<'_>>, &Json>| {
+        let mut agreed = lacking_all;
+        for (path, value) in leaves {
+            let field = &fields[path.as_slice()];
+            let most = field.most.max(field.absent);
+            agreed -= usize::from(field.absent == most);
+            agreed += usize::from(field.holders[value] == most);
         }
-    }
-    let in_majority =
-        |leaves: &HashMap<Vec<Step<'_>>, &Json>, path: &[Step<'_>], counts: &HashMap<Option<&Json>, usize>| {
-            let held = leaves.get(path).copied();
-            counts.values().max().is_some_and(|most| counts.get(&held) == Some(most))
-        };
-    leaves
-        .iter()
-        .map(|leaves| fields.iter().filter(|(path, counts)| in_majority(leaves, path, counts)).count())
-        .collect()
+        agreed
+    };
+    leaves.iter().map(agreed).collect()
+}
+
+/// What candidates hold in one field.
+struct Field<'a> {
+    holders: HashMap<&'a Json, usize>,
+    absent: usize,
+    /// The holders of the most common value.
+    most: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

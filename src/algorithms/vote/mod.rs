@@ -8,6 +8,8 @@
 //! cut off. Then tool calls or text: if at least half of those candidates call tools, the tool vote decides
 //! among them, otherwise the text vote among the rest. Where nobody has anything to compare, the most typical
 //! text is returned, and the verdict says that this was so.
+//!
+//! A refusal is a message without content, hence invalid; what a content filter ended counts as cut off.
 
 mod decided;
 mod election;
@@ -82,8 +84,8 @@ struct Entry {
     vote: Vote,
 }
 
-/// How well-founded a candidate is; only candidates of the best standing that occurs vote. A wrong answer that
-/// is whole helps nobody more than a right one that is cut off, so validity comes first.
+/// How well-founded a candidate is; only candidates of the best standing that occurs vote. A client can do
+/// nothing with an invalid message, finished or not, so validity comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Standing {
     invalid: bool,
@@ -129,7 +131,7 @@ impl Ballot {
         let unfinished = || (0..self.planned).filter(|&index| !self.ended[index]);
         let Some(first) = unfinished().next() else { return false };
         let pending = Pending { count: unfinished().count(), first };
-        // A candidate of the best standing silences all others, so only those of the best standing can lead.
+        // One pending candidate of the best standing would silence all others, so no other can lead for certain.
         let pool: Vec<&Entry> = self.entries.iter().filter(|entry| entry.standing == BEST).collect();
         if pool.len() < pending.count {
             return false;
@@ -159,18 +161,17 @@ impl Ballot {
         let standing = self.entries.iter().map(|entry| entry.standing).min()?;
         let (pool, worse): (Vec<&Entry>, Vec<&Entry>) =
             self.entries.iter().partition(|entry| entry.standing == standing);
-        let mut set_aside: Vec<SetAside> = worse
-            .iter()
-            .map(|entry| entry.set_aside(entry.fault.clone().unwrap_or(Cow::Borrowed("of a lesser standing"))))
-            .collect();
+        let mut set_aside: Vec<SetAside> =
+            worse.iter().map(|entry| entry.set_aside(entry.fault.clone().unwrap_or_default())).collect();
         let mut notes = Vec::new();
         if standing != BEST {
             let fault = pool[0].fault.as_deref().unwrap_or_default();
-            let what = if standing.invalid { "no candidate is valid" } else { "no valid candidate finished" };
-            notes.push(format!(
-                "{what}, so those that are not voted all the same (candidate {}: {fault})",
-                pool[0].index
-            ));
+            let what = if standing.invalid {
+                "no candidate is valid, so invalid ones voted"
+            } else {
+                "no valid candidate finished, so those cut off voted"
+            };
+            notes.push(format!("{what} (candidate {}: {fault})", pool[0].index));
         }
 
         let with_tools = pool.iter().filter(|entry| entry.has_tools()).count();

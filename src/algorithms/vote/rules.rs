@@ -22,7 +22,7 @@ pub struct VoteRules {
 
 /// A setting that no vote can be made of.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{param}: {message}")]
+#[error("{message}")]
 pub struct RuleError {
     /// The field at fault, as `/configure` names it.
     pub param: &'static str,

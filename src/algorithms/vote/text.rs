@@ -5,7 +5,7 @@ use fancy_regex::Regex;
 use super::key::Key;
 use super::rules::VoteRules;
 use super::validity::Validity;
-use crate::answer::{AnswerClass, Json, choice, extract, number_class};
+use crate::answer::{Json, answer_class, choice, extract, number_class};
 use crate::config::run::VoteOn;
 
 /// The text vote of one request: `auto` is resolved as far as it can be before candidates are in.
@@ -74,9 +74,7 @@ impl TextVote {
                 json.trim_strings();
                 Some(Key { levels: vec![json.to_string()], fields: Some(json) })
             }
-            Self::Answer | Self::AnswerOrSimilarity => {
-                extract(text).and_then(AnswerClass::of).map(|class| Key::single(class.into_label()))
-            }
+            Self::Answer | Self::AnswerOrSimilarity => extract(text).and_then(answer_class).map(Key::single),
             Self::Similarity => None,
         }
     }

@@ -19,11 +19,9 @@ pub(super) fn key(rules: &VoteRules, calls: &[ToolCall], mut arguments: Vec<Json
         ToolVote::ToolArgs => Key::single(unwrapped(&Json::List(arguments))),
         ToolVote::ToolHierarchical => {
             let first = Json::List(names().collect()).to_string();
-            let arguments = Json::List(arguments);
-            let second = arguments.to_string();
-            let Json::List(arguments) = arguments else { unreachable!("built as a list above") };
+            let second: Vec<String> = arguments.iter().map(Json::to_string).collect();
             let fields = Json::List(names().zip(arguments).map(named_call).collect());
-            Key { levels: vec![first, second], fields: Some(fields) }
+            Key { levels: vec![first, second.join(",")], fields: Some(fields) }
         }
         ToolVote::ToolSet => {
             let mut set: Vec<Json> = names().zip(arguments).map(named_call).collect();

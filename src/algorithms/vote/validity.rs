@@ -61,7 +61,7 @@ impl Validity {
         }
     }
 
-    /// Schemas that candidates were to be checked against and that are themselves invalid, in words.
+    /// In words, the schemas that are themselves invalid, of those that a recorded candidate was checked against.
     pub fn warnings(&self) -> Vec<String> {
         let tools = self.tools.iter().filter_map(|tool| {
             let fault = tool.parameters.as_ref()?.fault()?;

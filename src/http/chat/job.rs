@@ -68,10 +68,6 @@ impl Job {
         let (plan, warning) = Plan::resolve(&settings, rules, request.stream, &mut request.prompt.sampling);
         request.warnings.extend(warning);
         request.prompt.model = route.model;
-        route
-            .generator
-            .check(&request.prompt)
-            .map_err(|failure| ApiError { spent: false, ..ApiError::from(&failure) })?;
 
         let run = Arc::new(Run::new(request.prompt.sampling.seed));
         let identity = Identity {

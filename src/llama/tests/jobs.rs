@@ -75,6 +75,15 @@ fn a_full_line_refuses_at_once() {
         assert!(receivers.len() < 1000, "the line has no end");
     };
     assert_eq!(failure.kind, FailureKind::Overloaded);
+    // A job that is given up before it began has cost nothing.
+    let mut last = receivers.pop().unwrap();
+    last.close();
+    for end in ends(last).into_values() {
+        let end = end.unwrap();
+        assert_eq!(end.finish_reason, FinishReason::Other(CANCELLED.into()));
+        assert_eq!(end.usage, Usage::default());
+        assert_eq!(end.mean_logprob, None);
+    }
     // Those who went away make room in the line.
     receivers.clear();
     assert_eq!(completions(&engine, job(&sum("1 + 2"), [1])).len(), 1);

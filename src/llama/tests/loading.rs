@@ -29,6 +29,19 @@ fn a_file_cut_off_anywhere_is_an_error() {
 }
 
 #[test]
+fn a_byte_that_is_wrong_anywhere_in_the_header_never_ends_the_process() {
+    let whole = std::fs::read(MODEL).unwrap();
+    for at in (4..12_000).step_by(173) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x10;
+        // Whatever the model has become, it either loads or says why not.
+        if let Ok(engine) = load_bytes(&bytes) {
+            assert!(engine.info().context_length > 0);
+        }
+    }
+}
+
+#[test]
 fn what_is_no_model_is_an_error_that_says_so() {
     let error = load_bytes(b"<html>404</html>").unwrap_err().to_string();
     assert!(error.contains("is no GGUF file"), "{error}");

@@ -16,9 +16,8 @@ use crate::completion::{Completion, Usage};
 
 const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/arithmetic-demo.gguf");
 
-/// One thread, because tests run beside each other.
 fn spec() -> ModelSpec {
-    ModelSpec { threads: Some(1), ..ModelSpec::new(MODEL) }
+    ModelSpec::new(MODEL)
 }
 
 fn small_spec() -> ModelSpec {

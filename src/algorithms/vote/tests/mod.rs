@@ -351,5 +351,4 @@ fn a_hostile_log_probability_counts_as_unknown() {
     assert_eq!(verdict(RunSettings::default(), &prompt(vec![], None), &candidates).selected, 0);
 }
 
-#[path = "tests_decided.rs"]
 mod decided;

@@ -1,5 +1,7 @@
 //! The promise of the stop rule `decided`, checked on every ending of small runs.
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// How a candidate may end; `None` is a failure.
@@ -91,6 +93,12 @@ fn no_ending_of_a_decided_tool_vote_changes_its_winner() {
 }
 
 #[test]
+fn no_ending_of_a_decided_run_turns_it_from_text_to_tools_or_from_answers_to_prose() {
+    let endings = [Some(text("5")), Some(likely(text("6"), -0.1)), Some(text("nothing")), Some(call("g", "{}")), None];
+    assert!(check_every_ending(&RunSettings::default(), &prompt(tools(), None), 5, &endings) > 0);
+}
+
+#[test]
 fn no_ending_of_a_decided_json_or_regex_vote_changes_its_winner() {
     let object = prompt(vec![], Some(r#"{"type":"json_object"}"#));
     let endings = [
@@ -172,4 +180,38 @@ fn a_truncated_or_invalid_lead_decides_nothing() {
     assert_eq!(decided_after(RunSettings::default(), &prompt(vec![], None), 8, &cut), None);
     let invalid = vec![call("absent", "{}"); 7];
     assert_eq!(decided_after(RunSettings::default(), &prompt(tools(), None), 8, &invalid), None);
+}
+
+proptest! {
+    #[test]
+    fn a_run_stopped_when_decided_has_the_winner_of_the_whole_run(
+        run in prop::collection::vec((0usize..9, any::<u32>()), 2..14),
+        tool_vote in prop::sample::select(vec![ToolVote::ToolName, ToolVote::ToolArgs, ToolVote::ToolHierarchical, ToolVote::ToolSet]),
+        vote_on in prop::sample::select(vec![VoteOn::Auto, VoteOn::Answer, VoteOn::Number, VoteOn::Exact, VoteOn::Json]),
+    ) {
+        let endings: [Ending; 9] = [
+            Some(text("1")),
+            Some(text("1.0")),
+            Some(likely(text("2"), -0.1)),
+            Some(text("nothing")),
+            Some(cut_off(text("2"))),
+            Some(call("f", r#"{"x":1}"#)),
+            Some(likely(call("f", r#"{"x":2}"#), -0.1)),
+            Some(call("absent", "{}")),
+            None,
+        ];
+        let settings = RunSettings { tool_vote, vote_on, ..RunSettings::default() };
+        let mut ballot = ballot(settings, &prompt(tools(), None), run.len());
+        let mut arrivals: Vec<usize> = (0..run.len()).collect();
+        arrivals.sort_by_key(|&index| run[index].1);
+        let winner = |ballot: &Ballot| ballot.verdict().map(|verdict| (verdict.vote, verdict.response_counts[0].0.clone()));
+        let mut decided = None;
+        for index in arrivals {
+            ballot.record(index, endings[run[index].0].as_ref());
+            if decided.is_none() && ballot.is_decided() {
+                decided = Some(winner(&ballot));
+            }
+        }
+        prop_assert!(decided.is_none_or(|early| early == winner(&ballot)));
+    }
 }

@@ -1,0 +1,159 @@
+//! Taking off what an answer is dressed in: math delimiters, type and spacing commands, currency, quotation marks.
+
+use super::rational::rational;
+
+/// Commands that only set the type; their argument stays.
+const TYPE_COMMANDS: [&str; 15] = [
+    "text",
+    "textbf",
+    "textit",
+    "textrm",
+    "textnormal",
+    "mbox",
+    "mathrm",
+    "mathbf",
+    "mathit",
+    "mathsf",
+    "operatorname",
+    "boxed",
+    "fbox",
+    "boldsymbol",
+    "bm",
+];
+
+/// Commands that only set size or space; nothing stays of them.
+const SPACE_COMMANDS: [&str; 14] = [
+    "left",
+    "right",
+    "big",
+    "Big",
+    "bigl",
+    "bigr",
+    "Bigl",
+    "Bigr",
+    "displaystyle",
+    "textstyle",
+    "quad",
+    "qquad",
+    "limits",
+    "mathstrut",
+];
+
+/// Takes off the dress: math delimiters, sizes, spacing, type commands, currency, degrees and emphasis.
+pub(super) fn undress(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    // For every open brace, whether it belongs to a type command and leaves a space instead of itself.
+    let mut braces: Vec<bool> = Vec::new();
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        if first == '\\' {
+            let name_end = rest[1..].find(|c: char| !c.is_ascii_alphabetic()).map_or(rest.len(), |length| length + 1);
+            let name = &rest[1..name_end];
+            if name.is_empty() {
+                let escaped = rest[1..].chars().next();
+                rest = &rest[1 + escaped.map_or(0, char::len_utf8)..];
+                match escaped {
+                    Some('%') => plain.push('%'),
+                    Some(brace @ ('{' | '}')) => plain.extend(['\\', brace]),
+                    Some(' ' | '\\' | '\n') => plain.push(' '),
+                    // Math delimiters, thin spaces and escaped currency leave nothing.
+                    Some('(' | ')' | '[' | ']' | ',' | ';' | ':' | '!' | '$') | None => {}
+                    Some(other) => plain.push(other),
+                }
+                continue;
+            }
+            rest = &rest[name_end..];
+            match name {
+                "dfrac" | "tfrac" | "cfrac" | "frac" => plain.push_str("\\frac"),
+                "times" | "cdot" => plain.push('×'),
+                "approx" | "simeq" => plain.push('='),
+                "circ" | "degree" => drop_degree(&mut plain, &mut rest, &mut braces),
+                name if SPACE_COMMANDS.contains(&name) => {}
+                name if TYPE_COMMANDS.contains(&name) => {
+                    plain.push(' ');
+                    if let Some(inner) = rest.trim_start().strip_prefix('{') {
+                        braces.push(true);
+                        rest = inner;
+                    }
+                }
+                name => {
+                    plain.push('\\');
+                    plain.push_str(name);
+                }
+            }
+            continue;
+        }
+        rest = &rest[first.len_utf8()..];
+        match first {
+            '{' if rest.starts_with(",}") => {
+                plain.push(',');
+                rest = &rest[2..];
+            }
+            '{' => {
+                braces.push(false);
+                plain.push('{');
+            }
+            '}' => plain.push(if braces.pop() == Some(true) { ' ' } else { '}' }),
+            '$' if plain.ends_with("US") => plain.truncate(plain.len() - "US".len()),
+            '$' | '€' | '£' | '`' | '°' => {}
+            '０'..='９' => plain.extend(char::from_digit(first as u32 - '０' as u32, 10)),
+            '*' if rest.starts_with('*') => rest = &rest[1..],
+            '½' | '⅓' | '⅔' | '¼' | '¾' => {
+                if plain.ends_with(|c: char| c.is_ascii_digit()) {
+                    plain.push(' ');
+                }
+                plain.push_str(match first {
+                    '½' => "1/2",
+                    '⅓' => "1/3",
+                    '⅔' => "2/3",
+                    '¼' => "1/4",
+                    _ => "3/4",
+                });
+            }
+            '≈' => plain.push('='),
+            '⋅' | '·' => plain.push('×'),
+            '−' | '﹣' | '－' | '–' => plain.push('-'),
+            // No-break and thin spaces separate thousands.
+            '\u{a0}' | '\u{2009}' | '\u{202f}'
+                if plain.ends_with(|c: char| c.is_ascii_digit()) && rest.starts_with(|c: char| c.is_ascii_digit()) => {}
+            other if other.is_whitespace() || other == '~' => plain.push(' '),
+            other => plain.push(other),
+        }
+    }
+    plain
+}
+
+/// Drops `^` or `^{` before a degree sign, and the brace after it.
+fn drop_degree(plain: &mut String, rest: &mut &str, braces: &mut Vec<bool>) {
+    if plain.ends_with("^{") {
+        plain.truncate(plain.len() - 2);
+        braces.pop();
+        *rest = rest.trim_start().strip_prefix('}').unwrap_or(rest);
+    } else if plain.ends_with('^') {
+        plain.pop();
+    }
+}
+
+/// Takes off white space, closing punctuation, quotation marks, and brackets around a lone letter or number.
+pub(super) fn trim(text: &str) -> &str {
+    let mut text = text.trim_start_matches(['=', ':', ' ']).trim();
+    loop {
+        let before = text.len();
+        text = text.trim_end_matches(['.', ',', ';', ':', '?']).trim();
+        // After a number or a bracket it is a factorial.
+        text =
+            text.strip_suffix('!').filter(|rest| !rest.ends_with(|c: char| c.is_numeric() || c == ')')).unwrap_or(text);
+        for (open, close) in [('"', '"'), ('\'', '\''), ('“', '”'), ('{', '}'), ('(', ')'), ('[', ']')] {
+            if let Some(inner) = text.strip_prefix(open).and_then(|rest| rest.strip_suffix(close)) {
+                let inner = inner.trim();
+                let lone = inner.chars().nth(1).is_none() || rational(inner).is_some();
+                if open == close || open == '“' || lone && !inner.contains(',') {
+                    text = inner;
+                }
+            }
+        }
+        if text.len() == before {
+            return text;
+        }
+    }
+}
