@@ -6,15 +6,15 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
-use futures_util::stream::{self, StreamExt};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 
-use crate::completion::{Prompt, StepEvent};
 use crate::config::SettingsError;
 use crate::config::server::LlamaSettings;
 use crate::failure::{Failure, FailureKind};
-use crate::generator::{self, Delivery, Generator, StepEvents, Until};
+use crate::generator::{self, Delivery, Extension, Generator, Until};
 use crate::llama::{Engine, ModelSpec};
 
 /// The models in the model directories.
@@ -167,30 +167,19 @@ impl Drop for Shared {
 }
 
 impl Generator for LocalModel {
-    /// A model that is not loaded yet refuses nothing; what it cannot honour fails when it is asked.
-    fn check(&self, prompt: &Prompt) -> Result<(), Failure> {
-        self.0.loaded.get().map_or(Ok(()), |generator| generator.check(prompt))
-    }
-
-    fn extend(&self, paths: Vec<generator::Path>, until: Until, delivery: Delivery) -> StepEvents {
-        if let Some(generator) = self.0.loaded.get() {
-            return generator.extend(paths, until, delivery);
-        }
-        let shared = Arc::clone(&self.0);
-        let events = async move {
-            let loaded = shared.load().await.and_then(|generator| {
-                paths.first().map_or(Ok(()), |path| generator.check(&path.prompt))?;
-                Ok(generator)
-            });
-            match loaded {
-                Ok(generator) => generator.extend(paths, until, delivery),
-                Err(failure) => {
-                    let failed = move |path: generator::Path| (path.candidate, StepEvent::Failed(failure.clone()));
-                    stream::iter(paths.into_iter().map(failed)).boxed()
-                }
+    fn extend(
+        &self,
+        paths: Vec<generator::Path>,
+        until: Until,
+        delivery: Delivery,
+    ) -> BoxFuture<'_, Box<dyn Extension>> {
+        async move {
+            match self.load().await {
+                Ok(loaded) => loaded.extend(paths, until, delivery).await,
+                Err(failure) => generator::refused(&paths, &failure),
             }
-        };
-        stream::once(events).flatten().boxed()
+        }
+        .boxed()
     }
 }
 
