@@ -151,7 +151,8 @@ def phrase(rng, body, tools=False):
     before, after = rng.choice(TOOL_FORMS if tools and rng.random() < 0.2 else FORMS)
     chance = rng.random()
     if chance < 0.10:
-        before = words(rng, rng.randint(1, 5)) + rng.choice((" ", ": ", ", ", "\n")) + rng.choice((before, ""))
+        count = rng.randint(1, 5) if rng.random() < 0.6 else rng.randint(6, 25)
+        before = words(rng, count) + rng.choice((" ", ": ", ", ", "\n")) + rng.choice((before, ""))
     elif chance < 0.18:
         before = before.lower()
     if rng.random() < 0.10:

@@ -66,20 +66,30 @@ def feed_forward(layer, x):
     return x + (jax.nn.silu(y @ layer["gate"]) * (y @ layer["up"])) @ layer["down"]
 
 
-def forward(params, ids):
-    """Logits for a batch of whole rows."""
-    rows, length = ids.shape
+def attend(query, key, value, rows, length):
+    """Causal attention for tokens laid out one below the other: `rows` texts of `length` each."""
     cos, sin = angles(jnp.arange(length))
     mask = jnp.where(np.tril(np.ones((length, length), bool)), 0.0, -1e9)
     split = lambda y: y.reshape(rows, length, HEADS, HEAD).transpose(0, 2, 1, 3)
-    x = params["embed"][ids]
+    query = rotate(split(query), cos, sin) * HEAD**-0.5
+    scores = jax.nn.softmax(query @ rotate(split(key), cos, sin).transpose(0, 1, 3, 2) + mask, axis=-1)
+    return (scores @ split(value)).transpose(0, 2, 1, 3).reshape(rows * length, WIDTH)
+
+
+def forward(params, groups):
+    """Logits for several arrays of token ids, each of its own length: (all tokens, vocabulary).
+
+    Only attention needs to know the rows. Everything else sees one tall matrix of tokens, which keeps
+    the matrix products plain: with more axes JAX's CPU back end takes a slow path for their gradients.
+    """
+    ids = jnp.concatenate([group.reshape(-1) for group in groups])
+    ends = np.cumsum([group.size for group in groups])[:-1]
+    x = jax.nn.one_hot(ids, v.SIZE, dtype=jnp.float32) @ params["embed"]
     for layer in params["layers"]:
         y = norm(x, layer["attn_norm"])
-        query = rotate(split(y @ layer["q"]), cos, sin) * HEAD**-0.5
-        key = rotate(split(y @ layer["k"]), cos, sin)
-        scores = jax.nn.softmax(query @ key.transpose(0, 1, 3, 2) + mask, axis=-1)
-        mixed = scores @ split(y @ layer["v"])
-        x = x + mixed.transpose(0, 2, 1, 3).reshape(rows, length, WIDTH) @ layer["o"]
+        parts = zip(*(jnp.split(y @ layer[name], ends) for name in "qkv"))
+        mixed = [attend(*part, *group.shape) for part, group in zip(parts, groups)]
+        x = x + jnp.concatenate(mixed) @ layer["o"]
         x = feed_forward(layer, x)
     return norm(x, params["norm"]) @ params["head"].T
 

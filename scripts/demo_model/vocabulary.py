@@ -32,7 +32,7 @@ _ID = {text: index for index, (text, _) in enumerate(TOKENS)}
 _ID[" "] = _ID[SPACE]
 BOS, EOS = _ID["<s>"], _ID["</s>"]
 USER, ASSISTANT, TOOL, TOOLS = (_ID[f"<|{name}|>"] for name in ("user", "assistant", "tool", "tools"))
-PAD = EOS
+PAD, UNK = EOS, _ID["<unk>"]
 SIZE = len(TOKENS)
 
 
