@@ -63,12 +63,12 @@ QUESTIONS = [
 ]
 
 
-def sum_terms(rng, size):
-    """`size` numbers from 1 to 99 and the signs between them; the running total never falls below zero."""
-    numbers, signs = [rng.randint(1, 99)], []
+def sum_terms(rng, size, pool=range(1, 100)):
+    """`size` numbers of the pool and the signs between them; the running total never falls below zero."""
+    numbers, signs = [rng.choice(pool)], []
     total = numbers[0]
     while len(numbers) < size:
-        number = rng.randint(1, 99)
+        number = rng.choice(pool)
         sign = 1 if number > total else rng.choice((1, -1))
         total += sign * number
         numbers.append(number)
@@ -128,6 +128,7 @@ def expression(rng, terms=None, between=None):
     operators = rng.choice((OPERATORS, OPERATORS, ["+", "-"], ["*"], ["+", "*", "-"], ["+", "-", "*", "/"]))
     parts = []
     depth = 0
+    pool = [number(rng) for _ in range(rng.randint(1, 3))] if rng.random() < 0.12 else None
     brackets = rng.random() < 0.35
     for place in range(terms):
         if place:
@@ -139,7 +140,7 @@ def expression(rng, terms=None, between=None):
             depth += 1
         if rng.random() < (0.06 if place == 0 else 0.02):
             parts.append("-")
-        parts.append(number(rng))
+        parts.append(rng.choice(pool) if pool else number(rng))
         if depth and rng.random() < 0.45:
             parts.append(")")
             depth -= 1
@@ -221,7 +222,9 @@ def example(rng, slip_rate=0.0, held_out=frozenset()):
     user, pieces = [v.BOS, v.USER], True
     if kind == "sum":
         size = rng.choice((2, 3, 3, 4, 4, 5, 5, 5, 6, 6, 6, 7, 7, 8, 8, 8))
-        numbers, signs = sum_terms(rng, size)
+        # A few sums say the same number again and again: it is there that one loses one's place.
+        pool = [rng.randint(1, 99) for _ in range(rng.randint(1, 3))] if rng.random() < 0.06 else range(1, 100)
+        numbers, signs = sum_terms(rng, size, pool)
         if write_sum(numbers, signs) in held_out:
             return example(rng, slip_rate, held_out)
         body = write_sum(numbers, signs, " " if rng.random() < 0.93 else "")
