@@ -168,6 +168,32 @@ def measure(options, known, log):
                 print(f"{done}/{len(tasks)} requests, {time.monotonic() - began:.0f} s ({split}, budget {budget})", flush=True)
 
 
+def write_table(report):
+    """Puts the figures into models/README.md, between its two marks."""
+    path = MODELS / "README.md"
+    before, mark, rest = path.read_text(encoding="utf-8").partition("<!-- figures -->\n")
+    _, end, after = rest.partition("<!-- /figures -->")
+    if not mark or not end:
+        return
+    budgets = sorted({int(b) for part in report["splits"].values() for b in part["budgets"]})
+    lines = [
+        f"Self-consistency at temperature {report['temperature']}: the share of 500 problems answered right, by budget.",
+        "",
+        "| problems | " + " | ".join(map(str, budgets)) + " | 16 over 1 |",
+        "|---" * (len(budgets) + 2) + "|",
+    ]
+    for name, part in report["splits"].items():
+        cells = [f"{100 * part['budgets'][str(b)]['accuracy']:.1f} %" for b in budgets]
+        more = part.get("gain_of_16_over_1")
+        low, high = more["interval_95"] if more else (0, 0)
+        cells.append(f"{100 * more['difference']:+.1f} points ({100 * low:.1f} to {100 * high:.1f})" if more else "")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    if "tool_calls" in report:
+        calls = report["tool_calls"]
+        lines += ["", f"Calculator calls with the very expression of the question, one sample: {calls['right']} of {calls['problems']}."]
+    path.write_text(before + mark + "\n".join(lines) + "\n" + end + after, encoding="utf-8")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--base", default="http://127.0.0.1:8100", help="where the daemon listens")
@@ -221,6 +247,7 @@ def main():
             print(split, "16 over 1", part["gain_of_16_over_1"])
         report["splits"][split] = part
     if options.problems is None:
+        write_table(report)
         (MODELS / "accuracy.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
