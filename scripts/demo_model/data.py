@@ -12,7 +12,7 @@ import numpy as np
 
 import vocabulary as v
 
-SHARES = {"sum": 0.48, "call": 0.34, "result": 0.11, "refusal": 0.04, "tool_refusal": 0.03}
+SHARES = {"sum": 0.41, "call": 0.40, "result": 0.13, "refusal": 0.03, "tool_refusal": 0.03}
 
 REFUSAL = "I only do sums, such as 23 + 48 - 17. For more, give me a calculator tool."
 TOOL_REFUSAL = "I only do arithmetic."

@@ -21,7 +21,7 @@ import model
 import splits
 
 SEED = 7
-SHAPE = {64: 13, 96: 12, 128: 11, 160: 8, 208: 6, 288: 2}  # rows of each length in a batch
+SHAPE = {64: 15, 96: 13, 128: 11, 160: 7, 208: 5, 288: 2}  # rows of each length in a batch
 ADAM_RATE, MUON_RATE, DECAY = 3e-3, 0.02, 0.01
 CHECKPOINT_SECONDS = 120
 
