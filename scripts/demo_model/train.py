@@ -72,11 +72,11 @@ def step(params, first, second, batch, turn, factor):
     return pick(0), pick(1), pick(2), loss
 
 
-def schedule(turn, steps, warm_up=100):
+def schedule(turn, horizon, warm_up):
     """Warm-up, then a cosine down to a fiftieth."""
     if turn < warm_up:
         return (turn + 1) / warm_up
-    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (turn - warm_up) / max(1, steps - warm_up)))
+    return 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * (turn - warm_up) / max(1, horizon - warm_up)))
 
 
 def save(path, state):
@@ -96,10 +96,12 @@ def main():
     parser.add_argument("phase", choices=("clean", "noisy"))
     parser.add_argument("--work", type=Path, default=Path(__file__).parent / "work")
     parser.add_argument("--steps", type=int, required=True)
+    parser.add_argument("--horizon", type=int, help="the step at which the learning rates would end; the last one unless told")
     parser.add_argument("--rate", type=float, default=1.0, help="scales the learning rates")
     parser.add_argument("--slips", type=float, default=0.0, help="share of the steps that slip")
     options = parser.parse_args()
 
+    horizon = options.horizon or options.steps
     options.work.mkdir(parents=True, exist_ok=True)
     path = options.work / f"{options.phase}.pkl"
     zeros = lambda tree: jax.tree.map(np.zeros_like, tree)
@@ -117,7 +119,7 @@ def main():
     began = saved = time.monotonic()
     recent = []
     while turn < options.steps:
-        factor = options.rate * schedule(turn, options.steps, warm_up=100 if options.phase == "clean" else 20)
+        factor = options.rate * schedule(turn, horizon, warm_up=100 if options.phase == "clean" else 20)
         params, first, second, loss = step(params, first, second, batches.next(), turn + 1.0, factor)
         turn += 1
         recent.append(float(loss))
