@@ -26,13 +26,12 @@ pub(super) async fn run(
     observer: &mut impl Observer,
 ) -> Result<Outcome, RunError> {
     let validity = Arc::new(Validity::of(&prompt));
-    let warnings = validity.warnings().to_vec();
-    let mut ballot = Ballot::new(Arc::clone(&settings.rules), validity, planned);
+    let mut ballot = Ballot::new(Arc::clone(&settings.rules), Arc::clone(&validity), planned);
     let mut candidates: Vec<Candidate> = (0..planned).map(|_| Candidate::Cancelled).collect();
     let mut reason = StopReason::Completed;
     let mut ended = 0;
 
-    let mut extension = generator.extend(generator::open(&prompt, planned, run), Until::End, Delivery::Whole);
+    let mut extension = generator.extend(generator::open(&prompt, planned, run), Until::End, Delivery::Whole).await;
     while let Some((candidate, event)) = extension.next().await {
         candidates[candidate] = match event {
             StepEvent::Delta(_) => continue,
@@ -69,6 +68,8 @@ pub(super) async fn run(
         }
         return Err(RunError { failures });
     };
+    // Only the schemas that a candidate needed were compiled, so their warnings are known by now.
+    let warnings = validity.warnings().iter().chain(&verdict.notes).cloned().collect();
     Ok(Outcome {
         selected: verdict.selected,
         candidates,

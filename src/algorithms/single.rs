@@ -20,7 +20,7 @@ pub(super) async fn run(
     observer: &mut impl Observer,
 ) -> Result<Outcome, RunError> {
     let delivery = if plan.live { Delivery::Live } else { Delivery::Whole };
-    let mut events = generator.extend(generator::open(&prompt, 1, run), Until::End, delivery);
+    let mut events = generator.extend(generator::open(&prompt, 1, run), Until::End, delivery).await;
     while let Some((_, event)) = events.next().await {
         match event {
             StepEvent::Delta(delta) => observer.delta(delta).await,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
@@ -9,6 +10,7 @@ use futures_util::{FutureExt, Stream};
 use tokio::sync::mpsc::Receiver;
 
 use crate::completion::StepEvent;
+use crate::failure::{Failure, FailureKind};
 use crate::llama::{CandidateSeed, Engine, Job};
 
 use super::ledger::{OpenCall, Phase};
@@ -25,24 +27,25 @@ impl Local {
 }
 
 impl Generator for Local {
-    fn extend(&self, paths: Vec<Path>, until: Until, delivery: Delivery) -> Box<dyn Extension> {
+    fn extend(&self, paths: Vec<Path>, until: Until, delivery: Delivery) -> BoxFuture<'_, Box<dyn Extension>> {
         let Until::End = until;
-        let candidates: Vec<_> = paths
-            .iter()
-            .map(|path| CandidateSeed { candidate: path.candidate, seed: path.run.local_seed(path.candidate) })
-            .collect();
-        let Some(prompt) = paths.first().map(|path| path.prompt.clone()) else {
-            return Box::new(Refused(Vec::new()));
+        std::future::ready(self.generate(paths, delivery)).boxed()
+    }
+}
+
+impl Local {
+    fn generate(&self, paths: Vec<Path>, delivery: Delivery) -> Box<dyn Extension> {
+        let Some(prompt) = paths.first().map(|path| Arc::clone(&path.prompt)) else {
+            return super::refused(&[], &Failure::new(FailureKind::Internal, "no paths"));
         };
+        let seed = |path: &Path| CandidateSeed { candidate: path.candidate, seed: path.run.local_seed(path.candidate) };
+        let candidates = paths.iter().map(seed).collect();
         match self.engine.generate(Job { prompt, candidates, live: delivery == Delivery::Live }) {
             Ok(events) => {
                 let begin = |path: Path| (path.candidate, path.run.ledger.begin(Phase::Generate));
                 Box::new(Generating { events, calls: paths.into_iter().map(begin).collect() })
             }
-            Err(failure) => {
-                let failed = |path: &Path| (path.candidate, StepEvent::Failed(failure.clone()));
-                Box::new(Refused(paths.iter().rev().map(failed).collect()))
-            }
+            Err(failure) => super::refused(&paths, &failure),
         }
     }
 }
@@ -85,22 +88,5 @@ impl Extension for Generating {
             }
         }
         .boxed()
-    }
-}
-
-/// A job that the engine did not take: every candidate fails alike, and none has cost anything.
-struct Refused(Vec<(usize, StepEvent)>);
-
-impl Stream for Refused {
-    type Item = (usize, StepEvent);
-
-    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Poll::Ready(self.0.pop())
-    }
-}
-
-impl Extension for Refused {
-    fn cancel(self: Box<Self>) -> BoxFuture<'static, ()> {
-        std::future::ready(()).boxed()
     }
 }

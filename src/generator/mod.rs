@@ -12,20 +12,25 @@ mod local;
 mod remote;
 mod run;
 
+use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use futures_util::Stream;
 use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, Stream};
 
 use crate::completion::{Prompt, StepEvent};
+use crate::failure::Failure;
 
 pub use ledger::{Account, Ledger, Phase};
 pub use run::{Run, RunSeed};
 
 /// A source of candidates: a remote provider or the in-process engine.
 pub trait Generator: Send + Sync {
-    /// Extends every path; the extension tells what happens.
-    fn extend(&self, paths: Vec<Path>, until: Until, delivery: Delivery) -> Box<dyn Extension>;
+    /// Begins to extend every path; the extension tells what happens. Waits only for what must be there
+    /// before anything can be generated, such as a model that is still being loaded.
+    fn extend(&self, paths: Vec<Path>, until: Until, delivery: Delivery) -> BoxFuture<'_, Box<dyn Extension>>;
 }
 
 /// Paths being extended: a stream of `(candidate, event)` in order of arrival.
@@ -69,6 +74,27 @@ pub enum Delivery {
 /// Opens `count` paths, numbered from 0, that all begin with `prompt`.
 pub fn open(prompt: &Arc<Prompt>, count: usize, run: &Arc<Run>) -> Vec<Path> {
     (0..count).map(|candidate| Path { candidate, prompt: Arc::clone(prompt), run: Arc::clone(run) }).collect()
+}
+
+/// An extension of which every path fails alike, before anything was spent.
+pub fn refused(paths: &[Path], failure: &Failure) -> Box<dyn Extension> {
+    Box::new(Refused(paths.iter().map(|path| (path.candidate, StepEvent::Failed(failure.clone()))).collect()))
+}
+
+struct Refused(VecDeque<(usize, StepEvent)>);
+
+impl Stream for Refused {
+    type Item = (usize, StepEvent);
+
+    fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Poll::Ready(self.0.pop_front())
+    }
+}
+
+impl Extension for Refused {
+    fn cancel(self: Box<Self>) -> BoxFuture<'static, ()> {
+        std::future::ready(()).boxed()
+    }
 }
 
 /// Candidates from an OpenAI-compatible provider.

@@ -25,8 +25,14 @@ impl Remote {
 }
 
 impl Generator for Remote {
-    fn extend(&self, paths: Vec<Path>, until: Until, delivery: Delivery) -> Box<dyn Extension> {
+    fn extend(&self, paths: Vec<Path>, until: Until, delivery: Delivery) -> BoxFuture<'_, Box<dyn Extension>> {
         let Until::End = until;
+        std::future::ready(self.call(paths, delivery)).boxed()
+    }
+}
+
+impl Remote {
+    fn call(&self, paths: Vec<Path>, delivery: Delivery) -> Box<dyn Extension> {
         let Some(prepared) = paths.first().map(|path| self.provider.prepare(&path.prompt)) else {
             return Box::new(Calls(futures_util::stream::empty().boxed()));
         };

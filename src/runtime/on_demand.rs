@@ -1,24 +1,19 @@
 //! A local model that is loaded when it is first asked, and let go without holding up whoever lets it go.
 
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, Stream, StreamExt};
 use tokio::sync::OnceCell;
 
-use crate::completion::StepEvent;
 use crate::config::server::LlamaSettings;
 use crate::failure::{Failure, FailureKind};
 use crate::generator::{self, Delivery, Extension, Generator, Path, Until};
 use crate::llama::{Engine, ModelSpec};
 
 /// A model that is loaded when it is first asked, and stays while any configuration or run holds it.
-pub struct LocalModel(Arc<Shared>);
-
-struct Shared {
+pub struct LocalModel {
     file: PathBuf,
     options: LlamaSettings,
     loaded: OnceCell<Arc<dyn Generator>>,
@@ -26,7 +21,7 @@ struct Shared {
 
 impl LocalModel {
     pub fn new(file: PathBuf, options: LlamaSettings) -> Self {
-        Self(Arc::new(Shared { file, options, loaded: OnceCell::new() }))
+        Self { file, options, loaded: OnceCell::new() }
     }
 
     /// Loads the model, or waits until someone else has.
@@ -34,13 +29,7 @@ impl LocalModel {
     /// # Errors
     ///
     /// Why llama.cpp refused the file. The next call tries again.
-    pub async fn load(&self) -> Result<(), Failure> {
-        self.0.load().await.map(|_| ())
-    }
-}
-
-impl Shared {
-    async fn load(&self) -> Result<Arc<dyn Generator>, Failure> {
+    pub async fn load(&self) -> Result<&Arc<dyn Generator>, Failure> {
         let load = || async {
             let spec = ModelSpec {
                 context_tokens: self.options.context_tokens,
@@ -61,11 +50,11 @@ impl Shared {
                 Err(panic) => Err(Failure::new(FailureKind::Internal, format!("loading a model ended early: {panic}"))),
             }
         };
-        self.loaded.get_or_try_init(load).await.cloned()
+        self.loaded.get_or_try_init(load).await
     }
 }
 
-impl Drop for Shared {
+impl Drop for LocalModel {
     fn drop(&mut self) {
         // Freeing them takes its time too, and the last holder may be a request.
         if let (Some(generator), Ok(handle)) = (self.loaded.take(), tokio::runtime::Handle::try_current()) {
@@ -75,62 +64,24 @@ impl Drop for Shared {
 }
 
 impl Generator for LocalModel {
-    fn extend(&self, paths: Vec<Path>, until: Until, delivery: Delivery) -> Box<dyn Extension> {
-        if let Some(generator) = self.0.loaded.get() {
-            return generator.extend(paths, until, delivery);
-        }
-        let shared = Arc::clone(&self.0);
-        let begin = async move {
-            match shared.load().await {
-                Ok(generator) => OnDemand::Extending(generator.extend(paths, until, delivery)),
-                Err(failure) => {
-                    let failed = |path: &Path| (path.candidate, StepEvent::Failed(failure.clone()));
-                    OnDemand::Refused(paths.iter().rev().map(failed).collect())
-                }
-            }
-        };
-        Box::new(OnDemand::Loading(begin.boxed()))
-    }
-}
-
-/// An extension that begins once its model is loaded.
-enum OnDemand {
-    Loading(BoxFuture<'static, OnDemand>),
-    Extending(Box<dyn Extension>),
-    /// The model cannot be loaded: what each path is still to be told, the last one first.
-    Refused(Vec<(usize, StepEvent)>),
-}
-
-impl Stream for OnDemand {
-    type Item = (usize, StepEvent);
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
-            match &mut *self {
-                Self::Loading(begin) => *self = ready!(begin.poll_unpin(context)),
-                Self::Extending(extension) => return extension.poll_next_unpin(context),
-                Self::Refused(failures) => return Poll::Ready(failures.pop()),
+    fn extend(&self, paths: Vec<Path>, until: Until, delivery: Delivery) -> BoxFuture<'_, Box<dyn Extension>> {
+        async move {
+            match self.load().await {
+                Ok(generator) => generator.extend(paths, until, delivery).await,
+                Err(failure) => generator::refused(&paths, &failure),
             }
         }
-    }
-}
-
-impl Extension for OnDemand {
-    fn cancel(self: Box<Self>) -> BoxFuture<'static, ()> {
-        match *self {
-            Self::Extending(extension) => extension.cancel(),
-            // Nothing was asked for yet.
-            Self::Loading(_) | Self::Refused(_) => std::future::ready(()).boxed(),
-        }
+        .boxed()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::StreamExt;
     use serde_json::value::RawValue;
 
     use super::*;
-    use crate::completion::{Prompt, Sampling};
+    use crate::completion::{Prompt, Sampling, StepEvent};
     use crate::config::cli::ServeArguments;
     use crate::config::{Environment, Settings};
     use crate::generator::Run;
@@ -151,7 +102,7 @@ mod tests {
         });
         let run = Arc::new(Run::new(None));
         let paths = generator::open(&prompt, 3, &run);
-        let events: Vec<_> = model.extend(paths, Until::End, Delivery::Whole).collect().await;
+        let events: Vec<_> = model.extend(paths, Until::End, Delivery::Whole).await.collect().await;
         let candidates: Vec<_> = events.iter().map(|(candidate, _)| *candidate).collect();
         assert_eq!(candidates, [0, 1, 2]);
         for (_, event) in events {

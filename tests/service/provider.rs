@@ -53,7 +53,7 @@ pub fn prompt() -> Prompt {
 }
 
 pub async fn complete(provider: &Provider) -> Result<Completion, Failure> {
-    provider.complete(&provider.prepare(&prompt()), None).await
+    provider.complete(&provider.prepare(&prompt()), None, || ()).await
 }
 
 /// The deltas of a stream as JSON text, and how it ended.

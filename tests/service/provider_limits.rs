@@ -37,7 +37,7 @@ async fn many_calls_are_answered_each_with_its_own_answer_over_few_connections()
     let request = provider.prepare(&prompt());
     let calls = (0..400i64).map(|seed| {
         let (provider, request) = (Arc::clone(&provider), request.clone());
-        tokio::spawn(async move { (seed, provider.complete(&request, Some(seed)).await) })
+        tokio::spawn(async move { (seed, provider.complete(&request, Some(seed), || ()).await) })
     });
     for call in join_all(calls).await {
         let (seed, completion) = call.unwrap();

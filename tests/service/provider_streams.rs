@@ -49,7 +49,7 @@ async fn a_stream_adds_up_to_the_whole_answer() {
     ] {
         upstream.push(step.clone());
         upstream.push(step);
-        let whole = provider.complete(&provider.prepare(&prompt), None).await.unwrap();
+        let whole = provider.complete(&provider.prepare(&prompt), None, || ()).await.unwrap();
         let (deltas, streamed) = stream(&provider, &prompt).await;
         let streamed = streamed.unwrap();
         let json = |raw: &serde_json::value::RawValue| serde_json::from_str::<Value>(raw.get()).unwrap();
