@@ -56,7 +56,7 @@ impl LocalModel {
 
 impl Drop for LocalModel {
     fn drop(&mut self) {
-        // Freeing them takes its time too, and the last holder may be a request.
+        // Freeing a model takes its time, and its last holder may be a request on a thread that serves connections.
         if let (Some(generator), Ok(handle)) = (self.loaded.take(), tokio::runtime::Handle::try_current()) {
             handle.spawn_blocking(move || drop(generator));
         }
