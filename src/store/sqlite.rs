@@ -190,11 +190,6 @@ impl Store {
         sqlx::query("SELECT 1").execute(&self.pool).await.map(|_| ()).map_err(|error| classify(&self.path, error))
     }
 
-    /// Closes every connection, which leaves the database in one file.
-    pub async fn close(&self) {
-        self.pool.close().await;
-    }
-
     async fn check(&self) -> Result<(), StoreError> {
         let verdict: String = sqlx::query_scalar("PRAGMA quick_check(1)")
             .fetch_one(&self.pool)
