@@ -68,6 +68,12 @@ impl OpenCall {
         self.settled = true;
         self.ledger.phases.lock().entry(self.phase).or_default().usage += usage;
     }
+
+    /// Takes the call back: it turned out that its turn never came.
+    pub fn withdraw(mut self) {
+        self.settled = true;
+        self.ledger.phases.lock().entry(self.phase).or_default().calls -= 1;
+    }
 }
 
 impl Drop for OpenCall {
@@ -83,11 +89,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn settled_calls_are_summed_and_dropped_ones_counted_as_unknown() {
+    fn settled_calls_are_summed_dropped_ones_unknown_and_withdrawn_ones_not_counted() {
         let ledger = Arc::new(Ledger::default());
         ledger.begin(Phase::Generate).settle(Usage { prompt_tokens: 3, completion_tokens: 4, ..Usage::default() });
         ledger.begin(Phase::Generate).settle(Usage { prompt_tokens: 3, completion_tokens: 1, ..Usage::default() });
         drop(ledger.begin(Phase::Generate));
+        ledger.begin(Phase::Generate).withdraw();
 
         let account = ledger.by_phase()[&Phase::Generate];
         assert_eq!(account.calls, 3);

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::Receiver;
 
 use crate::completion::StepEvent;
 use crate::failure::{Failure, FailureKind};
-use crate::llama::{CandidateSeed, Engine, Job};
+use crate::llama::{CANCELLED, CandidateSeed, Engine, Job};
 
 use super::ledger::{OpenCall, Phase};
 use super::{Delivery, Extension, Generator, Path, Until};
@@ -61,7 +61,11 @@ impl Generating {
         if let StepEvent::Finished(completion) = event
             && let Some(call) = self.calls.remove(&candidate)
         {
-            call.settle(completion.usage);
+            match completion.usage.completion_tokens {
+                // Cancelled before its first token: there was nothing to pay for.
+                0 if completion.finish_reason.as_str() == CANCELLED => call.withdraw(),
+                _ => call.settle(completion.usage),
+            }
         }
     }
 }

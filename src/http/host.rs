@@ -5,12 +5,12 @@
 
 use std::collections::HashSet;
 
-use actix_web::Error;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::middleware::Next;
 use actix_web::web::Data;
+use actix_web::{Error, ResponseError};
 
 use super::AppState;
 use super::error::ApiError;
@@ -53,14 +53,16 @@ fn is_loopback_v4(name: &str) -> bool {
 pub async fn check_host(
     state: Data<AppState>,
     request: ServiceRequest,
-    next: Next<impl MessageBody>,
+    next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let host = request.headers().get("host").map_or(Ok(""), |value| value.to_str());
     match host {
-        Ok(host) if state.hosts.allows(host) => next.call(request).await,
+        Ok(host) if state.hosts.allows(host) => Ok(next.call(request).await?.map_into_boxed_body()),
         _ => {
             let message = "this Host name is not allowed on a loopback address; use localhost, or add the name to `server.allowed_hosts`";
-            Err(ApiError::new(StatusCode::FORBIDDEN, "permission_error", None, None, message).into())
+            let error = ApiError::new(StatusCode::FORBIDDEN, "permission_error", None, None, message);
+            // A response and not an error, so that the layers outside add their headers to it.
+            Ok(request.into_response(error.error_response()))
         }
     }
 }

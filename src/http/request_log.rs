@@ -111,12 +111,7 @@ pub async fn record_request(
     });
     request.extensions_mut().insert(Arc::clone(&record));
 
-    let http_request = request.request().clone();
-    let mut response = match next.call(request).await {
-        Ok(response) => response.map_into_boxed_body(),
-        // An error is rendered here, so that its response carries the id too.
-        Err(error) => ServiceResponse::new(http_request, error.error_response()),
-    };
+    let mut response = next.call(request).await?.map_into_boxed_body();
     let value = HeaderValue::from_str(&record.id).expect("a valid id is a valid header value");
     response.headers_mut().insert(REQUEST_ID, value);
     let error = response.response().error().map(ToString::to_string);

@@ -108,7 +108,7 @@ struct SetAside<'a> {
 struct StopObject {
     reason: &'static str,
     planned: usize,
-    started: usize,
+    started: u64,
     completed: usize,
     cancelled: usize,
     saved_tokens_estimate: u64,
@@ -172,7 +172,7 @@ impl Finished<'_> {
         }
         let outcome = self.outcome;
         let (completed, _, cancelled) = outcome.counts();
-        let started = self.by_phase.get(&Phase::Generate).map_or(0, |account| account.calls) as usize;
+        let spent = self.by_phase.get(&Phase::Generate).copied().unwrap_or_default();
         let responses: Vec<_> = outcome
             .candidates
             .iter()
@@ -211,10 +211,10 @@ impl Finished<'_> {
             stop: StopObject {
                 reason: outcome.stop.reason.as_str(),
                 planned: outcome.stop.planned,
-                started,
+                started: spent.calls,
                 completed,
                 cancelled,
-                saved_tokens_estimate: saved_tokens(outcome, started),
+                saved_tokens_estimate: saved_tokens(outcome, &spent),
             },
             failures: failures.collect(),
             usage_by_phase: self.by_phase.clone(),
@@ -228,19 +228,27 @@ impl Finished<'_> {
     }
 }
 
-/// Tokens that were never paid for: those of candidates that had not begun, taken to be as long as the mean
-/// of those that finished. Calls that were cancelled on their way do not count, since many providers bill
-/// them to the end.
-fn saved_tokens(outcome: &Outcome, started: usize) -> u64 {
-    let (mut tokens, mut completed) = (0, 0);
-    for candidate in &outcome.candidates {
-        if let Candidate::Completed(completion) = candidate {
-            tokens += completion.usage.completion_tokens;
-            completed += 1;
-        }
+/// Completion tokens that the early end saved, taking every candidate to be as long as the mean of those that
+/// completed.
+///
+/// Where the usage of every call is known, that is all which was planned less what was spent. Where it is
+/// not, only candidates that never began count, since many providers bill a closed connection to the end.
+fn saved_tokens(outcome: &Outcome, spent: &Account) -> u64 {
+    let completed = outcome.candidates.iter().filter_map(|candidate| match candidate {
+        Candidate::Completed(completion) => Some(completion.usage.completion_tokens),
+        Candidate::Failed(_) | Candidate::Cancelled => None,
+    });
+    let (count, tokens) = completed.fold((0, 0), |(count, sum), tokens| (count + 1, sum + tokens));
+    let (_, failed, cancelled) = outcome.counts();
+    if count == 0 || cancelled == 0 {
+        return 0;
     }
-    let never_started = outcome.stop.planned.saturating_sub(started) as u64;
-    if completed == 0 { 0 } else { tokens * never_started / completed }
+    let planned = outcome.stop.planned as u64 - failed as u64;
+    if spent.usage.unknown_calls == 0 {
+        (tokens * planned / count).saturating_sub(spent.usage.completion_tokens)
+    } else {
+        tokens * (outcome.stop.planned as u64).saturating_sub(spent.calls) / count
+    }
 }
 
 fn as_object<S: Serializer>(pairs: &[(&str, usize)], serializer: S) -> Result<S::Ok, S::Error> {
