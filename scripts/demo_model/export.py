@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 import gguf
+import jinja2
 import numpy as np
 
 import model
@@ -12,6 +13,27 @@ import vocabulary as v
 
 HERE = Path(__file__).resolve().parent
 TARGET = HERE.parents[1] / "models" / "arithmetic-demo.gguf"
+
+
+def chat_template():
+    """The chat template, once it is sure that it renders the very prompts that the model was trained on."""
+    source = (HERE / "template.jinja").read_text(encoding="utf-8").rstrip("\n")
+    template = jinja2.Environment().from_string(source)
+    question = {"role": "user", "content": [{"type": "text", "text": " What is 1 + 2?\n"}]}
+    call = {"role": "assistant", "content": None, "tool_calls": [{"function": {"name": "calculator"}}]}
+    result = {"role": "tool", "content": "3"}
+    tools = [{"type": "function", "function": {"name": "calculator"}}]
+    for messages, offered, wanted in [
+        ([{"role": "system", "content": "x"}, question], None, "<s><|user|>What is 1 + 2?<|assistant|>"),
+        ([question], tools, "<s><|tools|><|user|>What is 1 + 2?<|assistant|>"),
+        ([question, call, result], tools, "<s><|tool|>3<|assistant|>"),
+        ([question, call, result, question], [], "<s><|user|>What is 1 + 2?<|assistant|>"),
+        ([question, {"role": "assistant", "content": "1 +"}], None, "<s><|user|>What is 1 + 2?<|assistant|>1 +"),
+        ([{"role": "user", "content": None}], None, "<s><|user|><|assistant|>"),
+    ]:
+        got = template.render(messages=messages, tools=offered, add_generation_prompt=True)
+        assert got == wanted, f"the template renders {got!r}, not {wanted!r}"
+    return source
 
 
 def write(params, path):
@@ -41,7 +63,7 @@ def write(params, path):
     out.add_add_bos_token(False)  # the template writes it
     out.add_add_eos_token(False)
     out.add_add_space_prefix(False)
-    out.add_chat_template((HERE / "template.jinja").read_text(encoding="utf-8").rstrip("\n"))
+    out.add_chat_template(chat_template())
 
     def matrix(name, value):
         out.add_tensor(name, np.ascontiguousarray(value, np.float16))
