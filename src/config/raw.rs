@@ -79,7 +79,7 @@ pub struct RawLlama {
 
 impl Default for RawLlama {
     fn default() -> Self {
-        Self { threads: None, context_tokens: None, batch_tokens: 512, gpu_layers: -1, max_sequences: 64 }
+        Self { threads: None, context_tokens: None, batch_tokens: 512, gpu_layers: -1, max_sequences: 32 }
     }
 }
 

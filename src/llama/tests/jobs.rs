@@ -102,10 +102,8 @@ fn what_can_never_fit_is_refused_before_it_is_queued() {
 #[test]
 fn a_limit_beyond_the_context_is_no_error() {
     let mut generous = sum("1 + 2");
-    generous.sampling.max_tokens = Some(crate::completion::MaxTokens {
-        tokens: u32::MAX,
-        name: crate::completion::MaxTokensName::MaxTokens,
-    });
+    generous.sampling.max_tokens =
+        Some(crate::completion::MaxTokens { tokens: u32::MAX, name: crate::completion::MaxTokensName::MaxTokens });
     assert_eq!(completions(&ENGINE, job(&generous, [1])).len(), 1);
 }
 
