@@ -80,7 +80,7 @@ impl Outcome {
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{}", self.explain())]
 pub struct RunError {
-    /// In order of arrival; never empty.
+    /// In candidate order; never empty.
     pub failures: Vec<(usize, Failure)>,
 }
 

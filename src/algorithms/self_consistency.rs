@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 
 use crate::completion::{Prompt, StepEvent};
 use crate::config::run::StopRule;
@@ -26,55 +26,71 @@ pub(super) async fn run(
     observer: &mut impl Observer,
 ) -> Result<Outcome, RunError> {
     let validity = Arc::new(Validity::of(&prompt));
-    let mut ballot = Ballot::new(Arc::clone(&settings.rules), Arc::clone(&validity), planned);
-    let mut candidates: Vec<Candidate> = (0..planned).map(|_| Candidate::Cancelled).collect();
-    let mut reason = StopReason::Completed;
-    let mut ended = 0;
+    let ballot = Ballot::new(Arc::clone(&settings.rules), Arc::clone(&validity), planned);
+    let mut poll = Poll { ballot, candidates: (0..planned).map(|_| Candidate::Cancelled).collect(), ended: 0 };
 
-    let mut extension = generator.extend(generator::open(&prompt, planned, run), Until::End, Delivery::Whole).await;
+    let paths = generator::open(&prompt, planned, run);
+    let mut extension = generator.extend(paths, Until::End, Delivery::Whole).await;
     while let Some((candidate, event)) = extension.next().await {
-        candidates[candidate] = match event {
-            StepEvent::Delta(_) => continue,
-            StepEvent::Finished(completion) => {
-                ballot.record(candidate, Some(&completion));
-                Candidate::Completed(completion)
+        poll.hear(candidate, event);
+        observer.progress(poll.ended, planned);
+        if settings.stop_rule == StopRule::Decided && poll.ended < planned && poll.ballot.is_decided() {
+            // What is here already is paid for, and reading it keeps its connection usable.
+            while let Some(Some((candidate, event))) = extension.next().now_or_never() {
+                poll.hear(candidate, event);
             }
-            StepEvent::Failed(failure) => {
-                ballot.record(candidate, None);
-                Candidate::Failed(failure)
-            }
-        };
-        ended += 1;
-        observer.progress(ended, planned);
-        if settings.stop_rule == StopRule::Decided && ended < planned && ballot.is_decided() {
-            reason = StopReason::Decided;
             break;
         }
     }
     // What nobody will read is not paid for: this ends the calls still in flight.
     extension.cancel().await;
 
-    let Some(verdict) = ballot.verdict() else {
-        let mut failures: Vec<_> = candidates
-            .into_iter()
-            .enumerate()
-            .filter_map(|(candidate, end)| match end {
-                Candidate::Failed(failure) => Some((candidate, failure)),
-                Candidate::Completed(_) | Candidate::Cancelled => None,
-            })
-            .collect();
-        if failures.is_empty() {
-            failures.push((0, Failure::new(FailureKind::Internal, "no candidate came to an end")));
-        }
-        return Err(RunError { failures });
-    };
+    let reason = if poll.ended < planned { StopReason::Decided } else { StopReason::Completed };
+    let Some(verdict) = poll.ballot.verdict() else { return Err(poll.into_error()) };
     // Only the schemas that a candidate needed were compiled, so their warnings are known by now.
     let warnings = validity.warnings().iter().chain(&verdict.notes).cloned().collect();
     Ok(Outcome {
         selected: verdict.selected,
-        candidates,
+        candidates: poll.candidates,
         verdict: Some(verdict),
         stop: Stop { reason, planned },
         warnings,
     })
+}
+
+/// The candidates as far as they are heard, and the ballot that they cast.
+struct Poll {
+    ballot: Ballot,
+    candidates: Vec<Candidate>,
+    ended: usize,
+}
+
+impl Poll {
+    fn hear(&mut self, candidate: usize, event: StepEvent) {
+        self.candidates[candidate] = match event {
+            StepEvent::Delta(_) => return,
+            StepEvent::Finished(completion) => {
+                self.ballot.record(candidate, Some(&completion));
+                Candidate::Completed(completion)
+            }
+            StepEvent::Failed(failure) => {
+                self.ballot.record(candidate, None);
+                Candidate::Failed(failure)
+            }
+        };
+        self.ended += 1;
+    }
+
+    /// For a run in which nobody completed.
+    fn into_error(self) -> RunError {
+        let failures = self.candidates.into_iter().enumerate().filter_map(|(candidate, end)| match end {
+            Candidate::Failed(failure) => Some((candidate, failure)),
+            Candidate::Completed(_) | Candidate::Cancelled => None,
+        });
+        let mut failures: Vec<_> = failures.collect();
+        if failures.is_empty() {
+            failures.push((0, Failure::new(FailureKind::Internal, "no candidate came to an end")));
+        }
+        RunError { failures }
+    }
 }
