@@ -48,7 +48,7 @@ pub struct ServeArguments {
     /// Directory for the configurations and their key [default: itsd in the XDG state home].
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-    /// How log lines are written [default: text, and json under systemd].
+    /// How log lines are written [default: text, and json where systemd keeps the log].
     #[arg(long, value_enum)]
     pub log_format: Option<LogFormat>,
     /// Listen beyond this machine although nobody has to give a key.

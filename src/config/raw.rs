@@ -99,7 +99,7 @@ impl Default for RawTelemetry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum RawLogFormat {
-    /// JSON under systemd, text elsewhere.
+    /// JSON where the lines go to the journal of systemd, text elsewhere.
     Auto,
     Text,
     Json,

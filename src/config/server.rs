@@ -3,6 +3,7 @@
 //! [`Settings`] is what the daemon runs with, every path and range settled. What the daemon answers with is
 //! not here but in the active configuration.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -139,8 +140,9 @@ impl RawSettings {
         within("server.shutdown_timeout_s", self.server.shutdown_timeout_s as usize, 0, 86_400)?;
         within("llama.threads", self.llama.threads.unwrap_or(1), 1, 1024)?;
         within("llama.context_tokens", self.llama.context_tokens.unwrap_or(16) as usize, 16, 16 * 1024 * 1024)?;
-        within("llama.batch_tokens", self.llama.batch_tokens as usize, 16, 65_536)?;
-        within("llama.max_sequences", self.llama.max_sequences as usize, 1, 256)?;
+        // The engine's own limits, told here with the name of the setting.
+        within("llama.max_sequences", self.llama.max_sequences as usize, 1, 192)?;
+        within("llama.batch_tokens", self.llama.batch_tokens as usize, self.llama.max_sequences as usize, 65_536)?;
         if self.llama.gpu_layers < -1 {
             return Err(SettingsFileError::Invalid {
                 key: "llama.gpu_layers",
@@ -180,8 +182,7 @@ impl RawSettings {
                 log_format: match self.telemetry.log_format {
                     RawLogFormat::Text => LogFormat::Text,
                     RawLogFormat::Json => LogFormat::Json,
-                    // systemd sets this for every unit it starts.
-                    RawLogFormat::Auto if environment.var("INVOCATION_ID").is_some() => LogFormat::Json,
+                    RawLogFormat::Auto if logs_reach_the_journal(environment) => LogFormat::Json,
                     RawLogFormat::Auto => LogFormat::Text,
                 },
                 log_level: self.telemetry.log_level.to_lowercase(),
@@ -197,6 +198,17 @@ fn within(key: &'static str, value: usize, least: usize, most: usize) -> Result<
         return Ok(());
     }
     Err(SettingsFileError::Invalid { key, message: format!("must be from {least} to {most}, not {value}") })
+}
+
+/// Whether standard error is the journal's socket. systemd tells its device and inode, because the variable
+/// is also inherited by what writes elsewhere, such as a shell of a desktop session.
+fn logs_reach_the_journal(environment: &Environment) -> bool {
+    environment.var("JOURNAL_STREAM").is_some_and(|journal| standard_error().as_deref() == Some(journal))
+}
+
+fn standard_error() -> Option<String> {
+    let metadata = std::fs::metadata("/dev/stderr").ok()?;
+    Some(format!("{}:{}", metadata.dev(), metadata.ino()))
 }
 
 /// `$STATE_DIRECTORY` (systemd), else the XDG state home, else `.itsd` in the working directory.
@@ -263,10 +275,15 @@ mod tests {
     }
 
     #[test]
-    fn logs_are_json_under_systemd_unless_told_otherwise() {
-        let format = |arguments| load(arguments, &[("INVOCATION_ID", "abc")]).unwrap().telemetry.log_format;
-        assert_eq!(format(ServeArguments::default()), LogFormat::Json);
-        assert_eq!(format(ServeArguments { log_format: Some(LogFormat::Text), ..Default::default() }), LogFormat::Text);
+    fn logs_are_json_where_they_go_to_the_journal_unless_told_otherwise() {
+        let journal = standard_error().unwrap();
+        let format = |journal: &str, log_format| {
+            let arguments = ServeArguments { log_format, ..ServeArguments::default() };
+            load(arguments, &[("JOURNAL_STREAM", journal)]).unwrap().telemetry.log_format
+        };
+        assert_eq!(format(&journal, None), LogFormat::Json);
+        assert_eq!(format("0:0", None), LogFormat::Text);
+        assert_eq!(format(&journal, Some(LogFormat::Text)), LogFormat::Text);
     }
 
     #[test]
@@ -277,6 +294,8 @@ mod tests {
             ("[server]\nport = 70000", "server.port"),
             ("[server]\nhost = \"\"", "server.host"),
             ("[llama]\nmax_sequences = 0", "llama.max_sequences"),
+            ("[llama]\nmax_sequences = 193", "llama.max_sequences"),
+            ("[llama]\nmax_sequences = 64\nbatch_tokens = 63", "llama.batch_tokens"),
             ("[llama]\ngpu_layers = -2", "llama.gpu_layers"),
             ("[active]\nprovider = \"openai\"", "`model` is missing"),
             ("[active]\nmodel = \"m\"\nbuget = 3", "did you mean `budget`"),
