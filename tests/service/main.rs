@@ -4,8 +4,11 @@
 #[path = "../upstream/server.rs"]
 mod upstream;
 
+mod app;
+mod cancellation;
 mod provider;
 mod provider_failures;
 mod provider_limits;
 mod provider_requests;
 mod provider_streams;
+mod swap;
