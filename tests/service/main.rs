@@ -6,9 +6,11 @@ mod upstream;
 
 mod app;
 mod cancellation;
+mod failures;
 mod provider;
 mod provider_failures;
 mod provider_limits;
 mod provider_requests;
 mod provider_streams;
 mod swap;
+mod votes;
