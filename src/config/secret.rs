@@ -136,8 +136,8 @@ pub(super) fn secret_not_stored(param: &str, fingerprint: &str) -> SettingsError
 
 /// Whether a header or field of this name is likely to hold a secret.
 pub fn looks_secret(name: &str) -> bool {
-    const WORDS: [&str; 9] =
-        ["authorization", "key", "token", "secret", "password", "passwd", "credential", "cookie", "signature"];
+    const WORDS: [&str; 10] =
+        ["auth", "bearer", "key", "token", "secret", "password", "passwd", "credential", "cookie", "signature"];
     let name = name.to_ascii_lowercase();
     WORDS.iter().any(|word| name.contains(word))
 }
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn names_that_usually_hold_secrets_are_recognised() {
-        for name in ["Authorization", "x-api-key", "aws_secret_access_key", "X-Auth-Token", "Set-Cookie"] {
+        for name in ["Authorization", "x-api-key", "aws_secret_access_key", "X-Auth", "Set-Cookie"] {
             assert!(looks_secret(name), "{name}");
         }
         for name in ["HTTP-Referer", "X-Title", "user", "aws_region_name"] {

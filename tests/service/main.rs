@@ -4,8 +4,15 @@
 #[path = "../upstream/server.rs"]
 mod upstream;
 
+mod app;
+mod cancellation;
+mod failures;
+mod fidelity;
 mod provider;
 mod provider_failures;
 mod provider_limits;
 mod provider_requests;
 mod provider_streams;
+mod streams;
+mod swap;
+mod votes;

@@ -66,9 +66,13 @@ impl ChatRequest {
         }
         let messages = fields.remove("messages").ok_or_else(|| ApiError::missing_field("messages"))?;
         check_messages(&messages)?;
-        if take::<u32>(&mut fields, "n")?.is_some_and(|n| n != 1) {
-            let message = "`n` other than 1 is not supported yet; `budget` sets how many candidates are drawn";
-            return Err(ApiError::not_supported_yet("n", message));
+        match take::<u32>(&mut fields, "n")? {
+            None | Some(1) => {}
+            Some(0) => return Err(ApiError::invalid_value("n", "`n` must be at least 1")),
+            Some(_) => {
+                let message = "`n` other than 1 is not supported yet; `budget` sets how many candidates are drawn";
+                return Err(ApiError::not_supported_yet("n", message));
+            }
         }
 
         let stream = take(&mut fields, "stream")?.unwrap_or(false);

@@ -49,14 +49,18 @@ impl Upstream {
 
     fn failure(&self, status: Option<u16>, said: &Said) -> AttemptFailure {
         let words = said.message.as_deref().unwrap_or("no reason given");
-        let message = match status {
-            Some(status) => self.clean(&format!("{} answered {status}: {words}", self.name)),
-            None => self.clean(&format!("{} answered with an error: {words}", self.name)),
+        let kind = said.kind(status.map(by_status));
+        // Clients look for these words, whoever the provider is.
+        let opening = if kind == FailureKind::ContextLength { "Input exceeds maximum context length: " } else { "" };
+        let answered = match status {
+            Some(status) => status.to_string(),
+            None => "with an error".to_owned(),
         };
+        let message = self.clean(&format!("{opening}{} answered {answered}: {words}", self.name));
         let failure = Failure {
             status,
             param: said.param.as_deref().map(|param| self.clean(param)),
-            ..Failure::new(said.kind(status.map(by_status)), message)
+            ..Failure::new(kind, message)
         };
         // A used-up quota or an unpaid bill looks like a rate limit but does not pass.
         if said.has("insufficient_quota") || said.has("billing_hard_limit_reached") || status == Some(402) {
