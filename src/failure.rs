@@ -25,6 +25,8 @@ pub struct Failure {
 pub enum FailureKind {
     /// The request is one that this model or provider does not take (an upstream 400, 413 or 422).
     InvalidRequest,
+    /// The request asks for something that this target cannot do yet.
+    NotSupported,
     /// Prompt and completion do not fit the model's context.
     ContextLength,
     /// The provider's content policy refused the request.
@@ -53,6 +55,7 @@ impl FailureKind {
         match self {
             Self::RateLimited | Self::Unavailable | Self::Malformed => true,
             Self::InvalidRequest
+            | Self::NotSupported
             | Self::ContextLength
             | Self::ContentPolicy
             | Self::Auth
@@ -67,6 +70,7 @@ impl FailureKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::InvalidRequest => "invalid_request",
+            Self::NotSupported => "not_supported_yet",
             Self::ContextLength => "context_length_exceeded",
             Self::ContentPolicy => "content_policy",
             Self::Auth => "upstream_auth",

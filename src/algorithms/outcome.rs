@@ -110,7 +110,7 @@ impl RunError {
 fn precedence(kind: FailureKind) -> u8 {
     match kind {
         FailureKind::ContextLength => 0,
-        FailureKind::InvalidRequest => 1,
+        FailureKind::InvalidRequest | FailureKind::NotSupported => 1,
         FailureKind::ContentPolicy => 2,
         FailureKind::Auth => 3,
         FailureKind::NotFound => 4,

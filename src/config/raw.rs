@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use config::{Config, ConfigError, File, Value, ValueKind};
+use config::{Config, ConfigError, File, FileFormat, Value, ValueKind};
 use serde::{Deserialize, Serialize};
 
 use super::cli::ServeArguments;
@@ -79,7 +79,7 @@ pub struct RawLlama {
 
 impl Default for RawLlama {
     fn default() -> Self {
-        Self { threads: None, context_tokens: None, batch_tokens: 512, gpu_layers: -1, max_sequences: 64 }
+        Self { threads: None, context_tokens: None, batch_tokens: 512, gpu_layers: -1, max_sequences: 32 }
     }
 }
 
@@ -120,17 +120,32 @@ impl RawSettings {
             None => Some(Path::new(DEFAULT_FILE)).filter(|file| file.is_file()),
         };
         if let Some(file) = file {
-            builder = builder.add_source(File::from(file).required(true));
+            builder = builder.add_source(file_layer(file)?);
         }
         builder = environment_layer(builder, environment).map_err(source_error)?;
         builder = command_line_layer(builder, arguments).map_err(source_error)?;
         let config = builder.build().map_err(source_error)?;
-        refuse_unknown_keys(&config)?;
+        refuse_unknown_keys(&config, file)?;
         config.try_deserialize().map_err(source_error)
     }
 }
 
 type Builder = config::ConfigBuilder<config::builder::DefaultState>;
+
+/// The file, in the format that its extension says.
+fn file_layer(file: &Path) -> Result<Config, SettingsFileError> {
+    let refused = |why: String| SettingsFileError::Source(format!("{}: {why}", file.display()));
+    let extension = file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    let format = match extension.to_ascii_lowercase().as_str() {
+        "toml" => FileFormat::Toml,
+        "yaml" | "yml" => FileFormat::Yaml,
+        "json" => FileFormat::Json,
+        _ => return Err(refused("its name must end in .toml, .yaml or .json".to_owned())),
+    };
+    let text = std::fs::read_to_string(file).map_err(|error| refused(error.to_string()))?;
+    let layer = Config::builder().add_source(File::from_str(&text, format)).build();
+    layer.map_err(|error| refused(without_excerpt(&error.to_string())))
+}
 
 /// `ITSD__SECTION__KEY`, and below it the short names that people's `.env` files use.
 fn environment_layer(mut builder: Builder, environment: &Environment) -> Result<Builder, ConfigError> {
@@ -177,17 +192,23 @@ fn command_line_layer(builder: Builder, arguments: &ServeArguments) -> Result<Bu
 }
 
 /// Refuses keys that no section has, with the nearest that it has.
-fn refuse_unknown_keys(config: &Config) -> Result<(), SettingsFileError> {
+fn refuse_unknown_keys(config: &Config, file: Option<&Path>) -> Result<(), SettingsFileError> {
     let known = serde_json::to_value(RawSettings::default()).expect("settings serialise");
     let ValueKind::Table(sections) = &config.cache.kind else { return Ok(()) };
+    // Values of the file have no origin, because it was not the parser that opened it.
+    let place = |value: &Value| match (value.origin(), file) {
+        (Some(origin), _) => format!(" in {origin}"),
+        (None, Some(file)) => format!(" in {}", file.display()),
+        (None, None) => String::new(),
+    };
     for (section, value) in sections {
         let Some(known_section) = known.get(section) else {
-            return Err(unknown_key(section, section, value, &known));
+            return Err(unknown_key(section, section, place(value), &known));
         };
         if let (ValueKind::Table(keys), true) = (&value.kind, known_section.is_object()) {
             for (key, value) in keys {
                 if known_section.get(key).is_none() {
-                    return Err(unknown_key(key, &format!("{section}.{key}"), value, known_section));
+                    return Err(unknown_key(key, &format!("{section}.{key}"), place(value), known_section));
                 }
             }
         }
@@ -195,19 +216,22 @@ fn refuse_unknown_keys(config: &Config) -> Result<(), SettingsFileError> {
     Ok(())
 }
 
-fn unknown_key(key: &str, full_key: &str, value: &Value, known: &serde_json::Value) -> SettingsFileError {
+fn unknown_key(key: &str, full_key: &str, place: String, known: &serde_json::Value) -> SettingsFileError {
     let known = known.as_object().into_iter().flat_map(|keys| keys.keys());
     SettingsFileError::UnknownKey {
         key: full_key.to_owned(),
-        origin: value.origin().map(|origin| format!(" in {origin}")).unwrap_or_default(),
+        place,
         hint: did_you_mean(key, known.map(String::as_str)),
     }
 }
 
-/// An error of the parsers without the excerpt of the file that TOML's shows: the line may hold a key.
 fn source_error(error: ConfigError) -> SettingsFileError {
-    let text = error.to_string();
-    SettingsFileError::Source(text.lines().filter(|line| !line.contains('|')).collect::<Vec<_>>().join(", "))
+    SettingsFileError::Source(without_excerpt(&error.to_string()))
+}
+
+/// The words of a parser without the lines of the file that TOML's shows: they may hold a key.
+fn without_excerpt(text: &str) -> String {
+    text.lines().filter(|line| !line.contains('|')).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -320,6 +344,8 @@ mod tests {
     fn a_file_that_cannot_be_read_is_told_without_quoting_its_lines() {
         let error = read("a.toml", "[active]\napi_key = \"sk-secret\n", &[]).unwrap_err().to_string();
         assert!(error.contains("line 2") && !error.contains("sk-secret"), "{error}");
+        let error = read("a.ini", "", &[]).unwrap_err().to_string();
+        assert!(error.contains("a.ini") && error.contains(".toml"), "{error}");
         let missing = ServeArguments { config: Some("/nonexistent/itsd.toml".into()), ..ServeArguments::default() };
         let error = RawSettings::read(&missing, &Environment::default()).unwrap_err().to_string();
         assert!(error.contains("/nonexistent/itsd.toml"), "{error}");

@@ -93,8 +93,8 @@ pub enum LogFormat {
 pub enum SettingsFileError {
     #[error("the configuration cannot be read: {0}")]
     Source(String),
-    #[error("unknown setting `{key}`{origin}{hint}")]
-    UnknownKey { key: String, origin: String, hint: String },
+    #[error("unknown setting `{key}`{place}{hint}")]
+    UnknownKey { key: String, place: String, hint: String },
     #[error("setting `{key}` {message}")]
     Invalid { key: &'static str, message: String },
     #[error("the table `[active]` is wrong: {0}")]

@@ -146,8 +146,9 @@ impl From<&Failure> for ApiError {
         let code = failure.kind.as_str();
         let (status, kind, code, spent) = match failure.kind {
             FailureKind::InvalidRequest => (StatusCode::BAD_REQUEST, REQUEST, "invalid_value", true),
-            FailureKind::ContextLength => (StatusCode::BAD_REQUEST, REQUEST, code, true),
-            FailureKind::ContentPolicy => (StatusCode::BAD_REQUEST, REQUEST, code, true),
+            FailureKind::NotSupported | FailureKind::ContextLength | FailureKind::ContentPolicy => {
+                (StatusCode::BAD_REQUEST, REQUEST, code, true)
+            }
             FailureKind::Auth | FailureKind::NotFound => (StatusCode::BAD_GATEWAY, UPSTREAM, code, true),
             FailureKind::RateLimited => (StatusCode::TOO_MANY_REQUESTS, UPSTREAM, "rate_limit_exceeded", true),
             FailureKind::Overloaded => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", code, false),

@@ -253,7 +253,7 @@ impl Engine {
     ///
     /// - a parameter that the engine or this model does not support, by name;
     /// - messages that the model's chat template refuses;
-    /// - `ContextLength` when prompt and `max_tokens` can never fit;
+    /// - `ContextLength` when the prompt leaves no room for an answer;
     /// - `Overloaded` when too many jobs wait.
     pub fn generate(&self, job: Job) -> Result<Receiver<(usize, StepEvent)>, Failure> {
         let Inner { info, vocabulary, template, shared, .. } = &*self.0;
@@ -277,14 +277,11 @@ impl Engine {
         }
         let room = (info.context_length as usize).saturating_sub(tokens.len());
         let room = u32::try_from(room).unwrap_or(u32::MAX);
-        let tokens_per_candidate = request.max_tokens.unwrap_or(room);
-        if room == 0 || tokens_per_candidate > room {
-            let wanted = match request.max_tokens {
-                Some(limit) => format!("the prompt has {} tokens and max_tokens is {limit}", tokens.len()),
-                None => format!("the prompt has {} tokens", tokens.len()),
-            };
-            return Err(too_long(&wanted, info));
+        if room == 0 {
+            return Err(too_long(&format!("the prompt has {} tokens", tokens.len()), info));
         }
+        // A larger limit than there is room for is no error: the answer then ends by length, as it would have.
+        let tokens_per_candidate = request.max_tokens.map_or(room, |limit| limit.min(room));
         let (seats, watch, receiver) = outlet::open(job.candidates.iter().map(|seed| seed.candidate), job.live);
         shared.enqueue(QueuedJob {
             request: Arc::new(request),

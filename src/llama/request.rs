@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use super::sampling::SamplingPlan;
 use crate::completion::Prompt;
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
 
 /// The settings of a job, the same for all its candidates.
 #[derive(Debug)]
@@ -134,7 +134,8 @@ fn stops(prompt: &Prompt) -> Result<Arc<[String]>, Failure> {
 }
 
 fn unsupported(param: &str, what: &str) -> Failure {
-    Failure::invalid_param(param, format!("{what} is not supported by the in-process engine yet: leave out {param}"))
+    let message = format!("{what} is not supported by the in-process engine yet: leave out {param}");
+    Failure { kind: FailureKind::NotSupported, ..Failure::invalid_param(param, message) }
 }
 
 #[cfg(test)]

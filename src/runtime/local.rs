@@ -1,4 +1,4 @@
-//! Local models: found by name in the model directories, loaded when first needed, shared while in use.
+//! Local models: found by name in the model directories, and the same one for all who name it.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -6,22 +6,18 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::sync::OnceCell;
 
 use crate::config::SettingsError;
 use crate::config::server::LlamaSettings;
-use crate::failure::{Failure, FailureKind};
-use crate::generator::{self, Delivery, Extension, Generator, Until};
-use crate::llama::{Engine, ModelSpec};
+
+use super::on_demand::LocalModel;
 
 /// The models in the model directories.
 pub struct LocalModels {
     dirs: Vec<PathBuf>,
     options: LlamaSettings,
-    known: Mutex<HashMap<FileIdentity, Weak<Shared>>>,
+    known: Mutex<HashMap<FileIdentity, Weak<LocalModel>>>,
 }
 
 /// A file as it is now: one that is replaced is another model.
@@ -30,15 +26,6 @@ struct FileIdentity {
     path: PathBuf,
     size_bytes: u64,
     modified: Option<SystemTime>,
-}
-
-/// A model that is loaded when it is first asked, and stays while any configuration or run holds it.
-pub struct LocalModel(Arc<Shared>);
-
-struct Shared {
-    path: PathBuf,
-    options: LlamaSettings,
-    loaded: OnceCell<Arc<dyn Generator>>,
 }
 
 impl LocalModels {
@@ -117,80 +104,13 @@ impl LocalModels {
             path,
         };
         let mut known = self.known.lock();
-        if let Some(shared) = known.get(&identity).and_then(Weak::upgrade) {
-            return Arc::new(LocalModel(shared));
+        if let Some(model) = known.get(&identity).and_then(Weak::upgrade) {
+            return model;
         }
-        known.retain(|_, shared| shared.strong_count() > 0);
-        let shared =
-            Arc::new(Shared { path: identity.path.clone(), options: self.options.clone(), loaded: OnceCell::new() });
-        known.insert(identity, Arc::downgrade(&shared));
-        Arc::new(LocalModel(shared))
-    }
-}
-
-impl LocalModel {
-    /// Loads the model, or waits until someone else has.
-    ///
-    /// # Errors
-    ///
-    /// Why llama.cpp refused the file. The next call tries again.
-    pub async fn load(&self) -> Result<Arc<dyn Generator>, Failure> {
-        self.0.load().await
-    }
-}
-
-impl Shared {
-    async fn load(&self) -> Result<Arc<dyn Generator>, Failure> {
-        let load = || async {
-            let spec = model_spec(&self.path, &self.options);
-            let loading = tokio::task::spawn_blocking(move || Engine::load(&spec).map(generator::local));
-            match loading.await {
-                Ok(Ok(generator)) => Ok(generator),
-                Ok(Err(error)) => Err(Failure::new(
-                    FailureKind::Unavailable,
-                    format!("the model {} cannot be loaded: {error}", self.path.display()),
-                )),
-                Err(panic) => Err(Failure::new(FailureKind::Internal, format!("loading a model ended early: {panic}"))),
-            }
-        };
-        self.loaded.get_or_try_init(load).await.cloned()
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        // Freeing gigabytes takes its time, and the last holder may be a thread that serves connections.
-        if let (Some(generator), Ok(handle)) = (self.loaded.take(), tokio::runtime::Handle::try_current()) {
-            handle.spawn_blocking(move || drop(generator));
-        }
-    }
-}
-
-impl Generator for LocalModel {
-    fn extend(
-        &self,
-        paths: Vec<generator::Path>,
-        until: Until,
-        delivery: Delivery,
-    ) -> BoxFuture<'_, Box<dyn Extension>> {
-        async move {
-            match self.load().await {
-                Ok(loaded) => loaded.extend(paths, until, delivery).await,
-                Err(failure) => generator::refused(&paths, &failure),
-            }
-        }
-        .boxed()
-    }
-}
-
-fn model_spec(path: &Path, options: &LlamaSettings) -> ModelSpec {
-    ModelSpec {
-        context_tokens: options.context_tokens,
-        batch_tokens: options.batch_tokens,
-        threads: options.threads,
-        gpu_layers: options.gpu_layers,
-        max_sequences: options.max_sequences,
-        ..ModelSpec::new(path)
+        known.retain(|_, model| model.strong_count() > 0);
+        let model = Arc::new(LocalModel::new(identity.path.clone(), self.options.clone()));
+        known.insert(identity, Arc::downgrade(&model));
+        model
     }
 }
 
@@ -250,8 +170,8 @@ mod tests {
         fs::write(&file, "x").unwrap();
         let local = models(&[dir.path()]);
         let held = local.find("a", "model").unwrap();
-        assert!(Arc::ptr_eq(&held.0, &local.find("a", "model").unwrap().0));
+        assert!(Arc::ptr_eq(&held, &local.find("a", "model").unwrap()));
         fs::write(&file, "longer").unwrap();
-        assert!(!Arc::ptr_eq(&held.0, &local.find("a", "model").unwrap().0));
+        assert!(!Arc::ptr_eq(&held, &local.find("a", "model").unwrap()));
     }
 }

@@ -7,6 +7,8 @@ mod active;
 mod lane;
 #[cfg(feature = "llama")]
 mod local;
+#[cfg(feature = "llama")]
+mod on_demand;
 mod remote;
 mod restore;
 mod stored;

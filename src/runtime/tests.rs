@@ -344,6 +344,34 @@ async fn local_models_stand_beside_a_remote_one_and_answer_plainly() {
     assert!(error.message.contains("there is: small"), "{}", error.message);
 }
 
+#[cfg(feature = "llama")]
+#[tokio::test]
+async fn the_model_that_ships_answers_when_nobody_has_said_anything_and_is_not_loaded_twice() {
+    let house = House::new();
+    let models = house.dir.path().join("models");
+    std::os::unix::fs::symlink(Path::new(env!("CARGO_MANIFEST_DIR")).join("models"), &models).unwrap();
+    let runtime = house.start().await;
+    assert_eq!(runtime.readiness().await, Vec::<String>::new());
+    let shipped = runtime.snapshot().unwrap();
+    assert_eq!(shipped.revision, 0);
+    let first = shipped.route("arithmetic-demo").unwrap();
+    assert!(first.scaled);
+    drop(shipped);
+
+    set(&runtime, model("remote")).await;
+    set(
+        &runtime,
+        json!({"provider": "llama", "model": "arithmetic-demo", "model_mapping": {"sums": "arithmetic-demo"}}),
+    )
+    .await;
+    let active = runtime.snapshot().unwrap();
+    for name in ["arithmetic-demo", "sums"] {
+        let route = active.route(name).unwrap();
+        assert!(route.scaled && Arc::ptr_eq(&route.generator, &first.generator), "{name}");
+    }
+    assert_eq!(active.models().iter().map(|model| model.id.as_str()).collect::<Vec<_>>(), ["arithmetic-demo", "sums"]);
+}
+
 #[cfg(not(feature = "llama"))]
 #[tokio::test]
 async fn without_the_engine_the_provider_llama_says_how_this_was_built() {

@@ -30,8 +30,8 @@ pub struct Sealer {
 /// Why there is no key to seal with.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
-    #[error("the key file {path} cannot be read or made: {source}")]
-    Io { path: PathBuf, source: io::Error },
+    #[error("the key file {path} cannot be read or made: {cause}")]
+    Io { path: PathBuf, cause: io::Error },
     #[error("the key file {path} is readable by others; make it yours alone: chmod 600 {path}")]
     ReadableByOthers { path: PathBuf },
     #[error("the key file {path} is shorter than 16 bytes")]
@@ -53,7 +53,7 @@ impl Sealer {
         }
         let path = state_dir.join(KEY_FILE);
         if !path.exists() {
-            create(&path).map_err(|source| KeyError::Io { path: path.clone(), source })?;
+            create(&path).map_err(|cause| KeyError::Io { path: path.clone(), cause })?;
         }
         Self::read(path, true)
     }
@@ -65,7 +65,7 @@ impl Sealer {
             }
             fs::read(&path).map(Some)
         })()
-        .map_err(|source| KeyError::Io { path: path.clone(), source })?;
+        .map_err(|cause| KeyError::Io { path: path.clone(), cause })?;
         let Some(content) = content else { return Err(KeyError::ReadableByOthers { path }) };
         let secret = content.trim_ascii();
         if secret.len() < 16 {

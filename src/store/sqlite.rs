@@ -66,8 +66,8 @@ impl Origin {
 /// What can go wrong with the state directory or its database.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("the state directory {path} cannot be used: {source}; name another with --state-dir")]
-    Directory { path: PathBuf, source: io::Error },
+    #[error("the state directory {path} cannot be used: {cause}; name another with --state-dir")]
+    Directory { path: PathBuf, cause: io::Error },
     #[error("the database {path} is damaged or is no database ({message}); move it away to start afresh")]
     Corrupt { path: PathBuf, message: String },
     #[error("the database {path} is held by another process; is another itsd running on this state directory?")]
@@ -86,7 +86,7 @@ impl Store {
     /// Opens the database of a state directory, makes both if they are missing, and brings the tables up to
     /// date. The directory is made for its owner alone, and so are the files.
     pub async fn open(state_dir: &Path) -> Result<Self, StoreError> {
-        let directory = |source| StoreError::Directory { path: state_dir.to_owned(), source };
+        let directory = |cause| StoreError::Directory { path: state_dir.to_owned(), cause };
         make_private_directory(state_dir).map_err(directory)?;
         let path = state_dir.join(DATABASE_FILE);
         // SQLite gives its journal files the mode of the database.
@@ -190,11 +190,6 @@ impl Store {
         sqlx::query("SELECT 1").execute(&self.pool).await.map(|_| ()).map_err(|error| classify(&self.path, error))
     }
 
-    /// Closes every connection, which leaves the database in one file.
-    pub async fn close(&self) {
-        self.pool.close().await;
-    }
-
     async fn check(&self) -> Result<(), StoreError> {
         let verdict: String = sqlx::query_scalar("PRAGMA quick_check(1)")
             .fetch_one(&self.pool)
@@ -231,7 +226,7 @@ fn private_file(path: &Path) -> io::Result<File> {
 
 /// Waits for the file lock without blocking a thread of the runtime.
 async fn migration_lock(state_dir: &Path, database: &Path) -> Result<File, StoreError> {
-    let directory = |source| StoreError::Directory { path: state_dir.to_owned(), source };
+    let directory = |cause| StoreError::Directory { path: state_dir.to_owned(), cause };
     let file = private_file(&state_dir.join(LOCK_FILE)).map_err(directory)?;
     let started = Instant::now();
     loop {
@@ -241,7 +236,7 @@ async fn migration_lock(state_dir: &Path, database: &Path) -> Result<File, Store
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             Err(TryLockError::WouldBlock) => return Err(StoreError::Locked { path: database.to_owned() }),
-            Err(TryLockError::Error(source)) => return Err(directory(source)),
+            Err(TryLockError::Error(cause)) => return Err(directory(cause)),
         }
     }
 }

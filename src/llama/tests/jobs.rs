@@ -91,17 +91,20 @@ fn a_full_line_refuses_at_once() {
 
 #[test]
 fn what_can_never_fit_is_refused_before_it_is_queued() {
-    let mut long = sum("1 + 2");
-    long.sampling.max_tokens = Some(crate::completion::MaxTokens {
-        tokens: ENGINE.info().context_length,
-        name: crate::completion::MaxTokensName::MaxTokens,
-    });
     let endless_text = "1 + ".repeat(ENGINE.info().context_length as usize);
-    for prompt in [long, sum(&endless_text), sum(&endless_text.repeat(1000))] {
+    for prompt in [sum(&endless_text), sum(&endless_text.repeat(1000))] {
         let failure = ENGINE.generate(job(&prompt, [1])).unwrap_err();
         assert_eq!(failure.kind, FailureKind::ContextLength);
         assert!(failure.message.starts_with("Input exceeds maximum context length"), "{}", failure.message);
     }
+}
+
+#[test]
+fn a_limit_beyond_the_context_is_no_error() {
+    let mut generous = sum("1 + 2");
+    generous.sampling.max_tokens =
+        Some(crate::completion::MaxTokens { tokens: u32::MAX, name: crate::completion::MaxTokensName::MaxTokens });
+    assert_eq!(completions(&ENGINE, job(&generous, [1])).len(), 1);
 }
 
 #[test]
