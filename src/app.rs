@@ -124,11 +124,6 @@ impl Stopper {
         self.state.begin_draining();
         self.handle.stop(true).await;
     }
-
-    /// Ends everything at once.
-    pub async fn abort(&self) {
-        self.handle.stop(false).await;
-    }
 }
 
 fn resolve(host: &str, port: u16) -> Result<SocketAddr, BuildError> {

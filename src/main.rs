@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use itsd::app::BuildError;
 use itsd::config::Environment;
 use itsd::config::cli::{Cli, Command};
 use itsd::config::server::SettingsFileError;
@@ -20,7 +21,12 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("itsd: {error:#}");
-            if error.is::<SettingsFileError>() { EXIT_BAD_CONFIGURATION.into() } else { ExitCode::FAILURE }
+            if is_bad_configuration(&error) { EXIT_BAD_CONFIGURATION.into() } else { ExitCode::FAILURE }
         }
     }
+}
+
+fn is_bad_configuration(error: &anyhow::Error) -> bool {
+    error.is::<SettingsFileError>()
+        || matches!(error.downcast_ref(), Some(BuildError::Unauthenticated { .. } | BuildError::UnknownHost { .. }))
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 use crate::app::{Application, Stopper};
 use crate::config::cli::ServeArguments;
@@ -49,10 +50,15 @@ async fn run(settings: Settings, environment: Environment, workers: tokio::runti
         .with_context(|| format!("cannot write the port file {}", settings.server.port_file.display()))?;
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening on http://{address}");
 
-    let watch = actix_web::rt::spawn(heed_signals(application.stopper()));
+    let (end_now, ended) = oneshot::channel();
+    let watch = actix_web::rt::spawn(heed_signals(application.stopper(), end_now));
     let watchdog = actix_web::rt::spawn(feed_watchdog());
     tell_supervisor(&[NotifyState::Ready]);
-    let result = application.run().await;
+    // A server that drains hears of nothing else, so that it is dropped to end at once.
+    let result = tokio::select! {
+        result = application.run() => result,
+        Ok(()) = ended => Ok(()),
+    };
     watch.abort();
     watchdog.abort();
     drop(port_file);
@@ -61,7 +67,7 @@ async fn run(settings: Settings, environment: Environment, workers: tokio::runti
 }
 
 /// The first SIGTERM or SIGINT drains, the second ends at once.
-async fn heed_signals(stopper: Stopper) {
+async fn heed_signals(stopper: Stopper, end_now: oneshot::Sender<()>) {
     let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
         tracing::error!("signals cannot be received; stop the daemon with SIGKILL");
@@ -73,15 +79,13 @@ async fn heed_signals(stopper: Stopper) {
     }
     tracing::info!("stopping: running requests may finish, a second signal ends them");
     tell_supervisor(&[NotifyState::Stopping]);
-    let drain = actix_web::rt::spawn({
-        let stopper = stopper.clone();
-        async move { stopper.drain().await }
-    });
     tokio::select! {
-        _ = terminate.recv() => stopper.abort().await,
-        _ = interrupt.recv() => stopper.abort().await,
-        _ = drain => {}
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = stopper.drain() => return,
     }
+    // Nobody listens when the server has ended in this very moment.
+    let _ = end_now.send(());
 }
 
 /// Tells systemd that the daemon is alive, twice in each watchdog period, where it asks for that.

@@ -79,7 +79,9 @@ def test_a_decided_vote_closes_the_calls_that_cannot_change_it(ask_remote, upstr
     )
     assert response.choices[0].message.content == "\\boxed{42}"
     stop = response.metadata["stop"]
-    assert (stop["reason"], stop["planned"], stop["completed"]) == ("decided", 4, 3)
+    assert (stop["reason"], stop["planned"]) == ("decided", 4)
+    # Two suffice when they are the first: a tie would still go to them.
+    assert stop["completed"] in (2, 3)
     counters = upstream.wait_for(in_flight=0)
     assert counters["requests"] == stop["started"]
     assert counters["closed_early"] == stop["cancelled"]
