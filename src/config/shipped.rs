@@ -8,10 +8,12 @@ pub const SHIPPED_MODEL: &str = "arithmetic-demo";
 /// The directories in which the shipped model may lie for this executable: those that exist of the one
 /// beside it, `share/itsd/models` of its prefix, and `models` of the source tree it was built in.
 pub fn model_dirs() -> Vec<PathBuf> {
-    std::env::current_exe().map(|executable| model_dirs_of(&executable)).unwrap_or_default()
+    // The source tree is where it was when this was compiled: the target directory may lie anywhere.
+    let source_tree = Path::new(env!("CARGO_MANIFEST_DIR"));
+    std::env::current_exe().map(|executable| model_dirs_of(&executable, source_tree)).unwrap_or_default()
 }
 
-fn model_dirs_of(executable: &Path) -> Vec<PathBuf> {
+fn model_dirs_of(executable: &Path, source_tree: &Path) -> Vec<PathBuf> {
     let Some(beside) = executable.parent() else { return Vec::new() };
     let mut dirs = vec![beside.join("models")];
     if beside.join(format!("{SHIPPED_MODEL}.gguf")).is_file() {
@@ -20,10 +22,7 @@ fn model_dirs_of(executable: &Path) -> Vec<PathBuf> {
     if let Some(prefix) = beside.parent() {
         dirs.push(prefix.join("share/itsd/models"));
     }
-    // `target/release/itsd`, and `target/debug/deps/…` for a test: the source tree is a few levels up.
-    dirs.extend(
-        beside.ancestors().skip(1).take(3).filter(|dir| dir.join("Cargo.toml").is_file()).map(|dir| dir.join("models")),
-    );
+    dirs.push(source_tree.join("models"));
     dirs.retain(|dir| dir.is_dir());
     dirs.dedup();
     dirs
@@ -42,11 +41,9 @@ mod tests {
         let source = root.path().join("src/models");
         fs::create_dir_all(&shared).unwrap();
         fs::create_dir_all(&source).unwrap();
-        fs::write(root.path().join("src/Cargo.toml"), "").unwrap();
-        assert_eq!(model_dirs_of(&root.path().join("usr/bin/itsd")), [shared]);
-        for built in ["src/target/release/itsd", "src/target/debug/deps/itsd-1"] {
-            assert_eq!(model_dirs_of(&root.path().join(built)), std::slice::from_ref(&source), "{built}");
-        }
-        assert!(model_dirs_of(&root.path().join("elsewhere/itsd")).is_empty());
+        let tree = root.path().join("src");
+        assert_eq!(model_dirs_of(&root.path().join("usr/bin/itsd"), Path::new("/nowhere")), [shared]);
+        assert_eq!(model_dirs_of(&root.path().join("target/debug/itsd"), &tree), [source]);
+        assert!(model_dirs_of(&root.path().join("elsewhere/itsd"), Path::new("/nowhere")).is_empty());
     }
 }

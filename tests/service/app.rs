@@ -171,7 +171,7 @@ impl TestApp {
         self.client = client();
         if let Some(stopper) = self.stopper.take() {
             // The first poll gives the order; that it was carried out shows when the thread ends.
-            let _ = stopper.abort().now_or_never();
+            let _ = stopper.drain().now_or_never();
         }
         if let Some(server) = self.server.take() {
             let ended = server.join();

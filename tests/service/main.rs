@@ -6,13 +6,17 @@ mod upstream;
 
 mod app;
 mod cancellation;
+mod configuration;
 mod failures;
 mod fidelity;
+mod operations;
 mod provider;
 mod provider_failures;
 mod provider_limits;
 mod provider_requests;
 mod provider_streams;
+mod refusals;
+mod secrecy;
 mod streams;
 mod swap;
 mod votes;

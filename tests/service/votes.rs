@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::app::{Answer, spawn_app_for};
+use crate::app::{Answer, question, receive, spawn_app_for};
 use crate::upstream::{Call, Step, Upstream};
 
 fn call(arguments: &str) -> Call {
@@ -205,6 +205,25 @@ async fn the_request_wins_over_the_configuration() {
     app.chat(json!({"budget": 1, "temperature": 1.5})).await.ok();
     let sent = upstream.seen().last().unwrap().json();
     assert_eq!((&sent["temperature"], &sent["top_p"]), (&json!(1.5), &json!(0.8)));
+}
+
+#[tokio::test]
+async fn the_budget_of_the_header_wins_over_that_of_the_body() {
+    let upstream = Upstream::start().await;
+    upstream.answer_with(|_| Step::content("\\boxed{42}"));
+    let app = spawn_app_for(&upstream, json!({"budget": 2, "stop_rule": "none"})).await;
+    let ask = async |fields: Value, header: &str| {
+        let request = app.json_request("/v1/chat/completions", &question(fields).to_string());
+        receive(request.header("X-ITS-Budget", header)).await
+    };
+    for (fields, header) in [(json!({}), "4"), (json!({"budget": 3}), "4"), (json!({"budget": 3}), " 1 ")] {
+        let answer = ask(fields.clone(), header).await;
+        assert_eq!(answer.header("x-its-candidates"), Some(header.trim()), "{fields}: {}", answer.text);
+    }
+    for wrong in ["", "many", "-1", "2.5"] {
+        assert_eq!(ask(json!({}), wrong).await.error(400)["param"], "X-ITS-Budget", "{wrong}");
+    }
+    assert_eq!(ask(json!({}), "0").await.error(400)["param"], "budget");
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use actix_web::web::{Data, Query};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use serde::Deserialize;
+use serde_json::value::{RawValue, to_raw_value};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::algorithms::vote::VoteRules;
@@ -21,6 +22,8 @@ use super::error::ApiError;
 use super::request_log::RequestRecord;
 use job::Job;
 use request::ChatRequest;
+
+const BUDGET_HEADER: &str = "X-ITS-Budget";
 
 #[derive(Debug, Deserialize)]
 pub struct ChatQuery {
@@ -45,7 +48,11 @@ pub async fn complete(
         let message = "no configuration is active yet; POST /configure sets one";
         return Err(ApiError::unavailable("model_error", message));
     };
-    let job = Job::prepare(&active, ChatRequest::parse(&body.0, query.strict)?, record)?;
+    let mut chat = ChatRequest::parse(&body.0, query.strict)?;
+    if let Some(budget) = budget_header(&request)? {
+        chat.overrides.insert("budget".to_owned(), budget);
+    }
+    let job = Job::prepare(&active, chat, record)?;
     if job.stream {
         return stream::respond(job, &state.workers).await;
     }
@@ -60,6 +67,17 @@ pub async fn complete(
         Err(panic) => {
             tracing::error!(%panic, "a run ended by a defect of ours");
             Err(ApiError::internal())
+        }
+    }
+}
+
+/// The budget of the header, which wins over the body's: for clients whose bodies are out of reach.
+fn budget_header(request: &HttpRequest) -> Result<Option<Box<RawValue>>, ApiError> {
+    let Some(header) = request.headers().get(BUDGET_HEADER) else { return Ok(None) };
+    match header.to_str().unwrap_or_default().trim().parse::<u32>() {
+        Ok(budget) => Ok(Some(to_raw_value(&budget).expect("a number serialises"))),
+        Err(_) => {
+            Err(ApiError::invalid_value(BUDGET_HEADER, format!("`{BUDGET_HEADER}` must be a whole number such as 8")))
         }
     }
 }
