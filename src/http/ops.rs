@@ -32,10 +32,7 @@ pub async fn health() -> HttpResponse {
 
 /// Readiness: chat requests will be answered. An outage of a provider does not fail it.
 pub async fn ready(state: Data<AppState>) -> HttpResponse {
-    let mut reasons = state.runtime.readiness().await;
-    if state.is_draining() {
-        reasons.push("shutting down".to_owned());
-    }
+    let reasons = state.runtime.readiness().await;
     let ready = reasons.is_empty();
     let mut response = HttpResponse::build(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE });
     if !ready {

@@ -157,7 +157,7 @@ async fn a_path_that_does_not_exist_is_a_404_and_a_wrong_method_names_the_right_
         ("GET", CHAT, "POST"),
         ("DELETE", "/configure", "GET, POST"),
         ("PATCH", "/configure", "GET, POST"),
-        ("POST", "/health", "GET"),
+        ("POST", "/health", "GET, HEAD"),
         ("PUT", "/v1/models", "GET"),
         ("POST", "/v1/models/a/b", "GET"),
     ] {

@@ -65,7 +65,8 @@ fn search(directory: &Path, found: &mut Vec<String>) -> usize {
             continue;
         }
         count += 1;
-        let bytes = std::fs::read(&path).unwrap();
+        // The database's side files come and go; one that is gone holds nothing.
+        let Ok(bytes) = std::fs::read(&path) else { continue };
         if bytes.windows(CANARY.len()).any(|window| window == CANARY.as_bytes()) {
             found.push(path.display().to_string());
         }
