@@ -178,12 +178,7 @@ impl Provider {
     async fn complete_once(&self, request: &PreparedRequest, seed: Option<i64>) -> Result<Completion, AttemptFailure> {
         let attempt = async {
             let mut response = self.send(request.whole(seed)).await?;
-            let body = self.read_body(&mut response, MAX_BODY_BYTES).await?;
-            let Some(body) = body else {
-                let what = format!("a body of more than {} MiB", MAX_BODY_BYTES >> 20);
-                return Err(AttemptFailure::fatal(malformed(&self.upstream, &what).failure));
-            };
-            response::read(&body, content_type(&response), &self.upstream)
+            self.read_whole(&mut response).await
         };
         timeout(self.timeout, attempt).await.unwrap_or_else(|_| Err(self.out_of_time()))
     }
@@ -199,6 +194,11 @@ impl Provider {
         }
         let body = read_refusal(&mut response).await;
         Err(self.upstream.refusal(response.status().as_u16(), response.headers(), &body))
+    }
+
+    async fn read_whole(&self, response: &mut Response) -> Result<Completion, AttemptFailure> {
+        let body = self.read_body(response, MAX_BODY_BYTES).await?.ok_or_else(|| self.too_large("body"))?;
+        response::read(&body, content_type(response), &self.upstream)
     }
 
     /// The whole body; `None` when it is larger than `limit_bytes`.
@@ -224,6 +224,11 @@ impl Provider {
         let mut failure = http_client::describe(error, &self.upstream.origin);
         failure.message = self.upstream.clean(&failure.message);
         failure.into()
+    }
+
+    fn too_large(&self, what: &str) -> AttemptFailure {
+        let what = format!("a {what} of more than {} MiB", MAX_BODY_BYTES >> 20);
+        AttemptFailure::fatal(malformed(&self.upstream, &what).failure)
     }
 
     fn out_of_time(&self) -> AttemptFailure {

@@ -138,6 +138,29 @@ async fn an_answer_without_end_is_not_kept() {
 }
 
 #[tokio::test]
+async fn a_stream_without_end_is_not_kept() {
+    let upstream = Upstream::start().await;
+    // No event of it is large, and none ends the answer.
+    let event = format!("data: {}\n\n", json!({"choices": [{"delta": {"content": "x".repeat(1 << 20)}}]}));
+    upstream.push(Step { split_bytes: Some(1 << 20), ..Step::events(&event.repeat(65)) });
+    let (_, end) = stream(&provider(&upstream, |spec| spec.max_retries = 3), &prompt()).await;
+    let failure = end.unwrap_err();
+    assert_eq!((failure.kind, upstream.counters().requests), (Malformed, 1));
+    assert_eq!(failure.message, "scripted answered with a stream of more than 64 MiB");
+}
+
+#[tokio::test]
+async fn a_completion_of_another_shape_is_not_paid_for_again() {
+    let upstream = Upstream::start().await;
+    upstream.answer_with(|_| Step::body(r#"{"choices":[{"text":"42"}]}"#));
+    let provider = provider(&upstream, |spec| spec.max_retries = 3);
+    for failure in [complete(&provider).await.unwrap_err(), stream(&provider, &prompt()).await.1.unwrap_err()] {
+        assert_eq!((failure.kind, failure.message.contains("without a message")), (Malformed, true), "{failure}");
+    }
+    assert_eq!(upstream.counters().requests, 2);
+}
+
+#[tokio::test]
 async fn nobody_at_the_address_is_said_with_what_to_check() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

@@ -226,11 +226,17 @@ async fn ends_that_are_and_are_not_ends() {
     let said = format!("data: {}\n\n", json!({"choices": [delta(json!({"content": "42"}))]}));
     let stop = format!("data: {}\n\n", json!({"choices": [end("stop")]}));
     let done = "data: [DONE]\n\n";
+    // Some servers send an empty reason with every chunk.
+    let unended = json!({"index": 0, "delta": {"content": "42"}, "finish_reason": ""});
+    let unended = format!("data: {}\n\n", json!({"choices": [unended]}));
     for (body, expected) in [
         (format!("{said}{stop}{done}"), Ok(FinishReason::Stop)),
         (format!("{said}{stop}"), Ok(FinishReason::Stop)),
         (format!("{said}{done}"), Ok(FinishReason::Stop)),
         (format!("{said}{stop}data: [DONE]"), Ok(FinishReason::Stop)),
+        (format!("{unended}{done}"), Ok(FinishReason::Stop)),
+        (format!("{unended}{stop}"), Ok(FinishReason::Stop)),
+        (unended, Err(Unavailable)),
         (said.clone(), Err(Unavailable)),
         (String::new(), Err(Unavailable)),
         (done.to_owned(), Err(Malformed)),
@@ -266,11 +272,7 @@ async fn an_answer_that_is_no_stream_is_refused_with_its_own_error_if_it_has_one
     let provider = provider(&upstream, |_| {});
     for (step, kind, words) in [
         (Step::body(r#"{"error":{"message":"slow down","code":429}}"#), RateLimited, "slow down"),
-        (
-            Step::body(r#"{"choices":[{"message":{"content":"42"}}]}"#),
-            Malformed,
-            "application/json instead of a stream",
-        ),
+        (Step::body(r#"{"choices":[]}"#), Malformed, "without choices"),
         (Step::body("<p>").header("content-type", "text/html"), Malformed, "text/html instead of a stream"),
         (Step::status(404, r#"{"error":"no model"}"#), NotFound, "no model"),
     ] {
@@ -280,6 +282,19 @@ async fn an_answer_that_is_no_stream_is_refused_with_its_own_error_if_it_has_one
         assert_eq!((deltas.len(), failure.kind), (0, kind));
         assert!(failure.message.contains(words), "{failure}");
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_whole_although_a_stream_was_asked_for_is_an_answer() {
+    let upstream = Upstream::start().await;
+    let usage = json!({"prompt_tokens": 3, "completion_tokens": 2});
+    let choice = json!({"message": {"role": "assistant", "content": "42"}, "finish_reason": "stop"});
+    upstream.push(Step::body(&json!({"choices": [choice], "usage": usage}).to_string()));
+    let (deltas, end) = stream(&provider(&upstream, |spec| spec.max_retries = 3), &prompt()).await;
+    let completion = end.unwrap();
+    assert_eq!((deltas.len(), completion.reply.content()), (0, Some("42")));
+    assert_eq!((completion.finish_reason, completion.usage.total_tokens()), (FinishReason::Stop, 5));
+    assert_eq!(upstream.counters().requests, 1);
 }
 
 #[tokio::test]

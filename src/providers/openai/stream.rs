@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::chunks::{Answer, Event};
 use super::error::malformed;
-use super::{MAX_ERROR_BODY_BYTES, PreparedRequest, Provider, content_type};
+use super::{MAX_BODY_BYTES, MAX_ERROR_BODY_BYTES, PreparedRequest, Provider, content_type};
 use crate::completion::{Completion, Delta, StepEvent};
 use crate::failure::{Failure, FailureKind};
 use crate::providers::retry::{AttemptFailure, Retries};
@@ -99,6 +99,7 @@ struct OpenStream {
     is_committed: bool,
     /// The whole answer, once the stream has ended; the deltas that still wait come before it.
     completion: Option<Completion>,
+    received_bytes: usize,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -109,15 +110,21 @@ impl OpenStream {
         let deadline = Instant::now() + provider.timeout;
         let attempt = async {
             let mut response = provider.send(request.streamed(seed)).await?;
-            let Some(kind) = content_type(&response).filter(|kind| !is_event_stream(kind)) else {
-                return Ok(response);
+            let Some(kind) = content_type(&response).filter(|kind| !is_event_stream(kind)).map(str::to_owned) else {
+                return Ok((response, None));
             };
-            let what = format!("{kind} instead of a stream of events");
+            // A server that knows no streams answers whole.
+            if kind.contains("json") {
+                let completion = provider.read_whole(&mut response).await?;
+                return Ok((response, Some(completion)));
+            }
             let body = provider.read_body(&mut response, MAX_ERROR_BODY_BYTES).await?.unwrap_or_default();
             let error = provider.upstream.error_in_success(&body);
+            let what = format!("{kind} instead of a stream of events");
             Err(error.unwrap_or_else(|| malformed(&provider.upstream, &what)))
         };
-        let response = timeout_at(deadline, attempt).await.unwrap_or_else(|_| Err(provider.out_of_time()))?;
+        let (response, completion) =
+            timeout_at(deadline, attempt).await.unwrap_or_else(|_| Err(provider.out_of_time()))?;
         Ok(Self {
             response,
             deadline,
@@ -125,7 +132,8 @@ impl OpenStream {
             answer: Answer::default(),
             waiting: VecDeque::new(),
             is_committed: false,
-            completion: None,
+            completion,
+            received_bytes: 0,
             _permit: permit,
         })
     }
@@ -160,6 +168,10 @@ impl OpenStream {
         let patience = self.deadline.min(Instant::now() + MAX_IDLE);
         match timeout_at(patience, self.response.chunk()).await {
             Ok(Ok(Some(piece))) => {
+                self.received_bytes += piece.len();
+                if self.received_bytes > MAX_BODY_BYTES {
+                    return Err(provider.too_large("stream"));
+                }
                 self.reader.push(&piece);
                 Ok(true)
             }
