@@ -11,6 +11,7 @@ mod failures;
 mod fidelity;
 mod operations;
 mod provider;
+mod provider_accounts;
 mod provider_failures;
 mod provider_limits;
 mod provider_requests;

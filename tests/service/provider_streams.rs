@@ -49,7 +49,7 @@ async fn a_stream_adds_up_to_the_whole_answer() {
     ] {
         upstream.push(step.clone());
         upstream.push(step);
-        let whole = provider.complete(&provider.prepare(&prompt), None, || ()).await.unwrap();
+        let whole = provider.complete(&provider.prepare(&prompt), None, |_| ()).await.unwrap();
         let (deltas, streamed) = stream(&provider, &prompt).await;
         let streamed = streamed.unwrap();
         let json = |raw: &serde_json::value::RawValue| serde_json::from_str::<Value>(raw.get()).unwrap();
@@ -100,7 +100,7 @@ async fn content_comes_while_the_rest_is_still_being_made() {
     let upstream = Upstream::start().await;
     upstream.push(Step { stream_gate: Some("rest".to_owned()), ..Step::content("one two") });
     let provider = provider(&upstream, |_| {});
-    let mut events = Box::pin(provider.stream(provider.prepare(&prompt()), None));
+    let mut events = Box::pin(provider.stream(provider.prepare(&prompt()), None, |_| ()));
     for expected in [r#"{"role":"assistant","content":""}"#, r#"{"content":"one "}"#] {
         let Some(StepEvent::Delta(delta)) = events.next().await else { panic!("no delta") };
         assert_eq!(delta.fields.get(), expected);

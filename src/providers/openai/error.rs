@@ -64,9 +64,9 @@ impl Upstream {
         };
         // A used-up quota or an unpaid bill looks like a rate limit but does not pass.
         if said.has("insufficient_quota") || said.has("billing_hard_limit_reached") || status == Some(402) {
-            return AttemptFailure::fatal(failure);
+            return AttemptFailure::fatal(failure).refused();
         }
-        failure.into()
+        AttemptFailure::from(failure).refused()
     }
 
     /// Strikes our secrets out of an upstream's words, which may echo the request, then cuts them short.

@@ -44,7 +44,10 @@ pub(super) fn read(body: &[u8], content_type: Option<&str>, upstream: &Upstream)
         }
     };
     if view.error.is_some() {
-        return Err(upstream.error_in_success(body).unwrap_or_else(|| malformed(upstream, "an error without words")));
+        let attempt = upstream.error_in_success(body).unwrap_or_else(|| malformed(upstream, "an error without words"));
+        // A model that had begun to answer is paid for.
+        let was_refused = attempt.was_refused && view.choices.is_none_or(|choices| choices.is_empty());
+        return Err(AttemptFailure { was_refused, ..attempt });
     }
     let Some(choice) = view.choices.and_then(|choices| choices.into_iter().next()) else {
         return Err(upstream

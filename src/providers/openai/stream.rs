@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::chunks::{Answer, Event};
 use super::error::malformed;
-use super::{MAX_BODY_BYTES, MAX_ERROR_BODY_BYTES, PreparedRequest, Provider, content_type};
+use super::{Attempt, MAX_BODY_BYTES, MAX_ERROR_BODY_BYTES, PreparedRequest, Provider, content_type};
 use crate::completion::{Completion, Delta, StepEvent};
 use crate::failure::{Failure, FailureKind};
 use crate::providers::retry::{AttemptFailure, Retries};
@@ -28,17 +28,19 @@ pub(super) fn events(
     provider: Arc<Provider>,
     request: PreparedRequest,
     seed: Option<i64>,
+    told: impl FnMut(Attempt) + Send + 'static,
 ) -> impl Stream<Item = StepEvent> + Send + 'static {
     let retries = Retries::new(provider.max_retries);
-    let call = StreamedCall { provider, request, seed, retries, state: State::Closed };
+    let call = StreamedCall { provider, request, seed, told, retries, state: State::Closed };
     unfold(call, |mut call| async move { call.next().await.map(|event| (event, call)) })
 }
 
 /// One streamed candidate, over all its attempts.
-struct StreamedCall {
+struct StreamedCall<F> {
     provider: Arc<Provider>,
     request: PreparedRequest,
     seed: Option<i64>,
+    told: F,
     retries: Retries,
     state: State,
 }
@@ -51,21 +53,26 @@ enum State {
     Ended,
 }
 
-impl StreamedCall {
+impl<F: FnMut(Attempt)> StreamedCall<F> {
     async fn next(&mut self) -> Option<StepEvent> {
         loop {
             let attempt = match &mut self.state {
                 State::Ended => return None,
-                State::Closed => match OpenStream::open(&self.provider, &self.request, self.seed).await {
-                    Ok(open) => {
-                        self.state = State::Open(Box::new(open));
-                        continue;
+                State::Closed => {
+                    let permit = self.provider.permit(&self.request).await;
+                    (self.told)(Attempt::Begun);
+                    match OpenStream::open(&self.provider, &self.request, self.seed, permit).await {
+                        Ok(open) => {
+                            self.state = State::Open(Box::new(open));
+                            continue;
+                        }
+                        Err(attempt) => attempt,
                     }
-                    Err(attempt) => attempt,
-                },
+                }
                 State::Open(open) => match open.next(&self.provider).await {
                     Ok(event) => {
-                        if !matches!(event, StepEvent::Delta(_)) {
+                        if let StepEvent::Finished(completion) = &event {
+                            (self.told)(Attempt::Answered(completion.usage));
                             self.state = State::Ended;
                         }
                         return Some(event);
@@ -76,6 +83,7 @@ impl StreamedCall {
             };
             // The permit and the connection go before the pause.
             self.state = State::Closed;
+            (self.told)(Attempt::failed(&attempt));
             match self.retries.pause_after(attempt) {
                 Ok(pause) => sleep(pause).await,
                 Err(failure) => {
@@ -104,9 +112,12 @@ struct OpenStream {
 }
 
 impl OpenStream {
-    async fn open(provider: &Provider, request: &PreparedRequest, seed: Option<i64>) -> Result<Self, AttemptFailure> {
-        let permits = Arc::clone(&provider.permits);
-        let permit = permits.acquire_owned().await.expect("the semaphore is never closed");
+    async fn open(
+        provider: &Provider,
+        request: &PreparedRequest,
+        seed: Option<i64>,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Self, AttemptFailure> {
         let deadline = Instant::now() + provider.timeout;
         let attempt = async {
             let mut response = provider.send(request.streamed(seed)).await?;
