@@ -30,6 +30,7 @@ use self::error::{Upstream, malformed};
 use super::http_client;
 use super::retry::{AttemptFailure, Retries};
 use crate::completion::{Completion, Prompt, StepEvent, Usage};
+use crate::config::extra_args::visit_secrets;
 use crate::failure::{Failure, FailureKind};
 
 /// A larger answer is taken for a broken or hostile upstream.
@@ -129,7 +130,7 @@ impl Provider {
         let upstream = Upstream {
             name: spec.name,
             origin: url.origin().ascii_serialization(),
-            secrets: secrets(spec.api_key, &spec.headers),
+            secrets: secrets(spec.api_key, &spec.headers, &spec.body),
         };
         Ok(Self {
             client,
@@ -339,15 +340,20 @@ fn headers(spec: &ProviderSpec) -> Result<HeaderMap, ProviderError> {
     Ok(headers)
 }
 
-/// What failures must not repeat. A header such as `Bearer abc` is secret in its parts, where they are long
+/// What failures must not repeat: the key, and what headers and body fields hold in secret. A header such as `Bearer abc` is secret in its parts, where they are long
 /// enough to be one; the shorter words of a title would be found in any text.
-fn secrets(api_key: Option<SecretString>, headers: &[(String, SecretString)]) -> Vec<SecretString> {
+fn secrets(
+    api_key: Option<SecretString>,
+    headers: &[(String, SecretString)],
+    body: &Map<String, Value>,
+) -> Vec<SecretString> {
     const MIN_HEADER_PART_BYTES: usize = 8;
     let mut secrets: Vec<SecretString> = api_key.into_iter().collect();
     for (_, value) in headers {
         let parts = value.expose_secret().split_ascii_whitespace();
         secrets.extend(parts.filter(|part| part.len() >= MIN_HEADER_PART_BYTES).map(SecretString::from));
     }
+    visit_secrets(&mut body.clone(), &mut |_, text| secrets.push(SecretString::from(text.as_str())));
     // A secret that contains another goes first, so that nothing of it is left over.
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.expose_secret().len()));
     secrets
