@@ -136,3 +136,24 @@ async fn a_stream_that_was_read_to_its_end_leaves_its_connection_to_the_next() {
     }
     assert_eq!(upstream.counters().connections, 1);
 }
+
+#[tokio::test]
+async fn a_reset_upstream_does_not_count_what_began_before() {
+    let upstream = Upstream::start().await;
+    upstream.push(Step::hang_at(Point::Request));
+    let provider = provider(&upstream, |_| {});
+    let before = tokio::spawn({
+        let provider = Arc::clone(&provider);
+        async move { complete(&provider).await }
+    });
+    upstream.wait_for(|counters| counters.in_flight == 1).await;
+    let control = format!("http://{}/control", upstream.address());
+    crate::app::client().post(control).body(r#"{"reset":true}"#).send().await.unwrap();
+    before.abort();
+    assert!(before.await.unwrap_err().is_cancelled());
+    for _ in 0..3 {
+        complete(&provider).await.unwrap();
+    }
+    let counters = upstream.wait_for(|counters| counters.in_flight == 0).await;
+    assert_eq!((counters.requests, counters.peak_in_flight, counters.closed_early), (3, 1, 0));
+}
