@@ -7,6 +7,7 @@ use itsd::completion::{FinishReason, Logprobs, StepEvent, ToolCall};
 use itsd::failure::FailureKind::*;
 use serde_json::{Value, json};
 
+use crate::app::spawn_app_for;
 use crate::provider::{complete, prompt, provider, stream};
 use crate::upstream::{Call, Point, Step, Upstream};
 
@@ -289,12 +290,21 @@ async fn an_answer_that_comes_whole_although_a_stream_was_asked_for_is_an_answer
     let upstream = Upstream::start().await;
     let usage = json!({"prompt_tokens": 3, "completion_tokens": 2});
     let choice = json!({"message": {"role": "assistant", "content": "42"}, "finish_reason": "stop"});
-    upstream.push(Step::body(&json!({"choices": [choice], "usage": usage}).to_string()));
+    let whole = Step::body(&json!({"choices": [choice], "usage": usage}).to_string());
+    upstream.push(whole.clone());
     let (deltas, end) = stream(&provider(&upstream, |spec| spec.max_retries = 3), &prompt()).await;
     let completion = end.unwrap();
     assert_eq!((deltas.len(), completion.reply.content()), (0, Some("42")));
     assert_eq!((completion.finish_reason, completion.usage.total_tokens()), (FinishReason::Stop, 5));
     assert_eq!(upstream.counters().requests, 1);
+
+    // A client that reads a stream gets it in chunks all the same.
+    upstream.push(whole);
+    let app = spawn_app_for(&upstream, json!({"budget": 1})).await;
+    let chunks = app.chat(json!({"stream": true})).await.events();
+    let said: String = chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str()).collect();
+    assert_eq!((said.as_str(), upstream.counters().requests), ("42", 2));
+    assert_eq!(chunks.last().unwrap()["choices"][0]["finish_reason"], "stop");
 }
 
 #[tokio::test]
