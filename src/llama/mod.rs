@@ -38,6 +38,7 @@ mod tool_calls;
 mod text;
 mod sampling;
 mod vocabulary;
+mod cutting;
 mod context;
 mod gguf;
 mod log;
