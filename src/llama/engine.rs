@@ -90,6 +90,11 @@ impl Shared {
         Ok(())
     }
 
+    /// Whether jobs are taken no more: the engine was dropped, or has ended by a defect.
+    pub(super) fn is_closed(&self) -> bool {
+        self.line.lock().closed
+    }
+
     pub(super) fn waiting_jobs(&self) -> usize {
         self.line.lock().jobs.len()
     }

@@ -298,6 +298,18 @@ impl Engine {
         &self.0.info
     }
 
+    /// Whether jobs are still taken. An engine that has ended by a defect does not come back: load the model
+    /// again.
+    pub fn is_alive(&self) -> bool {
+        !self.0.shared.is_closed()
+    }
+
+    /// Ends the engine as a defect in its thread would.
+    #[cfg(test)]
+    pub(crate) fn end(&self) {
+        self.0.shared.close();
+    }
+
     pub fn stats(&self) -> EngineStats {
         let gauges = &self.0.shared.gauges;
         EngineStats {

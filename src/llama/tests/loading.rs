@@ -141,3 +141,12 @@ fn replaced(from: &[u8], to: &[u8]) -> Vec<u8> {
 fn a_noncharacter_in_a_message_becomes_the_replacement_character() {
     assert_eq!(ENGINE.0.vocabulary.defuse("a\u{FDD0}b"), "a\u{FFFD}b");
 }
+
+#[test]
+fn an_engine_that_was_ended_says_so() {
+    let engine = Engine::load(&small_spec()).unwrap();
+    assert!(engine.is_alive());
+    engine.end();
+    assert!(!engine.is_alive());
+    assert_eq!(engine.generate(job(&sum("1 + 2"), [1])).unwrap_err().kind, FailureKind::Unavailable);
+}
