@@ -90,13 +90,13 @@ fn the_most_sequences_and_the_smallest_cache_work() {
 
 /// The shipped model with one piece of its header replaced by another of the same length.
 /// The model that ships with a byte-pair vocabulary that llama.cpp splits by a regular expression.
-fn with_expressions() -> Vec<u8> {
+fn with_expressions(pre: &str) -> Vec<u8> {
     let put = |out: &mut Vec<u8>, text: &str| {
         out.extend((text.len() as u64).to_le_bytes());
         out.extend(text.as_bytes());
     };
     let mut added = Vec::new();
-    for (key, value) in [("tokenizer.ggml.model", "gpt2"), ("tokenizer.ggml.pre", "tekken")] {
+    for (key, value) in [("tokenizer.ggml.model", "gpt2"), ("tokenizer.ggml.pre", pre)] {
         put(&mut added, key);
         added.extend(8_u32.to_le_bytes());
         put(&mut added, value);
@@ -120,13 +120,22 @@ fn with_expressions() -> Vec<u8> {
 
 #[test]
 fn a_word_without_end_does_not_overflow_the_stack() {
-    let engine = load_bytes(&with_expressions()).unwrap();
-    let vocabulary = &engine.0.vocabulary;
-    for text in ["A".repeat(50_000), "a".repeat(50_000), " ".repeat(50_000), "-".repeat(50_000)] {
-        vocabulary.tokenize(&text);
+    for pre in
+        ["tekken", "gpt-4o", "deepseek-llm", "deepseek-coder", "deepseek-v3", "falcon", "starcoder", "mpt", "qwen2"]
+    {
+        let engine = load_bytes(&with_expressions(pre)).unwrap();
+        // Half of what threads usually have.
+        let small = std::thread::Builder::new().stack_size(1 << 20);
+        let tokenising = small.spawn(move || {
+            let vocabulary = &engine.0.vocabulary;
+            for unit in ["A", "a", " ", "-", "\n", "é", "汉", "Aa", "a1", " \n"] {
+                vocabulary.tokenize(&unit.repeat(6_000));
+            }
+            // One token a digit, whether it lies at a cut or not.
+            assert_eq!(vocabulary.tokenize(&"5".repeat(2500)).len(), vocabulary.tokenize("5").len() + 2499);
+        });
+        tokenising.unwrap().join().unwrap();
     }
-    // One token a digit, whether it lies at a cut or not.
-    assert_eq!(vocabulary.tokenize(&"5".repeat(2500)).len(), vocabulary.tokenize("5").len() + 2499);
 }
 
 fn replaced(from: &[u8], to: &[u8]) -> Vec<u8> {
