@@ -16,9 +16,9 @@ use crate::llama::{CANCELLED, CandidateSeed, Engine, Job};
 use super::ledger::{OpenCall, Phase};
 use super::{Delivery, Extension, Generator, Path, Until};
 
-/// Messages above this size are rendered and tokenised on a thread of their own: that takes milliseconds for
+/// Messages and tools that together are above this size are rendered and tokenised on a thread of their own: that takes milliseconds for
 /// every hundred kilobytes, and the threads here serve connections.
-const LONG_MESSAGES_BYTES: usize = 64 << 10;
+const LONG_PROMPT_BYTES: usize = 64 << 10;
 
 pub struct Local {
     engine: Engine,
@@ -44,13 +44,14 @@ impl Local {
         };
         let seed = |path: &Path| CandidateSeed { candidate: path.candidate, seed: path.run.local_seed(path.candidate) };
         let candidates = paths.iter().map(seed).collect();
-        let is_long = prompt.messages.get().len() > LONG_MESSAGES_BYTES;
+        let tools = prompt.tools.iter().map(|tool| tool.definition.get().len());
+        let is_long = prompt.messages.get().len() + tools.sum::<usize>() > LONG_PROMPT_BYTES;
         let job = Job { prompt, candidates, live: delivery == Delivery::Live };
         let begun = if is_long {
             let engine = self.engine.clone();
             let begun = tokio::task::spawn_blocking(move || engine.generate(job)).await;
             begun.unwrap_or_else(|panic| {
-                Err(Failure::new(FailureKind::Internal, format!("reading the messages ended early: {panic}")))
+                Err(Failure::new(FailureKind::Internal, format!("reading the prompt ended early: {panic}")))
             })
         } else {
             self.engine.generate(job)
