@@ -25,7 +25,7 @@ const CLIENT_KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// A client must have sent the head of its request within this time.
 const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A bound daemon: the address is taken, nothing is served yet.
+/// A daemon that lacks only to be run: the address is taken, nothing is served yet.
 pub struct Application {
     pub address: SocketAddr,
     server: Server,
@@ -56,22 +56,34 @@ pub enum BuildError {
     Bind { address: SocketAddr, source: io::Error },
 }
 
+/// Takes the configured address. Connections wait until an [`Application`] serves them.
+///
+/// # Errors
+///
+/// [`BuildError`]: an address that cannot be bound, or must not be without keys.
+pub fn bind(settings: &Settings) -> Result<TcpListener, BuildError> {
+    let server = &settings.server;
+    let address = resolve(&server.host, server.port)?;
+    if !address.ip().is_loopback() && !server.allow_unauthenticated {
+        return Err(BuildError::Unauthenticated { address });
+    }
+    TcpListener::bind(address).map_err(|source| BuildError::Bind { address, source })
+}
+
 impl Application {
-    /// Binds the configured address. Runs will live on `workers`.
+    /// Puts the service behind a bound listener. Runs will live on `workers`.
     ///
     /// # Errors
     ///
-    /// [`BuildError`]: an address that cannot be bound, or must not be without keys.
-    pub fn build(settings: &Settings, runtime: Arc<Runtime>, workers: Handle) -> Result<Self, BuildError> {
+    /// When the listener breaks.
+    pub fn build(
+        settings: &Settings,
+        listener: TcpListener,
+        runtime: Arc<Runtime>,
+        workers: Handle,
+    ) -> io::Result<Self> {
         let server = &settings.server;
-        let address = resolve(&server.host, server.port)?;
-        if !address.ip().is_loopback() && !server.allow_unauthenticated {
-            return Err(BuildError::Unauthenticated { address });
-        }
-        let bind = |source| BuildError::Bind { address, source };
-        let listener = TcpListener::bind(address).map_err(bind)?;
-        let address = listener.local_addr().map_err(bind)?;
-
+        let address = listener.local_addr()?;
         let hosts = if address.ip().is_loopback() {
             HostPolicy::loopback(server.allowed_hosts.iter().cloned())
         } else {
@@ -97,8 +109,7 @@ impl Application {
         .workers(server.workers)
         .shutdown_timeout(server.shutdown_timeout_s)
         .disable_signals()
-        .listen(listener)
-        .map_err(bind)?
+        .listen(listener)?
         .run();
         Ok(Self { address, server, state })
     }
