@@ -218,8 +218,7 @@ fn check_filter(filter: &str) -> Result<(), SettingsFileError> {
         ),
     };
     let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
-    if let Some(word) = filter.split(',').find(|word| !word.contains(['=', '[', ']']) && !is_level(word))
-    {
+    if let Some(word) = filter.split(',').find(|word| !word.contains(['=', '[', ']']) && !is_level(word)) {
         return Err(refused(format!(", not {word:?}")));
     }
     EnvFilter::try_new(filter).map(|_| ()).map_err(|error| refused(format!(": {error}")))
