@@ -146,3 +146,32 @@ fn resolve(host: &str, port: u16) -> Result<SocketAddr, BuildError> {
         .next()
         .ok_or_else(|| unknown(io::Error::from(io::ErrorKind::AddrNotAvailable)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Environment;
+    use crate::config::cli::ServeArguments;
+
+    fn settings(host: &str, port: u16) -> Settings {
+        let arguments = ServeArguments { host: Some(host.to_owned()), port: Some(port), ..ServeArguments::default() };
+        Settings::load(&arguments, &Environment::default()).unwrap()
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_told_by_its_number() {
+        let taken = bind(&settings("127.0.0.1", 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let error = bind(&settings("127.0.0.1", port)).unwrap_err().to_string();
+        assert!(error.contains(&format!("127.0.0.1:{port}")) && error.contains("another itsd"), "{error}");
+    }
+
+    #[test]
+    fn an_address_that_others_reach_is_refused_while_nobody_needs_a_key() {
+        let error = bind(&settings("0.0.0.0", 0)).unwrap_err();
+        assert!(matches!(error, BuildError::Unauthenticated { .. }), "{error}");
+        let allowed = settings("0.0.0.0", 0);
+        let server = crate::config::server::ServerSettings { allow_unauthenticated: true, ..allowed.server.clone() };
+        assert!(bind(&Settings { server, ..allowed }).is_ok());
+    }
+}
