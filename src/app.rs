@@ -50,10 +50,10 @@ pub enum BuildError {
         port = address.port(), host = address.ip()
     )]
     Unauthenticated { address: SocketAddr },
-    #[error("{host} is not an address of this machine: {source}")]
-    UnknownHost { host: String, source: io::Error },
-    #[error("cannot listen on {address}: {source}; is another itsd running? --port 0 picks a free port")]
-    Bind { address: SocketAddr, source: io::Error },
+    #[error("{host} is not an address of this machine: {cause}")]
+    UnknownHost { host: String, cause: io::Error },
+    #[error("cannot listen on {address}: {cause}; is another itsd running? --port 0 picks a free port")]
+    Bind { address: SocketAddr, cause: io::Error },
 }
 
 /// Takes the configured address. Connections wait until an [`Application`] serves them.
@@ -67,7 +67,7 @@ pub fn bind(settings: &Settings) -> Result<TcpListener, BuildError> {
     if !address.ip().is_loopback() && !server.allow_unauthenticated {
         return Err(BuildError::Unauthenticated { address });
     }
-    TcpListener::bind(address).map_err(|source| BuildError::Bind { address, source })
+    TcpListener::bind(address).map_err(|cause| BuildError::Bind { address, cause })
 }
 
 impl Application {
@@ -138,7 +138,7 @@ impl Stopper {
 }
 
 fn resolve(host: &str, port: u16) -> Result<SocketAddr, BuildError> {
-    let unknown = |source| BuildError::UnknownHost { host: host.to_owned(), source };
+    let unknown = |cause| BuildError::UnknownHost { host: host.to_owned(), cause };
     let name = host.trim_matches(['[', ']']);
     (name, port)
         .to_socket_addrs()
