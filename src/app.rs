@@ -29,14 +29,12 @@ const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 pub struct Application {
     pub address: SocketAddr,
     server: Server,
-    state: Data<AppState>,
 }
 
 /// The means to stop a running application.
 #[derive(Clone)]
 pub struct Stopper {
     handle: ServerHandle,
-    state: Data<AppState>,
 }
 
 /// Why the daemon could not be put together.
@@ -89,10 +87,9 @@ impl Application {
         } else {
             HostPolicy::any()
         };
-        let state = Data::new(AppState::new(runtime, workers, hosts));
+        let state = Data::new(AppState { runtime, workers, hosts });
         let body_limit_bytes = server.body_limit_bytes;
         let server = HttpServer::new({
-            let state = state.clone();
             move || {
                 App::new()
                     .app_data(state.clone())
@@ -111,11 +108,11 @@ impl Application {
         .disable_signals()
         .listen(listener)?
         .run();
-        Ok(Self { address, server, state })
+        Ok(Self { address, server })
     }
 
     pub fn stopper(&self) -> Stopper {
-        Stopper { handle: self.server.handle(), state: self.state.clone() }
+        Stopper { handle: self.server.handle() }
     }
 
     /// Serves until stopped.
@@ -132,7 +129,6 @@ impl Stopper {
     /// Stops accepting, lets running requests finish within the drain time, then ends them with their
     /// upstream calls. Returns when everything has ended.
     pub async fn drain(&self) {
-        self.state.begin_draining();
         self.handle.stop(true).await;
     }
 }

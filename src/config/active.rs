@@ -51,6 +51,11 @@ const CONFIGURATION_FIELDS: [&str; 10] = [
     "timeout_ms",
 ];
 
+/// Whether a field belongs to `/configure` alone, so that a request must not bring it.
+pub fn is_configuration_field(name: &str) -> bool {
+    CONFIGURATION_FIELDS.contains(&name) || LATER_FIELDS.contains(&name)
+}
+
 /// Fields of the contract that this version does not have.
 const LATER_FIELDS: [&str; 2] = ["allow_request_endpoint", "prices"];
 

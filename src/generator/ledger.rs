@@ -39,6 +39,11 @@ impl Ledger {
         OpenCall { ledger: Arc::clone(self), phase, settled: false }
     }
 
+    /// Calls begun in a phase so far.
+    pub fn calls(&self, phase: Phase) -> u64 {
+        self.phases.lock().get(&phase).map_or(0, |account| account.calls)
+    }
+
     /// The sums so far.
     pub fn by_phase(&self) -> BTreeMap<Phase, Account> {
         self.phases.lock().clone()

@@ -35,10 +35,7 @@ pub async fn health() -> HttpResponse {
 
 /// Readiness: chat requests will be answered. An outage of a provider does not fail it.
 pub async fn ready(state: Data<AppState>) -> HttpResponse {
-    let mut reasons = state.runtime.readiness().await;
-    if state.is_draining() {
-        reasons.push("shutting down".to_owned());
-    }
+    let reasons = state.runtime.readiness().await;
     let ready = reasons.is_empty();
     // Another configuration than the operator's may answer, which is no reason to take the daemon out.
     let warnings = if ready { state.runtime.not_restored().to_vec() } else { Vec::new() };

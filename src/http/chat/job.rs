@@ -124,9 +124,13 @@ impl Job {
                     facts.completed = Some(outcome.counts().0);
                     facts.stop = Some(outcome.stop.reason.as_str());
                 }
-                Err(error) => facts.error = Some(error.to_string()),
+                Err(error) => facts.error = Some(error.telling().kind.as_str()),
             }
         });
+        if let Err(error) = &result {
+            // Not above debug: an upstream may quote the request.
+            tracing::debug!(request_id = %self.record.id, %error, "no candidate succeeded");
+        }
         result.map(|mut outcome| {
             outcome.warnings.splice(0..0, self.warnings.iter().cloned());
             outcome

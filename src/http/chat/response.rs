@@ -261,12 +261,22 @@ fn as_object<S: Serializer>(pairs: &[(&str, usize)], serializer: S) -> Result<S:
 
 /// The header that carries warnings, where there are any.
 pub fn warnings_header(warnings: &[String]) -> Option<(HeaderName, HeaderValue)> {
-    let text = (!warnings.is_empty()).then(|| warnings.join("; "))?;
+    // Proxies refuse responses with more than a few kilobytes of headers.
+    const MAX_CHARS: usize = 1000;
+    let mut text = (!warnings.is_empty()).then(|| warnings.join("; "))?;
+    if let Some((end, _)) = text.char_indices().nth(MAX_CHARS) {
+        text.truncate(end);
+        text.push_str("... (the metadata has all)");
+    }
     Some((HeaderName::from_static("x-its-warnings"), header_text(&text)))
 }
 
+/// Clients refuse responses with heads of more than some kilobytes; what is cut off here is in the metadata.
+const MAX_HEADER_TEXT_CHARS: usize = 2048;
+
 /// Text as a header value: whatever is not printable ASCII becomes a question mark.
 fn header_text(text: &str) -> HeaderValue {
-    let text: String = text.chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect();
+    let text: String =
+        text.chars().take(MAX_HEADER_TEXT_CHARS).map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect();
     HeaderValue::try_from(text).expect("printable ASCII is header text")
 }
