@@ -213,7 +213,11 @@ async fn a_reference_is_kept_as_one_and_read_anew_at_a_restart() {
     let app = spawn_app_in(state_dir, &[], |_| {}).await;
     let shown: Value = app.get("/configure").await.ok();
     assert_eq!((&shown["model"], &shown["revision"]), (&json!("arithmetic-demo"), &json!(0)));
+    let ready = app.get("/ready").await.ok();
+    let warning = ready["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("revision 1") && warning.contains("TEAM_KEY"), "{ready}");
     assert_eq!(app.configure(&upstream, json!({})).await["revision"], 2);
+    assert_eq!(app.get("/ready").await.ok(), json!({"ready": true, "reasons": []}));
 }
 
 #[tokio::test]

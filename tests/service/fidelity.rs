@@ -188,6 +188,12 @@ async fn what_the_configuration_adds_is_sent_where_the_request_is_silent() {
         assert_eq!(&sent[name], value, "{name}");
     }
     assert_eq!(sent.get("max_tokens"), None, "one setting is sent under one name");
+
+    // Some models refuse the older name, so that the configuration chooses.
+    app.configure(&upstream, json!({"budget": 1, "max_completion_tokens": 60})).await;
+    app.chat(json!({})).await.ok();
+    let sent = upstream.seen()[2].json();
+    assert_eq!((&sent["max_completion_tokens"], sent.get("max_tokens")), (&json!(60), None));
 }
 
 #[tokio::test]

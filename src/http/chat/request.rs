@@ -97,9 +97,7 @@ impl ChatRequest {
         sampling.top_p = sampling.top_p.or(settings.top_p);
         sampling.top_k = sampling.top_k.or(settings.top_k);
         sampling.seed = sampling.seed.or(settings.seed);
-        sampling.max_tokens = sampling
-            .max_tokens
-            .or(settings.max_tokens.map(|tokens| MaxTokens { tokens, name: MaxTokensName::MaxTokens }));
+        sampling.max_tokens = sampling.max_tokens.or(settings.max_tokens);
         if sampling.stop.is_empty() {
             sampling.stop.clone_from(&settings.stop);
         }
