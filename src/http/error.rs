@@ -85,9 +85,13 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", None, None, message)
     }
 
-    /// One word for the log.
-    pub fn word(&self) -> &'static str {
-        self.code.unwrap_or(self.kind)
+    /// What the log says of it: never the message, which may quote the request.
+    pub fn cause(&self) -> String {
+        let word = self.code.unwrap_or(self.kind);
+        match &self.param {
+            Some(param) => format!("{word}: {param}"),
+            None => word.to_owned(),
+        }
     }
 
     /// The error object, for the body of a response or an event of a stream.

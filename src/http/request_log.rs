@@ -45,8 +45,8 @@ pub struct Facts {
     pub stop: Option<&'static str>,
     pub prompt_tokens: Option<u64>,
     pub completion_tokens: Option<u64>,
-    /// The word for what went wrong. Never a message: it may quote the request.
-    pub error: Option<&'static str>,
+    /// What went wrong, in words of ours: a message of an upstream's may quote the request.
+    pub error: Option<String>,
 }
 
 impl RequestRecord {
@@ -119,10 +119,10 @@ pub async fn record_request(
     let mut response = next.call(request).await?.map_into_boxed_body();
     let value = HeaderValue::from_str(&record.id).expect("a valid id is a valid header value");
     response.headers_mut().insert(REQUEST_ID, value);
-    let error = response.response().error().and_then(|error| error.as_error::<ApiError>()).map(ApiError::word);
+    let error = response.response().error().and_then(|error| error.as_error::<ApiError>()).map(ApiError::cause);
     record.note(|facts| {
         facts.status = Some(response.status().as_u16());
-        facts.error = facts.error.or(error);
+        facts.error = facts.error.take().or(error);
     });
     Ok(response.map_body(|_, body| Recorded { body, record, ended: false }))
 }

@@ -51,7 +51,7 @@ async fn a_failed_request_leaves_one_line_with_its_cause() {
     holds(&lines_of(&mut log, "line-refused").await, &["status=400", "temperature"]);
     upstream.answer_with(|_| Step::status(500, "{\"error\": {\"message\": \"fell over\"}}"));
     ask(&app, "line-failed", json!({})).await;
-    holds(&lines_of(&mut log, "line-failed").await, &["status=502", "fell over", " WARN "]);
+    holds(&lines_of(&mut log, "line-failed").await, &["status=502", "upstream_unavailable: status 500", " WARN "]);
 }
 
 #[tokio::test]
