@@ -6,6 +6,7 @@
 use super::number::last_number_range;
 use super::rational::rational;
 use super::tail;
+use super::units::scale;
 
 /// A longer phrase after a marker is prose, not an answer.
 const MAX_PHRASE_BYTES: usize = 200;
@@ -70,7 +71,12 @@ pub(super) fn last_boxed(text: &str) -> Option<&str> {
 
 /// What follows the last of any of the markers, up to the end of its sentence or line.
 fn after_marker<'a>(text: &'a str, lower: &str, markers: &[&str]) -> Option<&'a str> {
-    let end = markers.iter().filter_map(|marker| lower.rfind(marker).map(|at| at + marker.len())).max()?;
+    // "The answer isn't" is no marker.
+    let ends = |marker: &&str| {
+        let mut ends = lower.rmatch_indices(*marker).map(|(at, found)| at + found.len());
+        ends.find(|end| !lower[*end..].starts_with(|c: char| c.is_ascii_alphabetic()) || marker.ends_with([':', '*']))
+    };
+    let end = markers.iter().filter_map(ends).max()?;
     phrase(&text[end..])
 }
 
@@ -170,12 +176,24 @@ fn after_hashes(text: &str) -> Option<&str> {
     usable.then_some(line)
 }
 
-/// The last number, with its percent sign.
+/// The last number, with its percent sign or words of scale (`5 million`). A time, a ratio and a date (`3:45`,
+/// `1/2/2024`) are taken as one.
 fn last_quantity(text: &str) -> Option<&str> {
     let range = last_number_range(text)?;
     let sign =
         ["%", "\\%", " %", " \\%"].into_iter().find(|sign| text[range.end..].starts_with(sign)).map_or(0, str::len);
-    Some(&text[range.start..range.end + sign])
+    let end = match scale(&text[range.end..]) {
+        Some((_, rest)) if sign == 0 => text.len() - rest.len(),
+        _ => range.end + sign,
+    };
+    let joined = text[..range.start].trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, ':' | '/'));
+    let before = &text[joined.len()..range.start];
+    let start = if before.ends_with([':', '/']) && before.starts_with(|c: char| c.is_ascii_digit()) {
+        joined.len()
+    } else {
+        range.start
+    };
+    Some(&text[start..end])
 }
 
 #[cfg(test)]

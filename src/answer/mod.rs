@@ -9,9 +9,12 @@ mod choice;
 mod class;
 mod decimal;
 mod dress;
+mod equation;
 mod extract;
+mod notation;
 mod number;
 mod rational;
+mod units;
 
 pub use canonical_json::{Json, JsonError};
 pub use choice::choice;

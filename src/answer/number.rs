@@ -2,6 +2,12 @@
 
 use std::ops::Range;
 
+use super::dress::undress;
+use super::rational::rational;
+
+/// A longer mixed number is read as two.
+const MAX_MIXED_BYTES: usize = 100;
+
 /// The last number in a text, as it is written there: sign, thousands separators, decimals, a fraction
 /// (`3/4`, `\frac{3}{4}`) and an exponent belong to it; units, currency and a percent sign do not.
 ///
@@ -22,7 +28,7 @@ pub(super) fn last_number_range(text: &str) -> Option<Range<usize>> {
             let fraction =
                 matches!(&text[at + 1..end], "frac" | "dfrac" | "tfrac" | "cfrac").then(|| latex_fraction(bytes, end));
             if let Some(Some(end)) = fraction {
-                last = Some(sign_before(text, at)..end);
+                last = mixed(text, last, at, end).or(Some(sign_before(text, at)..end));
                 at = end;
             } else if bytes.get(end).is_some_and(u8::is_ascii_digit) {
                 // The digit after a command (`\times5`) belongs to no word.
@@ -39,9 +45,15 @@ pub(super) fn last_number_range(text: &str) -> Option<Range<usize>> {
                 at += 1;
             }
         } else if starts_number(bytes, at) {
-            let end = number(bytes, at);
-            let end = plain_fraction(bytes, at, end).or_else(|| power_of_ten(text, end)).unwrap_or(end);
-            last = Some(sign_before(text, at)..end);
+            let number_end = number(bytes, at);
+            let fraction = plain_fraction(bytes, at, number_end);
+            let end = fraction.or_else(|| power_of_ten(text, number_end)).unwrap_or(number_end);
+            let end = end + fraction_sign(&text[end..]);
+            last = fraction.and_then(|_| mixed(text, last, at, end)).or(Some(sign_before(text, at)..end));
+            at = end;
+        } else if fraction_sign(text.get(at..).unwrap_or_default()) > 0 {
+            let end = at + fraction_sign(&text[at..]);
+            last = mixed(text, last, at, end).or(Some(sign_before(text, at)..end));
             at = end;
         } else {
             at += 1;
@@ -109,6 +121,18 @@ fn plain_fraction(bytes: &[u8], start: usize, end: usize) -> Option<usize> {
     (bytes.get(denominator_end) != Some(&b'/')).then_some(denominator_end)
 }
 
+/// The width of a fraction in one character at the start of a text.
+fn fraction_sign(text: &str) -> usize {
+    text.chars().next().filter(|c| matches!(c, '½' | '⅓' | '⅔' | '¼' | '¾')).map_or(0, char::len_utf8)
+}
+
+/// Where the mixed number stands whose whole is the number found before the fraction `start..end`.
+fn mixed(text: &str, before: Option<Range<usize>>, start: usize, end: usize) -> Option<Range<usize>> {
+    let before = before.filter(|before| matches!(&text[before.end..start], "" | " "))?;
+    (end - before.start <= MAX_MIXED_BYTES && rational(&undress(&text[before.start..end])).is_some())
+        .then_some(before.start..end)
+}
+
 /// The end of `×10^5` or `\times 10^{-5}` where the number that ends at `end` is its mantissa.
 fn power_of_ten(text: &str, end: usize) -> Option<usize> {
     let after = text[end..].trim_start_matches(' ');
@@ -144,13 +168,18 @@ fn sign_before(text: &str, start: usize) -> usize {
     let before = &text[..start];
     let before_currency = before.strip_suffix(['$', '€', '£']).map(|rest| rest.strip_suffix('\\').unwrap_or(rest));
     for head in std::iter::once(before).chain(before_currency) {
-        if let Some(rest) = head.strip_suffix(['-', '−', '﹣', '－']) {
+        if let Some(rest) = head.strip_suffix(['-', '−', '﹣', '－', '–', '‐', '‑']) {
             let subtracts =
                 rest.ends_with(|last: char| last.is_alphanumeric() || matches!(last, ')' | ']' | '}' | '-'));
             return if subtracts { start } else { rest.len() };
         }
     }
-    start
+    // `= - 5`: nothing stands before this minus that it could subtract from.
+    let apart = before.strip_suffix(' ').and_then(|rest| rest.strip_suffix(['-', '−']));
+    apart
+        .map(str::trim_end)
+        .filter(|rest| rest.ends_with(['=', '(']))
+        .map_or(start, |_| before.trim_end_matches(' ').trim_end_matches(['-', '−']).len())
 }
 
 #[cfg(test)]
@@ -189,6 +218,14 @@ mod tests {
             ("答案是5", "5"),
             ("5km", "5"),
             ("50%", "50"),
+            ("2 1/2 cups", "2 1/2"),
+            ("-2\\frac{1}{2}", "-2\\frac{1}{2}"),
+            ("2½", "2½"),
+            ("½", "½"),
+            ("step 2 3/2", "3/2"),
+            ("x = - 5", "- 5"),
+            ("7 - 5", "5"),
+            ("–5", "–5"),
         ] {
             assert_eq!(last_number(text), Some(expected), "{text}");
         }

@@ -13,6 +13,7 @@ mod layering;
 mod log_watch;
 mod operations;
 mod provider;
+mod provider_accounts;
 mod provider_failures;
 mod provider_limits;
 mod provider_requests;

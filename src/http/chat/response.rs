@@ -261,13 +261,7 @@ fn as_object<S: Serializer>(pairs: &[(&str, usize)], serializer: S) -> Result<S:
 
 /// The header that carries warnings, where there are any.
 pub fn warnings_header(warnings: &[String]) -> Option<(HeaderName, HeaderValue)> {
-    // Proxies refuse responses with more than a few kilobytes of headers.
-    const MAX_CHARS: usize = 1000;
-    let mut text = (!warnings.is_empty()).then(|| warnings.join("; "))?;
-    if let Some((end, _)) = text.char_indices().nth(MAX_CHARS) {
-        text.truncate(end);
-        text.push_str("... (the metadata has all)");
-    }
+    let text = (!warnings.is_empty()).then(|| warnings.join("; "))?;
     Some((HeaderName::from_static("x-its-warnings"), header_text(&text)))
 }
 
