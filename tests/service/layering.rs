@@ -10,7 +10,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("failure", &[]),
     ("config", &[]),
     ("answer", &[]),
-    ("providers", &[]),
+    ("providers", &["config"]),
     ("llama", &[]),
     ("store", &[]),
     ("generator", &["config", "answer", "providers", "llama"]),

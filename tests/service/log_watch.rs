@@ -52,7 +52,7 @@ impl io::Write for Writer {
         let text = String::from_utf8_lossy(line);
         self.0.send_if_modified(|log| {
             log.lines += 1;
-            let is_request = text.contains("request_id=");
+            let is_request = text.contains("http::request_log");
             if is_request {
                 log.requests.push(text.clone().into_owned());
             }
