@@ -3,7 +3,7 @@
 //! In this order: the last balanced `\boxed{}` or `\fbox{}`, what follows "final answer is", what follows
 //! "answer is" or "answer:", what follows `####`, and the last number. An unclosed box does not count.
 
-use super::number::last_number_range;
+use super::number::last_number;
 use super::rational::rational;
 use super::tail;
 use super::units::scale;
@@ -179,7 +179,7 @@ fn after_hashes(text: &str) -> Option<&str> {
 /// The last number, with its percent sign or words of scale (`5 million`). A time, a ratio and a date (`3:45`,
 /// `1/2/2024`) are taken as one.
 fn last_quantity(text: &str) -> Option<&str> {
-    let range = last_number_range(text)?;
+    let range = last_number(text)?;
     let sign =
         ["%", "\\%", " %", " \\%"].into_iter().find(|sign| text[range.end..].starts_with(sign)).map_or(0, str::len);
     let end = match scale(&text[range.end..]) {
