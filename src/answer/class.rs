@@ -49,16 +49,13 @@ fn scaled(value: BigRational, rest: &str) -> (BigRational, &str) {
 
 /// The label of a number with its unit or percent sign, where the text is one.
 fn quantity(text: &str) -> Option<String> {
+    let vague = ["about ", "approximately ", "roughly ", "around ", "exactly "];
+    let text = vague.into_iter().find_map(|word| text.strip_prefix(word)).map_or(text, str::trim_start);
     if let Some(value) = rational(text) {
         return Some(label(&value));
     }
     if let Some(rest) = text.strip_prefix("minus ").or_else(|| text.strip_prefix("negative ")) {
         return rest.starts_with(|c: char| c.is_ascii_digit()).then(|| quantity(&format!("-{rest}"))).flatten();
-    }
-    for word in ["about ", "approximately ", "roughly ", "around ", "exactly "] {
-        if let Some(rest) = text.strip_prefix(word) {
-            return quantity(rest.trim_start());
-        }
     }
     // `12 (twelve)` says it twice.
     if let Some((number, remark)) = text.strip_suffix(')').and_then(|rest| rest.split_once(" (")) {

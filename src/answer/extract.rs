@@ -136,7 +136,9 @@ fn phrase(after: &str) -> Option<&str> {
             // `$5 and $7` holds prices, not mathematics: whoever opens with a price is read to its end.
             let currency =
                 open == "$" && inside[..length].contains(' ') && !inside[..length].contains(['\\', '=', '^', '+']);
-            if !currency {
+            // `$5$ or $6$` gives no single answer.
+            let one_of_several = inside[length + close.len()..].trim_start().starts_with("or ");
+            if !currency && !one_of_several {
                 return Some(inside[..length].trim()).filter(|found| found.len() <= MAX_PHRASE_BYTES);
             }
         }
@@ -180,8 +182,10 @@ fn after_hashes(text: &str) -> Option<&str> {
 /// `1/2/2024`) are taken as one.
 fn last_quantity(text: &str) -> Option<&str> {
     let range = last_number(text)?;
-    let sign =
-        ["%", "\\%", " %", " \\%"].into_iter().find(|sign| text[range.end..].starts_with(sign)).map_or(0, str::len);
+    let sign = ["%", "\\%", " %", " \\%", " percent"]
+        .into_iter()
+        .find(|sign| text[range.end..].starts_with(sign))
+        .map_or(0, str::len);
     let end = match scale(&text[range.end..]) {
         Some((_, rest)) if sign == 0 => text.len() - rest.len(),
         _ => range.end + sign,

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::dress::undress;
+use super::dress::{superscript, undress};
 use super::rational::rational;
 
 /// A longer mixed number is read as two.
@@ -49,6 +49,9 @@ pub(super) fn last_number(text: &str) -> Option<Range<usize>> {
             let fraction = plain_fraction(bytes, at, number_end);
             let end = fraction.or_else(|| power_of_ten(text, number_end)).unwrap_or(number_end);
             let end = end + fraction_sign(&text[end..]);
+            // `10³`
+            let raised = text[end..].find(|c| superscript(c).is_none()).unwrap_or(text.len() - end);
+            let end = end + raised;
             last = fraction.and_then(|_| mixed(text, last, at, end)).or(Some(sign_before(text, at)..end));
             at = end;
         } else if fraction_sign(text.get(at..).unwrap_or_default()) > 0 {
@@ -243,6 +246,8 @@ mod tests {
             ("5 cm^{2}.", "5"),
             ("4 and x^2", "4"),
             ("10^3", "10^3"),
+            ("10³ or so", "10³"),
+            ("5 m³", "5"),
             ("2^{-3} of it", "2^{-3}"),
             ("7 or a_{1}", "7"),
             ("½", "½"),

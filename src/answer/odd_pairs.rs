@@ -1,6 +1,6 @@
 //! Pairs of answers that a reader would try by hand: which are the same, and which are not.
 
-use super::{Json, answer_class, extract, number_class};
+use super::{Json, answer_class, choice, extract, number_class};
 
 fn class(text: &str) -> String {
     answer_class(text).unwrap_or_else(|| panic!("{text} has a class"))
@@ -13,6 +13,10 @@ fn one_answer_is_one_class() {
         ("1 000", "1000"),
         ("1e3", "1000"),
         ("10^3", "1000"),
+        ("10³", "1000"),
+        ("10⁻¹", "0.1"),
+        ("5 m²", "5"),
+        ("x¹⁰", "x^{10}"),
         ("10^{3}", "1000"),
         ("2^{10}", "1024"),
         ("1.000", "1"),
@@ -198,6 +202,8 @@ fn texts_vote_alike_exactly_where_they_answer_alike() {
     for (one, other) in [
         ("\\boxed{x + y = 5}", "\\boxed{5}"),
         ("We meet at 3:45", "We meet at 2:45"),
+        ("It is 50 percent.", "50"),
+        ("The answer is $5$ or $6$", "5"),
         ("5 million", "5"),
         ("2 1/2", "1/2"),
         ("on 1/2/2024", "on 3/2/2024"),
@@ -275,5 +281,46 @@ fn last_numbers_are_compared_by_value() {
         [("1,000", "1.000"), ("–5", "5"), ("1/2", "2"), ("1e3", "3"), ("0.5", "5"), ("5 thousand", "5 million")]
     {
         assert_ne!(class(one), class(other), "{one} and {other}");
+    }
+}
+
+#[test]
+fn hostile_repetition_neither_overflows_the_stack_nor_the_clock() {
+    for unit in [
+        "\\frac{",
+        "dozen ",
+        "=",
+        "(",
+        "x=",
+        "\\",
+        "{",
+        "^{",
+        "½",
+        "1 1/2",
+        "5 million ",
+        "answer is",
+        "A and ",
+        "\\{,",
+        "- ",
+        "2^2",
+        "1:",
+        "\\frac{1}{2",
+        "negative ",
+        "=-(",
+        "about ",
+        "minus ",
+        "_{1",
+        "(1",
+        " (",
+        ")",
+        "⁻",
+        "'",
+        "(x",
+    ] {
+        let hostile = unit.repeat(40_000 / unit.len());
+        for text in [hostile.clone(), format!("5 {hostile}"), format!("\\boxed{{{hostile}}}")] {
+            let _ = extract(&text).map(answer_class);
+            let _ = (answer_class(&text), number_class(&text), choice(&text));
+        }
     }
 }
