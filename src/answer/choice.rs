@@ -156,7 +156,10 @@ fn another(next: &str) -> bool {
         rest.get(1..).is_some_and(|after| !after.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '\'' | '’')));
     // "A, I think" and "B, a city" name one.
     let word = rest.starts_with('I') || rest.starts_with('A') && rest[1..].starts_with(' ');
-    rest.starts_with(|c: char| c.is_ascii_uppercase()) && apart && !word
+    // "B, C is wrong" goes on to speak of the other.
+    let subject = ["is ", "was ", "does ", "cannot ", "fails", "being "];
+    let subject = rest.get(1..).is_some_and(|after| subject.iter().any(|verb| after.trim_start().starts_with(verb)));
+    rest.starts_with(|c: char| c.is_ascii_uppercase()) && apart && !word && !subject
 }
 
 /// Whether a single letter is an option rather than the word "a" or "I", or the start of a contraction.
@@ -191,20 +194,21 @@ fn opening(line: &str) -> Option<char> {
         || next.starts_with(". ")
         || next == "."
         || next.starts_with(", ") && letter.is_ascii_uppercase();
-    punctuated.then_some(letter.to_ascii_uppercase())
+    (punctuated && !another(next)).then_some(letter.to_ascii_uppercase())
 }
 
 /// The letter in `B is correct` and its like, the last of them.
 fn before_words(text: &str) -> Option<char> {
-    let verdicts = ["is correct", "is the correct", "is right", "is the right", "is the answer", "is the best"];
+    let one = ["is correct", "is the correct", "is right", "is the right", "is the answer", "is the best"];
+    let several = ["are correct", "are both correct", "are right", "are both right", "are the correct"];
     let lower = text.to_ascii_lowercase();
     let mut found: Option<(usize, char)> = None;
-    for verdict in verdicts {
+    for verdict in one.into_iter().chain(several) {
         let letter = lower.rmatch_indices(verdict).find_map(|(at, _)| {
             let before = text[..at].trim_end_matches(is_dress);
             let letter = before.chars().next_back().filter(char::is_ascii_uppercase)?;
             let apart = !before[..before.len() - 1].ends_with(|c: char| c.is_alphanumeric());
-            apart.then_some((at, letter))
+            apart.then_some((at, if verdict.starts_with("are") { SEVERAL } else { letter }))
         });
         found = found.max(letter);
     }
@@ -298,6 +302,7 @@ mod tests {
             "The answer is A/B",
             "The answer is B, and C.",
             "The answer is **A** and **D**.",
+            "Both A and C are correct.",
         ] {
             assert_eq!(choice(text), None, "{text}");
         }
@@ -308,6 +313,8 @@ mod tests {
             "Answer: B.\nC is wrong.",
             "The answer is B, because A fails.",
             "B, B",
+            "Answer: B, C is wrong",
+            "(A) and (C) are wrong so (B)",
             "The answer is B, A being wrong.",
         ] {
             assert_eq!(choice(text), Some('B'), "{text}");
