@@ -6,7 +6,7 @@
 use super::number::last_number;
 use super::rational::rational;
 use super::tail;
-use super::units::scale;
+use super::units::{after_part, scale};
 
 /// A longer phrase after a marker is prose, not an answer.
 const MAX_PHRASE_BYTES: usize = 200;
@@ -178,7 +178,7 @@ fn after_hashes(text: &str) -> Option<&str> {
     usable.then_some(line)
 }
 
-/// The last number, with its percent sign or words of scale (`5 million`). A time, a ratio and a date (`3:45`,
+/// The last number, with its percent sign or words of scale and parts (`5 million`, `3 quarters`). A time, a ratio and a date (`3:45`,
 /// `1/2/2024`) are taken as one.
 fn last_quantity(text: &str) -> Option<&str> {
     let range = last_number(text)?;
@@ -186,8 +186,9 @@ fn last_quantity(text: &str) -> Option<&str> {
         .into_iter()
         .find(|sign| text[range.end..].starts_with(sign))
         .map_or(0, str::len);
-    let end = match scale(&text[range.end..]) {
-        Some((_, rest)) if sign == 0 => text.len() - rest.len(),
+    let after = &text[range.end..];
+    let end = match scale(after).map(|(_, rest)| rest).or_else(|| after_part(after)) {
+        Some(rest) if sign == 0 => text.len() - rest.len(),
         _ => range.end + sign,
     };
     let joined = text[..range.start].trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, ':' | '/'));

@@ -38,6 +38,17 @@ pub(super) fn scale(text: &str) -> Option<(u128, &str)> {
     Some(scale_word(rest).map_or((first, rest), |(second, rest)| (first * second, rest)))
 }
 
+/// What follows the word for a part (`quarters`) or the glued letters for a scale (`5k`) at the start of `text`.
+pub(super) fn after_part(text: &str) -> Option<&str> {
+    let start = text.trim_start_matches(' ');
+    let (word, rest) = start.split_at(start.find(|c: char| !c.is_alphabetic()).unwrap_or(start.len()));
+    let part = singular(word);
+    let glued = start.len() == text.len() && matches!(part.as_str(), "k" | "mn" | "bn" | "tn");
+    let part =
+        part.ends_with("th") && part.len() > 3 || matches!(part.as_str(), "half" | "halve" | "third" | "quarter");
+    (glued || part && changes(word)).then_some(rest)
+}
+
 fn scale_word(text: &str) -> Option<(u128, &str)> {
     let text = text.trim_start();
     let (word, rest) = text.split_at(text.find(|c: char| !c.is_alphabetic()).unwrap_or(text.len()));
