@@ -12,7 +12,7 @@ use num_rational::BigRational;
 use super::dress::{trim, undress};
 use super::equation::value_of_equation;
 use super::notation::normalised;
-use super::number::last_number_range;
+use super::number::last_number;
 use super::rational::{label, rational};
 use super::units::{changes, is_number_word, is_unit, scale};
 
@@ -29,7 +29,7 @@ pub fn answer_class(answer: &str) -> Option<String> {
 /// The label of the last number in a text, `None` where there is none. `5 million` is 5000000; a percent sign is
 /// not looked at.
 pub fn number_class(text: &str) -> Option<String> {
-    let range = last_number_range(text)?;
+    let range = last_number(text)?;
     let plain = undress(&text[range.clone()]);
     let Some(value) = rational(&plain) else { return Some(plain) };
     let before = text[..range.start].trim_end();
@@ -40,16 +40,17 @@ pub fn number_class(text: &str) -> Option<String> {
 }
 
 /// The number times the words of scale after it, and what follows these.
-fn scaled(mut value: BigRational, mut rest: &str) -> (BigRational, &str) {
-    while let Some((factor, next)) = scale(rest) {
-        value *= BigRational::from_integer(BigInt::from(factor));
-        rest = next;
+fn scaled(value: BigRational, rest: &str) -> (BigRational, &str) {
+    match scale(rest) {
+        Some((factor, rest)) => (value * BigRational::from_integer(BigInt::from(factor)), rest),
+        None => (value, rest),
     }
-    (value, rest)
 }
 
 /// The label of a number with its unit or percent sign, where the text is one.
 fn quantity(text: &str) -> Option<String> {
+    let vague = ["about ", "approximately ", "roughly ", "around ", "exactly "];
+    let text = vague.into_iter().find_map(|word| text.strip_prefix(word)).map_or(text, str::trim_start);
     if let Some(value) = rational(text) {
         return Some(label(&value));
     }

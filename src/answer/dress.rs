@@ -102,6 +102,13 @@ pub(super) fn undress(text: &str) -> String {
             // Invisible characters say nothing.
             '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2060}' | '\u{feff}' | '\u{ad}' => {}
             '*' if rest.starts_with('*') => rest = &rest[1..],
+            '⁰' | '¹' | '²' | '³' | '⁴'..='⁹' | '⁻' => {
+                let more = rest.find(|c| superscript(c).is_none()).unwrap_or(rest.len());
+                plain.push_str("^{");
+                plain.extend(std::iter::once(first).chain(rest[..more].chars()).filter_map(superscript));
+                plain.push('}');
+                rest = &rest[more..];
+            }
             '½' | '⅓' | '⅔' | '¼' | '¾' => {
                 if plain.ends_with(|c: char| c.is_ascii_digit()) {
                     plain.push(' ');
@@ -125,6 +132,19 @@ pub(super) fn undress(text: &str) -> String {
         }
     }
     plain
+}
+
+/// The ASCII character that a superscript raises.
+pub(super) fn superscript(c: char) -> Option<char> {
+    match c {
+        '⁰' => Some('0'),
+        '¹' => Some('1'),
+        '²' => Some('2'),
+        '³' => Some('3'),
+        '⁴'..='⁹' => char::from_digit(c as u32 - '⁴' as u32 + 4, 10),
+        '⁻' => Some('-'),
+        _ => None,
+    }
 }
 
 /// The ASCII character that a full-width character or another script's digit stands for, else the character

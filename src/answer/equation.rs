@@ -41,8 +41,11 @@ fn sides(text: &str) -> Option<Vec<&str>> {
     (sides.iter().all(|side| !side.is_empty())).then_some(sides)
 }
 
-/// LaTeX commands that name a quantity by themselves or mark the name of one.
-const SYMBOLS: [&str; 34] = [
+/// LaTeX commands that mark the name of a quantity.
+const MARKS: [&str; 8] = ["angle", "overline", "triangle", "vec", "hat", "bar", "Delta", "mathbb"];
+
+/// LaTeX commands that name a quantity by themselves.
+const SYMBOLS: [&str; 31] = [
     "alpha",
     "beta",
     "gamma",
@@ -68,14 +71,11 @@ const SYMBOLS: [&str; 34] = [
     "psi",
     "omega",
     "Gamma",
-    "Delta",
     "Theta",
     "Lambda",
     "Sigma",
     "Phi",
     "Omega",
-    "angle",
-    "overline",
     "ell",
 ];
 
@@ -102,40 +102,41 @@ fn is_name(text: &str) -> bool {
         let simple = argument.chars().all(|c| plain(c) || c == ',');
         return !argument.contains([')', '(']) && (function || simple && is_name(base));
     }
-    let mut lone = 0;
-    let mut long = 0;
+    let commands = base.split('\\').skip(1).filter_map(|rest| rest.split(|c: char| !c.is_ascii_alphabetic()).next());
+    if !commands.into_iter().all(|command| SYMBOLS.contains(&command) || MARKS.contains(&command)) {
+        return false;
+    }
+    // One variable is a name, several are a product, and with a word beside them a description (`price of A`).
+    let (mut variables, mut words) = (0, 0);
     for word in base.split([' ', '\\', '{', '}']).filter(|word| !word.is_empty()) {
         // An index is no name of its own.
         let stem = word.split_once('_').map_or(word, |(stem, _)| stem).trim_end_matches('\'');
         let letters = stem.trim_end_matches(|c: char| c.is_ascii_digit());
-        if FUNCTIONS.contains(&letters) || !letters.chars().all(char::is_alphabetic) {
+        if FUNCTIONS.contains(&letters) || !letters.chars().all(char::is_alphabetic) || is_product(letters) {
             return false;
         }
-        if letters.is_empty() {
-            continue;
-        }
-        let product =
-            letters.len() <= 3 && letters.chars().all(|c| matches!(c, 'a'..='d' | 'm'..='n' | 'p'..='t' | 'x'..='z'));
-        match letters.chars().count() {
-            1 => lone += 1,
-            2.. if product => return false,
-            2 if letters.chars().all(|c| c.is_ascii_lowercase())
-                && !matches!(letters, "of" | "in" | "at" | "is" | "to" | "we" | "by" | "mu" | "nu" | "xi") =>
-            {
-                return false;
-            }
-            _ => long += usize::from(!SYMBOLS.contains(&letters)),
+        match letters {
+            "" | "vec" | "hat" | "bar" => {}
+            _ if letters.chars().nth(1).is_none() || SYMBOLS.contains(&letters) => variables += 1,
+            _ => words += 1,
         }
     }
-    let commands = base.split('\\').skip(1).map(|rest| rest.split(|c: char| !c.is_ascii_alphabetic()).next());
-    let mut symbols = 0;
-    for command in commands {
-        if !command.is_some_and(|name| SYMBOLS.contains(&name)) {
-            return false;
+    words > 0 || variables <= 1
+}
+
+/// Whether letters are rather several variables than a word: `xy`, `abc`, but not `AB` or `age`.
+fn is_product(letters: &str) -> bool {
+    match letters.len() {
+        2 => {
+            letters.bytes().all(|byte| byte.is_ascii_lowercase())
+                && !matches!(letters, "of" | "in" | "at" | "is" | "to" | "we" | "by" | "mu" | "nu" | "xi")
         }
-        symbols += usize::from(!matches!(command, Some("angle" | "overline" | "Delta")));
+        3 => {
+            letters != "bar"
+                && letters.bytes().all(|byte| matches!(byte, b'a'..=b'd' | b'm' | b'n' | b'p'..=b't' | b'x'..=b'z'))
+        }
+        _ => false,
     }
-    long > 0 || lone + symbols <= 1
 }
 
 /// An expression of numbers alone, as `2 + 3`, `\sqrt{9}` and `3 apples + 4 apples` are: it holds a digit and
@@ -145,8 +146,8 @@ fn is_computed(text: &str) -> bool {
     text.contains(|c: char| c.is_ascii_digit())
         && !SYMBOLS.iter().any(|symbol| text.contains(&format!("\\{symbol}")))
         && words.all(|word| {
-            let product = word.len() <= 3 && word.chars().all(|c| matches!(c, 'a'..='d' | 'x'..='z'));
-            word.chars().count() >= 3 && !product || matches!(word, "km" | "cm" | "mm" | "kg" | "ft" | "ln" | "pi")
+            let unit = matches!(word, "km" | "cm" | "mm" | "kg" | "ft" | "ln" | "pi");
+            unit || word.chars().nth(2).is_some() && !is_product(word)
         })
 }
 
@@ -175,6 +176,9 @@ mod tests {
             "x == 5",
             "\\sqrt{25} = 5",
             "\\Delta x = 5",
+            "m\\angle A = 5",
+            "\\vec{v} = 5",
+            "\\bar{x} = 5",
             "angle A = 5",
             "a(3) = 5",
             "3 km + 2 km = 5",

@@ -3,10 +3,10 @@
 //! In this order: the last balanced `\boxed{}` or `\fbox{}`, what follows "final answer is", what follows
 //! "answer is" or "answer:", what follows `####`, and the last number. An unclosed box does not count.
 
-use super::number::last_number_range;
+use super::number::last_number;
 use super::rational::rational;
 use super::tail;
-use super::units::scale;
+use super::units::{after_part, scale};
 
 /// A longer phrase after a marker is prose, not an answer.
 const MAX_PHRASE_BYTES: usize = 200;
@@ -136,7 +136,9 @@ fn phrase(after: &str) -> Option<&str> {
             // `$5 and $7` holds prices, not mathematics: whoever opens with a price is read to its end.
             let currency =
                 open == "$" && inside[..length].contains(' ') && !inside[..length].contains(['\\', '=', '^', '+']);
-            if !currency {
+            // `$5$ or $6$` gives no single answer.
+            let one_of_several = inside[length + close.len()..].trim_start().starts_with("or ");
+            if !currency && !one_of_several {
                 return Some(inside[..length].trim()).filter(|found| found.len() <= MAX_PHRASE_BYTES);
             }
         }
@@ -176,14 +178,17 @@ fn after_hashes(text: &str) -> Option<&str> {
     usable.then_some(line)
 }
 
-/// The last number, with its percent sign or words of scale (`5 million`). A time, a ratio and a date (`3:45`,
+/// The last number, with its percent sign or words of scale and parts (`5 million`, `3 quarters`). A time, a ratio and a date (`3:45`,
 /// `1/2/2024`) are taken as one.
 fn last_quantity(text: &str) -> Option<&str> {
-    let range = last_number_range(text)?;
-    let sign =
-        ["%", "\\%", " %", " \\%"].into_iter().find(|sign| text[range.end..].starts_with(sign)).map_or(0, str::len);
-    let end = match scale(&text[range.end..]) {
-        Some((_, rest)) if sign == 0 => text.len() - rest.len(),
+    let range = last_number(text)?;
+    let sign = ["%", "\\%", " %", " \\%", " percent"]
+        .into_iter()
+        .find(|sign| text[range.end..].starts_with(sign))
+        .map_or(0, str::len);
+    let after = &text[range.end..];
+    let end = match scale(after).map(|(_, rest)| rest).or_else(|| after_part(after)) {
+        Some(rest) if sign == 0 => text.len() - rest.len(),
         _ => range.end + sign,
     };
     let joined = text[..range.start].trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, ':' | '/'));

@@ -13,6 +13,8 @@ mod equation;
 mod extract;
 mod notation;
 mod number;
+#[cfg(test)]
+mod odd_pairs;
 mod rational;
 mod units;
 

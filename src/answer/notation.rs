@@ -2,6 +2,9 @@
 
 use super::rational::{label, rational};
 
+/// A longer argument of a fraction is left as it is; without a limit, open braces would cost quadratic time.
+const MAX_ARGUMENT_BYTES: usize = 200;
+
 /// The normalised text of an answer. A list in brackets keeps its brackets and its order, its elements in their
 /// one spelling; a set in braces has neither order nor repetition.
 pub(super) fn normalised(text: &str) -> String {
@@ -40,8 +43,12 @@ fn elements(text: &str) -> Option<Vec<String>> {
     }
     elements.push(&text[start..]);
     let spelled = |element: &&str| match rational(element.trim()) {
-        // A group of three zeros or the like may belong to the number before it, as in `1,000, 2`.
-        Some(value) if !element.trim().starts_with("00") => label(&value),
+        // What begins with a needless zero may belong to the number before it, as in `1,050, 2`.
+        Some(value)
+            if !(element.trim().starts_with('0') && element.trim()[1..].starts_with(|c: char| c.is_ascii_digit())) =>
+        {
+            label(&value)
+        }
         _ => formula(element.trim()),
     };
     (elements.len() > 1).then(|| elements.iter().map(spelled).collect())
@@ -54,6 +61,8 @@ fn formula(text: &str) -> String {
     let mut pending_space = false;
     // Whether the last characters are a LaTeX command, whose case counts: `\Delta` is not `\delta`.
     let mut in_command = false;
+    // A sign that became a command stands apart from the letter after it.
+    let mut after_sign = false;
     for c in text.chars() {
         if c.is_whitespace() {
             pending_space = true;
@@ -67,11 +76,17 @@ fn formula(text: &str) -> String {
             in_command = false;
         }
         pending_space = false;
+        if after_sign && c.is_ascii_alphabetic() {
+            normal.push(' ');
+            in_command = false;
+        }
+        after_sign = false;
         in_command = c == '\\' || in_command && c.is_ascii_alphabetic();
         match sign(c) {
             Some(spelling) => {
                 normal.push_str(spelling);
                 in_command = spelling.starts_with('\\');
+                after_sign = in_command;
             }
             None if in_command => normal.push(c),
             None => normal.extend(c.to_lowercase()),
@@ -152,7 +167,7 @@ fn slanted(text: &str) -> String {
 fn arguments(text: &str) -> Option<(&str, &str, &str)> {
     let argument = |text: &'_ str| -> Option<usize> {
         let mut depth = 0;
-        for (at, byte) in text.bytes().enumerate() {
+        for (at, byte) in text.bytes().enumerate().take(MAX_ARGUMENT_BYTES) {
             match byte {
                 b'{' => depth += 1,
                 b'}' => depth -= 1,

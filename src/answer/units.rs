@@ -1,7 +1,7 @@
 //! What may follow a number: units and what it counts, words that multiply it, words that change it.
 
 /// Words that multiply the number before them.
-const SCALES: [(&str, u64); 9] = [
+const SCALES: [(&str, u128); 9] = [
     ("dozen", 12),
     ("hundred", 100),
     ("thousand", 1_000),
@@ -31,8 +31,25 @@ const LETTER_UNITS: &str = "mgslhLNJWVAKCF";
 /// or hexadecimal.
 const GLUED_LETTER_UNITS: &str = "gslhLWV";
 
-/// What the first word of `text` multiplies the number before it by, and what follows that word.
-pub(super) fn scale(text: &str) -> Option<(u64, &str)> {
+/// What the first word of `text`, or the first two (`hundred thousand`), multiply the number before them by, and
+/// what follows.
+pub(super) fn scale(text: &str) -> Option<(u128, &str)> {
+    let (first, rest) = scale_word(text)?;
+    Some(scale_word(rest).map_or((first, rest), |(second, rest)| (first * second, rest)))
+}
+
+/// What follows the word for a part (`quarters`) or the glued letters for a scale (`5k`) at the start of `text`.
+pub(super) fn after_part(text: &str) -> Option<&str> {
+    let start = text.trim_start_matches(' ');
+    let (word, rest) = start.split_at(start.find(|c: char| !c.is_alphabetic()).unwrap_or(start.len()));
+    let part = singular(word);
+    let glued = start.len() == text.len() && matches!(part.as_str(), "k" | "mn" | "bn" | "tn");
+    let part =
+        part.ends_with("th") && part.len() > 3 || matches!(part.as_str(), "half" | "halve" | "third" | "quarter");
+    (glued || part && changes(word)).then_some(rest)
+}
+
+fn scale_word(text: &str) -> Option<(u128, &str)> {
     let text = text.trim_start();
     let (word, rest) = text.split_at(text.find(|c: char| !c.is_alphabetic()).unwrap_or(text.len()));
     let (_, factor) = SCALES.iter().find(|(name, _)| *name == singular(word))?;
