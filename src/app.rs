@@ -25,18 +25,16 @@ const CLIENT_KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// A client must have sent the head of its request within this time.
 const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A bound daemon: the address is taken, nothing is served yet.
+/// A daemon that lacks only to be run: the address is taken, nothing is served yet.
 pub struct Application {
     pub address: SocketAddr,
     server: Server,
-    state: Data<AppState>,
 }
 
 /// The means to stop a running application.
 #[derive(Clone)]
 pub struct Stopper {
     handle: ServerHandle,
-    state: Data<AppState>,
 }
 
 /// Why the daemon could not be put together.
@@ -50,37 +48,48 @@ pub enum BuildError {
         port = address.port(), host = address.ip()
     )]
     Unauthenticated { address: SocketAddr },
-    #[error("{host} is not an address of this machine: {source}")]
-    UnknownHost { host: String, source: io::Error },
-    #[error("cannot listen on {address}: {source}; is another itsd running? --port 0 picks a free port")]
-    Bind { address: SocketAddr, source: io::Error },
+    #[error("{host} is not an address of this machine: {cause}")]
+    UnknownHost { host: String, cause: io::Error },
+    #[error("cannot listen on {address}: {cause}; is another itsd running? --port 0 picks a free port")]
+    Bind { address: SocketAddr, cause: io::Error },
+}
+
+/// Takes the configured address. Connections wait until an [`Application`] serves them.
+///
+/// # Errors
+///
+/// [`BuildError`]: an address that cannot be bound, or must not be without keys.
+pub fn bind(settings: &Settings) -> Result<TcpListener, BuildError> {
+    let server = &settings.server;
+    let address = resolve(&server.host, server.port)?;
+    if !address.ip().is_loopback() && !server.allow_unauthenticated {
+        return Err(BuildError::Unauthenticated { address });
+    }
+    TcpListener::bind(address).map_err(|cause| BuildError::Bind { address, cause })
 }
 
 impl Application {
-    /// Binds the configured address. Runs will live on `workers`.
+    /// Puts the service behind a bound listener. Runs will live on `workers`.
     ///
     /// # Errors
     ///
-    /// [`BuildError`]: an address that cannot be bound, or must not be without keys.
-    pub fn build(settings: &Settings, runtime: Arc<Runtime>, workers: Handle) -> Result<Self, BuildError> {
+    /// When the listener breaks.
+    pub fn build(
+        settings: &Settings,
+        listener: TcpListener,
+        runtime: Arc<Runtime>,
+        workers: Handle,
+    ) -> io::Result<Self> {
         let server = &settings.server;
-        let address = resolve(&server.host, server.port)?;
-        if !address.ip().is_loopback() && !server.allow_unauthenticated {
-            return Err(BuildError::Unauthenticated { address });
-        }
-        let bind = |source| BuildError::Bind { address, source };
-        let listener = TcpListener::bind(address).map_err(bind)?;
-        let address = listener.local_addr().map_err(bind)?;
-
+        let address = listener.local_addr()?;
         let hosts = if address.ip().is_loopback() {
             HostPolicy::loopback(server.allowed_hosts.iter().cloned())
         } else {
             HostPolicy::any()
         };
-        let state = Data::new(AppState::new(runtime, workers, hosts));
+        let state = Data::new(AppState { runtime, workers, hosts });
         let body_limit_bytes = server.body_limit_bytes;
         let server = HttpServer::new({
-            let state = state.clone();
             move || {
                 App::new()
                     .app_data(state.clone())
@@ -97,14 +106,13 @@ impl Application {
         .workers(server.workers)
         .shutdown_timeout(server.shutdown_timeout_s)
         .disable_signals()
-        .listen(listener)
-        .map_err(bind)?
+        .listen(listener)?
         .run();
-        Ok(Self { address, server, state })
+        Ok(Self { address, server })
     }
 
     pub fn stopper(&self) -> Stopper {
-        Stopper { handle: self.server.handle(), state: self.state.clone() }
+        Stopper { handle: self.server.handle() }
     }
 
     /// Serves until stopped.
@@ -121,17 +129,45 @@ impl Stopper {
     /// Stops accepting, lets running requests finish within the drain time, then ends them with their
     /// upstream calls. Returns when everything has ended.
     pub async fn drain(&self) {
-        self.state.begin_draining();
         self.handle.stop(true).await;
     }
 }
 
 fn resolve(host: &str, port: u16) -> Result<SocketAddr, BuildError> {
-    let unknown = |source| BuildError::UnknownHost { host: host.to_owned(), source };
+    let unknown = |cause| BuildError::UnknownHost { host: host.to_owned(), cause };
     let name = host.trim_matches(['[', ']']);
     (name, port)
         .to_socket_addrs()
         .map_err(unknown)?
         .next()
         .ok_or_else(|| unknown(io::Error::from(io::ErrorKind::AddrNotAvailable)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Environment;
+    use crate::config::cli::ServeArguments;
+
+    fn settings(host: &str, port: u16) -> Settings {
+        let arguments = ServeArguments { host: Some(host.to_owned()), port: Some(port), ..ServeArguments::default() };
+        Settings::load(&arguments, &Environment::default()).unwrap()
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_told_by_its_number() {
+        let taken = bind(&settings("127.0.0.1", 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let error = bind(&settings("127.0.0.1", port)).unwrap_err().to_string();
+        assert!(error.contains(&format!("127.0.0.1:{port}")) && error.contains("another itsd"), "{error}");
+    }
+
+    #[test]
+    fn an_address_that_others_reach_is_refused_while_nobody_needs_a_key() {
+        let error = bind(&settings("0.0.0.0", 0)).unwrap_err();
+        assert!(matches!(error, BuildError::Unauthenticated { .. }), "{error}");
+        let allowed = settings("0.0.0.0", 0);
+        let server = crate::config::server::ServerSettings { allow_unauthenticated: true, ..allowed.server.clone() };
+        assert!(bind(&Settings { server, ..allowed }).is_ok());
+    }
 }

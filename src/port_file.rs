@@ -18,7 +18,11 @@ impl PortFile {
         name.push(format!(".{}.tmp", std::process::id()));
         let temporary = path.with_file_name(name);
         std::fs::write(&temporary, format!("{port}\n"))?;
-        std::fs::rename(&temporary, path)?;
+        if let Err(error) = std::fs::rename(&temporary, path) {
+            // The rename's own error is the one to tell.
+            let _ = std::fs::remove_file(&temporary);
+            return Err(error);
+        }
         Ok(Self(path.to_owned()))
     }
 }
@@ -42,5 +46,13 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "8108\n");
         drop(file);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_path_that_cannot_be_replaced_is_an_error_that_leaves_nothing_behind() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("port")).unwrap();
+        PortFile::write(&directory.path().join("port"), 8108).unwrap_err();
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 }

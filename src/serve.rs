@@ -9,8 +9,9 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use crate::app::{Application, Stopper};
+use crate::app::{self, Application, Stopper};
 use crate::config::cli::ServeArguments;
+use crate::config::server::ServerSettings;
 use crate::config::{Environment, Settings};
 use crate::port_file::PortFile;
 use crate::runtime::Runtime;
@@ -43,11 +44,12 @@ pub fn check_config(file: &Path, environment: &Environment) -> anyhow::Result<()
 }
 
 async fn run(settings: Settings, environment: Environment, workers: tokio::runtime::Handle) -> anyhow::Result<()> {
+    // Before the state is touched and a model loaded: whoever starts a second one shall not wait to hear of it.
+    let listener = app::bind(&settings)?;
     let runtime = Arc::new(Runtime::start(&settings, environment).await?);
-    let application = Application::build(&settings, runtime, workers)?;
+    let application = Application::build(&settings, listener, runtime, workers)?;
     let address = application.address;
-    let port_file = PortFile::write(&settings.server.port_file, address.port())
-        .with_context(|| format!("cannot write the port file {}", settings.server.port_file.display()))?;
+    let port_file = write_port_file(&settings.server, address.port())?;
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening on http://{address}");
 
     let (end_now, ended) = oneshot::channel();
@@ -64,6 +66,20 @@ async fn run(settings: Settings, environment: Environment, workers: tokio::runti
     drop(port_file);
     tracing::info!("stopped");
     Ok(result?)
+}
+
+/// Writes the port file. Only one that the operator named is worth failing for: the daemon may well run in a
+/// directory where it cannot write.
+fn write_port_file(server: &ServerSettings, port: u16) -> anyhow::Result<Option<PortFile>> {
+    let path = server.port_file.display();
+    match PortFile::write(&server.port_file, port) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if server.port_file_is_default => {
+            tracing::warn!(%error, "the port file {path} cannot be written; --port-file names another");
+            Ok(None)
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot write the port file {path}")),
+    }
 }
 
 /// The first SIGTERM or SIGINT drains, the second ends at once.
@@ -101,5 +117,23 @@ async fn feed_watchdog() {
 fn tell_supervisor(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "systemd could not be notified");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_port_file_that_was_named_must_be_written() {
+        let mut server = Settings::load(&ServeArguments::default(), &Environment::default()).unwrap().server;
+        assert!(server.port_file_is_default);
+        server.port_file = "/nonexistent/.port".into();
+        assert!(write_port_file(&server, 8108).unwrap().is_none());
+
+        let named = ServeArguments { port_file: Some("/nonexistent/port".into()), ..ServeArguments::default() };
+        let server = Settings::load(&named, &Environment::default()).unwrap().server;
+        let error = write_port_file(&server, 8108).unwrap_err();
+        assert!(format!("{error:#}").contains("/nonexistent/port"), "{error:#}");
     }
 }

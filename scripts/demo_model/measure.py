@@ -196,7 +196,7 @@ def write_table(report):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--base", default="http://127.0.0.1:8100", help="where the daemon listens")
+    parser.add_argument("--base", default="http://127.0.0.1:8108", help="where the daemon listens")
     parser.add_argument("--key", help="the daemon's own API key, where it wants one")
     parser.add_argument("--seed", type=int, default=20261120)
     parser.add_argument("--splits", type=lambda text: text.split(","), default=[*SPLITS, "tools"])

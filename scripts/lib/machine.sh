@@ -2,6 +2,10 @@
 # What this machine must have before anything can be built, and how it gets there.
 # Sourced by the scripts; it defines functions and does nothing by itself.
 
+# What runs on this machine is reached directly, whatever proxy the network wants.
+export no_proxy="127.0.0.1,localhost${no_proxy:+,$no_proxy}"
+export NO_PROXY="$no_proxy"
+
 say() { printf '\n==> %s\n' "$*" >&2; }
 
 fail() {
@@ -20,11 +24,15 @@ want() { # package, reason
 
 has() { command -v "$1" >/dev/null 2>&1; }
 
+# bindgen needs the library itself and clang's own headers; packages of other tools bring the one without the other.
 has_libclang() {
   [ -n "${LIBCLANG_PATH:-}" ] && return 0
-  local library
-  for library in /usr/lib/llvm-*/lib/libclang*.so* /usr/lib/*-linux-gnu/libclang*.so* /usr/lib64/libclang*.so*; do
-    [ -e "$library" ] && return 0
+  local library headers
+  for headers in /usr/lib/llvm-*/lib/clang/*/include/stddef.h /usr/lib/clang/*/include/stddef.h; do
+    [ -e "$headers" ] || continue
+    for library in /usr/lib/llvm-*/lib/libclang{,-[0-9]*}.so* /usr/lib/*-linux-gnu/libclang{,-[0-9]*}.so* /usr/lib64/libclang.so*; do
+      [ -e "$library" ] && return 0
+    done
   done
   return 1
 }
@@ -74,4 +82,10 @@ require_rust() {
   # rustup puts cargo here, and a shell that was open before does not know yet.
   has cargo || PATH="$HOME/.cargo/bin:$PATH"
   has cargo || fail "cargo is not installed: get Rust from https://rustup.rs, then start again"
+  local wanted present
+  wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$root/Cargo.toml")
+  present=$(rustc --version | cut -d' ' -f2)
+  if [ "$(printf '%s\n' "$wanted" "$present" | sort -V | head -n1)" != "$wanted" ]; then
+    fail "Rust $wanted or newer is needed and this is $present: get it from https://rustup.rs, then start again"
+  fi
 }

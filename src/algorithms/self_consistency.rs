@@ -10,7 +10,7 @@ use futures_util::{FutureExt, StreamExt};
 use crate::completion::{Prompt, StepEvent};
 use crate::config::run::StopRule;
 use crate::failure::{Failure, FailureKind};
-use crate::generator::{self, Delivery, Generator, Run, Until};
+use crate::generator::{self, Delivery, Generator, Phase, Run, Until};
 
 use super::Observer;
 use super::outcome::{Candidate, Outcome, RunError, Stop, StopReason};
@@ -35,9 +35,12 @@ pub(super) async fn run(
         poll.hear(candidate, event);
         observer.progress(poll.ended, planned);
         if settings.stop_rule == StopRule::Decided && poll.ended < planned && poll.ballot.is_decided() {
-            // What is here already is paid for, and reading it keeps its connection usable.
-            while let Some(Some((candidate, event))) = extension.next().now_or_never() {
-                poll.hear(candidate, event);
+            // What is here already is paid for, and reading it keeps its connection usable. Calls that still
+            // wait for their turn must not get it by being asked.
+            if run.ledger.calls(Phase::Generate) == planned as u64 {
+                while let Some(Some((candidate, event))) = extension.next().now_or_never() {
+                    poll.hear(candidate, event);
+                }
             }
             break;
         }

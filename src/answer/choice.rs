@@ -3,7 +3,8 @@
 use super::extract::last_boxed;
 use super::tail;
 
-/// The option letter that a text chooses, in upper case. `None` when it names none.
+/// The option letter that a text chooses, in upper case. `None` when it names none, or where its answer names
+/// several (`A and B`), which is no vote for the first of them.
 ///
 /// In this order: the last box; the letter after the last "answer" that one follows (`The answer is (B)`,
 /// `Answer: b`); the whole text, its last line, or the head of its first line (`B.`, `**B**`, `(B) Paris`);
@@ -11,6 +12,13 @@ use super::tail;
 /// the last lone letter from B to H (A and I are words).
 pub fn choice(text: &str) -> Option<char> {
     let text = tail(text);
+    found(text).filter(|letter| *letter != SEVERAL)
+}
+
+/// Stands for several letters where one is looked for, so that the search ends there.
+const SEVERAL: char = '\0';
+
+fn found(text: &str) -> Option<char> {
     last_boxed(text)
         .and_then(whole)
         .or_else(|| after_words(text, &["answer"]))
@@ -55,6 +63,8 @@ fn whole(text: &str) -> Option<char> {
         let mut chars = word.chars();
         match (letter, chars.next(), chars.next()) {
             (None, Some(only), None) if only.is_ascii_alphabetic() => letter = Some(only.to_ascii_uppercase()),
+            (Some(first), Some(only @ 'A'..='H'), None) if first != only => letter = Some(SEVERAL),
+            (Some(_), ..) if matches!(word, "and" | "or" | "&" | "/") => {}
             _ => return None,
         }
     }
@@ -119,6 +129,9 @@ fn following(after: &str) -> Option<char> {
         let (word, next) = start.split_at(length);
         let mut chars = word.chars();
         if let (Some(letter), None) = (chars.next(), chars.next()) {
+            if letter.is_ascii_uppercase() && another(next) {
+                return Some(SEVERAL);
+            }
             return stands(letter, next, marked).then_some(letter.to_ascii_uppercase());
         }
         if !BETWEEN.iter().any(|between| word.eq_ignore_ascii_case(between)) {
@@ -127,6 +140,26 @@ fn following(after: &str) -> Option<char> {
         rest = next;
     }
     None
+}
+
+/// Whether a letter is joined to another: `A and B`, `(A), (C)`, `A/B`.
+fn another(next: &str) -> bool {
+    let next = next.trim_start_matches(|c: char| is_dress(c) && !matches!(c, ',' | '.' | ':' | ';' | '\n'));
+    let joined =
+        ["and ", "or ", "& ", "/", ", and ", ", or ", ","].into_iter().find_map(|join| next.strip_prefix(join));
+    let Some(rest) = joined.map(|rest| rest.trim_start_matches(|c: char| is_dress(c) && c != '\n')) else {
+        return false;
+    };
+    let rest = rest.strip_prefix("or ").or_else(|| rest.strip_prefix("and ")).unwrap_or(rest);
+    let rest = rest.trim_start_matches(|c: char| is_dress(c) && c != '\n');
+    let apart =
+        rest.get(1..).is_some_and(|after| !after.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '\'' | '’')));
+    // "A, I think" and "B, a city" name one.
+    let word = rest.starts_with('I') || rest.starts_with('A') && rest[1..].starts_with(' ');
+    // "B, C is wrong" goes on to speak of the other.
+    let subject = ["is ", "was ", "does ", "cannot ", "fails", "being "];
+    let subject = rest.get(1..).is_some_and(|after| subject.iter().any(|verb| after.trim_start().starts_with(verb)));
+    rest.starts_with(|c: char| c.is_ascii_uppercase()) && apart && !word && !subject
 }
 
 /// Whether a single letter is an option rather than the word "a" or "I", or the start of a contraction.
@@ -161,20 +194,21 @@ fn opening(line: &str) -> Option<char> {
         || next.starts_with(". ")
         || next == "."
         || next.starts_with(", ") && letter.is_ascii_uppercase();
-    punctuated.then_some(letter.to_ascii_uppercase())
+    (punctuated && !another(next)).then_some(letter.to_ascii_uppercase())
 }
 
 /// The letter in `B is correct` and its like, the last of them.
 fn before_words(text: &str) -> Option<char> {
-    let verdicts = ["is correct", "is the correct", "is right", "is the right", "is the answer", "is the best"];
+    let one = ["is correct", "is the correct", "is right", "is the right", "is the answer", "is the best"];
+    let several = ["are correct", "are both correct", "are right", "are both right", "are the correct"];
     let lower = text.to_ascii_lowercase();
     let mut found: Option<(usize, char)> = None;
-    for verdict in verdicts {
+    for verdict in one.into_iter().chain(several) {
         let letter = lower.rmatch_indices(verdict).find_map(|(at, _)| {
             let before = text[..at].trim_end_matches(is_dress);
             let letter = before.chars().next_back().filter(char::is_ascii_uppercase)?;
             let apart = !before[..before.len() - 1].ends_with(|c: char| c.is_alphanumeric());
-            apart.then_some((at, letter))
+            apart.then_some((at, if verdict.starts_with("are") { SEVERAL } else { letter }))
         });
         found = found.max(letter);
     }
@@ -253,6 +287,38 @@ mod tests {
         assert_eq!(choice("The answer is A."), Some('A'));
         assert_eq!(choice("The answer is A because it fits."), Some('A'));
         assert_eq!(choice("The answer is (a)."), Some('A'));
+    }
+
+    #[test]
+    fn several_letters_are_no_choice() {
+        for text in [
+            "A, B",
+            "(A) and (C)",
+            "\\boxed{A, C}",
+            "\\boxed{\\text{A and B}}",
+            "The answer is A and B.",
+            "Answer: A or B",
+            "Answer: (A), (C)",
+            "The answer is A/B",
+            "The answer is B, and C.",
+            "The answer is **A** and **D**.",
+            "Both A and C are correct.",
+        ] {
+            assert_eq!(choice(text), None, "{text}");
+        }
+        for text in [
+            "The answer is B, I think.",
+            "The answer is B and here is why.",
+            "Answer: B, not A",
+            "Answer: B.\nC is wrong.",
+            "The answer is B, because A fails.",
+            "B, B",
+            "Answer: B, C is wrong",
+            "(A) and (C) are wrong so (B)",
+            "The answer is B, A being wrong.",
+        ] {
+            assert_eq!(choice(text), Some('B'), "{text}");
+        }
     }
 
     #[test]

@@ -2,68 +2,78 @@
 //!
 //! Two answers are in one class exactly when their labels are equal, so the relation is an equivalence by
 //! construction. Numbers are compared exactly as rationals after units, currency and LaTeX dress are taken
-//! off; a percentage is a number of its own kind; everything else is compared as normalised text.
+//! off; a percentage is a number of its own kind; everything else is compared as normalised text. What a
+//! number counts is not looked at: `5`, `5 km` and `5 m` are one class, since an equivalence that holds the first
+//! equal to the others must.
+
+use num_bigint::BigInt;
+use num_rational::BigRational;
 
 use super::dress::{trim, undress};
+use super::equation::value_of_equation;
+use super::notation::normalised;
 use super::number::last_number;
 use super::rational::{label, rational};
+use super::units::{changes, is_number_word, is_unit, scale};
 
 /// The class of an answer that stands alone (see [`super::extract()`]), named by its label: a number in its one
 /// spelling (`0.5`, `1/3`, `50%`) or normalised text. `None` when nothing is left once the dress is off.
 pub fn answer_class(answer: &str) -> Option<String> {
     let plain = undress(answer);
     let plain = trim(&plain);
-    let value = right_hand_side(plain).unwrap_or(plain);
-    let label = quantity(value).unwrap_or_else(|| normalised_text(value));
+    let value = value_of_equation(plain).map_or(plain, trim);
+    let label = quantity(value).unwrap_or_else(|| normalised(value));
     (!label.is_empty()).then_some(label)
 }
 
-/// The label of the last number in a text, `None` where there is none. A percent sign is not looked at.
+/// The label of the last number in a text, `None` where there is none. `5 million` is 5000000; a percent sign is
+/// not looked at.
 pub fn number_class(text: &str) -> Option<String> {
-    let plain = undress(last_number(text)?);
-    Some(rational(&plain).map_or(plain, |value| label(&value)))
+    let range = last_number(text)?;
+    let plain = undress(&text[range.clone()]);
+    let Some(value) = rational(&plain) else { return Some(plain) };
+    let before = text[..range.start].trim_end();
+    let head = before.get(before.len().saturating_sub("negative".len())..);
+    let negative = head.is_some_and(|word| word.eq_ignore_ascii_case("negative"));
+    let value = scaled(value, &text[range.end..]).0;
+    Some(label(&if negative { -value } else { value }))
 }
 
-/// What an equation says: `5` for `x = 5`, `5 = x` and `2 + 3 = 5`. `None` when the text is no single equation,
-/// as `x = 5, y = 3` is not.
-fn right_hand_side(text: &str) -> Option<&str> {
-    let (left, right) = text.rsplit_once('=')?;
-    let right = right.trim();
-    let single = !left.contains([',', ';', '<', '>', '≤', '≥', '≠', '!']) && !left.ends_with('\\');
-    let joined = left.split_whitespace().any(|word| matches!(word, "or" | "and"));
-    if right.is_empty() || left.trim().is_empty() || !single || joined {
-        return None;
+/// The number times the words of scale after it, and what follows these.
+fn scaled(value: BigRational, rest: &str) -> (BigRational, &str) {
+    match scale(rest) {
+        Some((factor, rest)) => (value * BigRational::from_integer(BigInt::from(factor)), rest),
+        None => (value, rest),
     }
-    if is_name(right) && quantity(left.trim()).is_some() {
-        return Some(left.trim());
-    }
-    (quantity(right).is_some() || is_name(left.trim())).then_some(right)
-}
-
-/// A variable, a function of one, or a few words that name a quantity.
-fn is_name(text: &str) -> bool {
-    text.len() <= 40
-        && text.starts_with(|first: char| first.is_alphabetic() || first == '\\')
-        && text.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '{' | '}' | '(' | ')' | ' ' | '\\' | '\''))
 }
 
 /// The label of a number with its unit or percent sign, where the text is one.
 fn quantity(text: &str) -> Option<String> {
+    let vague = ["about ", "approximately ", "roughly ", "around ", "exactly "];
+    let text = vague.into_iter().find_map(|word| text.strip_prefix(word)).map_or(text, str::trim_start);
     if let Some(value) = rational(text) {
         return Some(label(&value));
     }
+    if let Some(rest) = text.strip_prefix("minus ").or_else(|| text.strip_prefix("negative ")) {
+        return rest.starts_with(|c: char| c.is_ascii_digit()).then(|| quantity(&format!("-{rest}"))).flatten();
+    }
     // `12 (twelve)` says it twice.
     if let Some((number, remark)) = text.strip_suffix(')').and_then(|rest| rest.split_once(" (")) {
-        return remark.chars().all(|c| c.is_alphabetic() || c == ' ' || c == '-').then(|| quantity(number)).flatten();
+        let harmless = remark.chars().all(|c| c.is_alphabetic() || c == ' ' || c == '-')
+            && (is_number_word(remark.split([' ', '-']).next().unwrap_or_default())
+                || !remark.split([' ', '-']).any(|word| changes(word) || scale(word).is_some()));
+        return harmless.then(|| quantity(number)).flatten();
     }
     let unit_start = unit_start(text)?;
     let value = rational(&text[..unit_start])?;
-    let unit = text[unit_start..].trim();
+    let glued = unit_start > 0 && !text[..unit_start].ends_with(' ');
+    let (value, unit) = if glued { (value, &text[unit_start..]) } else { scaled(value, &text[unit_start..]) };
+    let unit = unit.trim();
     match unit.strip_prefix('%') {
         Some("") => Some(format!("{}%", label(&value))),
         Some(_) => None,
         None if matches!(unit, "percent" | "per cent") => Some(format!("{}%", label(&value))),
-        None => is_unit(unit, unit_start > 0 && !text[..unit_start].ends_with(' ')).then(|| label(&value)),
+        None => (unit.is_empty() || is_unit(unit, glued)).then(|| label(&value)),
     }
 }
 
@@ -87,84 +97,6 @@ fn unit_start(text: &str) -> Option<usize> {
         at += c.len_utf8();
     }
     None
-}
-
-/// Words after a number that change its value or join it to another.
-const NOT_UNITS: [&str; 30] = [
-    "hundred",
-    "thousand",
-    "million",
-    "billion",
-    "trillion",
-    "dozen",
-    "k",
-    "mn",
-    "bn",
-    "pi",
-    "e",
-    "i",
-    "or",
-    "and",
-    "to",
-    "plus",
-    "minus",
-    "times",
-    "mod",
-    "base",
-    "am",
-    "pm",
-    "bc",
-    "ad",
-    "half",
-    "halves",
-    "squared",
-    "cubed",
-    "factorial",
-    "percent",
-];
-
-/// One-letter units; any other single letter is a variable.
-const LETTER_UNITS: &str = "mgslhLNJWVAKCF";
-
-/// Whether what follows a number only says what it counts.
-fn is_unit(unit: &str, glued: bool) -> bool {
-    let words: Vec<&str> = unit.split([' ', '/', '×', '-']).filter(|word| !word.is_empty()).collect();
-    let is_word = |word: &&str| {
-        let (letters, power) = match word.find(['^', '²', '³']) {
-            Some(at) => word.split_at(at),
-            None => (*word, ""),
-        };
-        let known_power =
-            matches!(power, "" | "²" | "³" | "^2" | "^3" | "^{2}" | "^{3}" | "^-1" | "^{-1}" | "^-2" | "^{-2}");
-        let letters = letters.trim_end_matches(['.', '\'']);
-        let mut chars = letters.chars();
-        let known_letters = match (chars.next(), chars.next()) {
-            (None, _) => !power.is_empty(),
-            (Some(only), None) => LETTER_UNITS.contains(only),
-            _ => letters.chars().all(char::is_alphabetic),
-        };
-        known_power && known_letters && !NOT_UNITS.contains(&letters.to_lowercase().as_str())
-    };
-    // What is glued to the number is one unit; several words after a space are still a description.
-    !words.is_empty() && words.len() <= if glued { 3 } else { 5 } && words.iter().all(is_word)
-}
-
-/// Text in lower case, with white space collapsed, and none beside anything but letters and digits.
-fn normalised_text(text: &str) -> String {
-    let mut normal = String::with_capacity(text.len());
-    let mut pending_space = false;
-    for c in text.chars() {
-        if c.is_whitespace() {
-            pending_space = true;
-            continue;
-        }
-        if pending_space && c.is_alphanumeric() && normal.ends_with(char::is_alphanumeric) {
-            normal.push(' ');
-        }
-        pending_space = false;
-        normal.extend(c.to_lowercase());
-    }
-    normal
 }
 
 #[cfg(test)]

@@ -45,7 +45,8 @@ pub(super) fn undress(text: &str) -> String {
     // For every open brace, whether it belongs to a type command and leaves a space instead of itself.
     let mut braces: Vec<bool> = Vec::new();
     let mut rest = text;
-    while let Some(first) = rest.chars().next() {
+    while let Some(written) = rest.chars().next() {
+        let first = half_width(written);
         if first == '\\' {
             let name_end = rest[1..].find(|c: char| !c.is_ascii_alphabetic()).map_or(rest.len(), |length| length + 1);
             let name = &rest[1..name_end];
@@ -83,7 +84,7 @@ pub(super) fn undress(text: &str) -> String {
             }
             continue;
         }
-        rest = &rest[first.len_utf8()..];
+        rest = &rest[written.len_utf8()..];
         match first {
             '{' if rest.starts_with(",}") => {
                 plain.push(',');
@@ -95,9 +96,19 @@ pub(super) fn undress(text: &str) -> String {
             }
             '}' => plain.push(if braces.pop() == Some(true) { ' ' } else { '}' }),
             '$' if plain.ends_with("US") => plain.truncate(plain.len() - "US".len()),
-            '$' | '€' | '£' | '`' | '°' => {}
-            '０'..='９' => plain.extend(char::from_digit(first as u32 - '０' as u32, 10)),
+            '$' | '€' | '£' | '¥' | '₹' | '`' => {}
+            // What follows is a unit, not glued to the number.
+            '°' => plain.push(' '),
+            // Invisible characters say nothing.
+            '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2060}' | '\u{feff}' | '\u{ad}' => {}
             '*' if rest.starts_with('*') => rest = &rest[1..],
+            '⁰' | '¹' | '²' | '³' | '⁴'..='⁹' | '⁻' => {
+                let more = rest.find(|c| superscript(c).is_none()).unwrap_or(rest.len());
+                plain.push_str("^{");
+                plain.extend(std::iter::once(first).chain(rest[..more].chars()).filter_map(superscript));
+                plain.push('}');
+                rest = &rest[more..];
+            }
             '½' | '⅓' | '⅔' | '¼' | '¾' => {
                 if plain.ends_with(|c: char| c.is_ascii_digit()) {
                     plain.push(' ');
@@ -112,7 +123,7 @@ pub(super) fn undress(text: &str) -> String {
             }
             '≈' => plain.push('='),
             '⋅' | '·' => plain.push('×'),
-            '−' | '﹣' | '－' | '–' => plain.push('-'),
+            '−' | '﹣' | '–' | '‐' | '‑' | '‒' => plain.push('-'),
             // No-break and thin spaces separate thousands.
             '\u{a0}' | '\u{2009}' | '\u{202f}'
                 if plain.ends_with(|c: char| c.is_ascii_digit()) && rest.starts_with(|c: char| c.is_ascii_digit()) => {}
@@ -121,6 +132,34 @@ pub(super) fn undress(text: &str) -> String {
         }
     }
     plain
+}
+
+/// The ASCII character that a superscript raises.
+pub(super) fn superscript(c: char) -> Option<char> {
+    match c {
+        '⁰' => Some('0'),
+        '¹' => Some('1'),
+        '²' => Some('2'),
+        '³' => Some('3'),
+        '⁴'..='⁹' => char::from_digit(c as u32 - '⁴' as u32 + 4, 10),
+        '⁻' => Some('-'),
+        _ => None,
+    }
+}
+
+/// The ASCII character that a full-width character or another script's digit stands for, else the character
+/// itself. Full-width forms of what LaTeX reads as commands stay.
+fn half_width(c: char) -> char {
+    let code = c as u32;
+    let ascii = match c {
+        '＄' | '＼' | '｛' | '｝' => None,
+        '！'..='～' => char::from_u32(code - '！' as u32 + '!' as u32),
+        '٠'..='٩' => char::from_digit(code - '٠' as u32, 10),
+        '۰'..='۹' => char::from_digit(code - '۰' as u32, 10),
+        '०'..='९' => char::from_digit(code - '०' as u32, 10),
+        _ => None,
+    };
+    ascii.unwrap_or(c)
 }
 
 /// Drops `^` or `^{` before a degree sign, and the brace after it.
@@ -132,6 +171,7 @@ fn drop_degree(plain: &mut String, rest: &mut &str, braces: &mut Vec<bool>) {
     } else if plain.ends_with('^') {
         plain.pop();
     }
+    plain.push(' ');
 }
 
 /// Takes off white space, closing punctuation, quotation marks, and brackets around a lone letter or number.
@@ -139,15 +179,25 @@ pub(super) fn trim(text: &str) -> &str {
     let mut text = text.trim_start_matches(['=', ':', ' ']).trim();
     loop {
         let before = text.len();
-        text = text.trim_end_matches(['.', ',', ';', ':', '?']).trim();
+        text = text.trim_end_matches(['.', ',', ';', ':', '?', '。']).trim();
         // After a number or a bracket it is a factorial.
         text =
             text.strip_suffix('!').filter(|rest| !rest.ends_with(|c: char| c.is_numeric() || c == ')')).unwrap_or(text);
-        for (open, close) in [('"', '"'), ('\'', '\''), ('“', '”'), ('{', '}'), ('(', ')'), ('[', ']')] {
+        for (open, close) in [
+            ('"', '"'),
+            ('\'', '\''),
+            ('*', '*'),
+            ('_', '_'),
+            ('“', '”'),
+            ('‘', '’'),
+            ('{', '}'),
+            ('(', ')'),
+            ('[', ']'),
+        ] {
             if let Some(inner) = text.strip_prefix(open).and_then(|rest| rest.strip_suffix(close)) {
                 let inner = inner.trim();
                 let lone = inner.chars().nth(1).is_none() || rational(inner).is_some();
-                if open == close || open == '“' || lone && !inner.contains(',') {
+                if open == close || matches!(open, '“' | '‘') || lone && !inner.contains(',') {
                     text = inner;
                 }
             }

@@ -3,9 +3,10 @@
 //! In this order: the last balanced `\boxed{}` or `\fbox{}`, what follows "final answer is", what follows
 //! "answer is" or "answer:", what follows `####`, and the last number. An unclosed box does not count.
 
-use super::number::last_number_range;
+use super::number::last_number;
 use super::rational::rational;
 use super::tail;
+use super::units::{after_part, scale};
 
 /// A longer phrase after a marker is prose, not an answer.
 const MAX_PHRASE_BYTES: usize = 200;
@@ -70,7 +71,12 @@ pub(super) fn last_boxed(text: &str) -> Option<&str> {
 
 /// What follows the last of any of the markers, up to the end of its sentence or line.
 fn after_marker<'a>(text: &'a str, lower: &str, markers: &[&str]) -> Option<&'a str> {
-    let end = markers.iter().filter_map(|marker| lower.rfind(marker).map(|at| at + marker.len())).max()?;
+    // "The answer isn't" is no marker.
+    let ends = |marker: &&str| {
+        let mut ends = lower.rmatch_indices(*marker).map(|(at, found)| at + found.len());
+        ends.find(|end| !lower[*end..].starts_with(|c: char| c.is_ascii_alphabetic()) || marker.ends_with([':', '*']))
+    };
+    let end = markers.iter().filter_map(ends).max()?;
     phrase(&text[end..])
 }
 
@@ -130,7 +136,9 @@ fn phrase(after: &str) -> Option<&str> {
             // `$5 and $7` holds prices, not mathematics: whoever opens with a price is read to its end.
             let currency =
                 open == "$" && inside[..length].contains(' ') && !inside[..length].contains(['\\', '=', '^', '+']);
-            if !currency {
+            // `$5$ or $6$` gives no single answer.
+            let one_of_several = inside[length + close.len()..].trim_start().starts_with("or ");
+            if !currency && !one_of_several {
                 return Some(inside[..length].trim()).filter(|found| found.len() <= MAX_PHRASE_BYTES);
             }
         }
@@ -170,12 +178,27 @@ fn after_hashes(text: &str) -> Option<&str> {
     usable.then_some(line)
 }
 
-/// The last number, with its percent sign.
+/// The last number, with its percent sign or words of scale and parts (`5 million`, `3 quarters`). A time, a ratio and a date (`3:45`,
+/// `1/2/2024`) are taken as one.
 fn last_quantity(text: &str) -> Option<&str> {
-    let range = last_number_range(text)?;
-    let sign =
-        ["%", "\\%", " %", " \\%"].into_iter().find(|sign| text[range.end..].starts_with(sign)).map_or(0, str::len);
-    Some(&text[range.start..range.end + sign])
+    let range = last_number(text)?;
+    let sign = ["%", "\\%", " %", " \\%", " percent"]
+        .into_iter()
+        .find(|sign| text[range.end..].starts_with(sign))
+        .map_or(0, str::len);
+    let after = &text[range.end..];
+    let end = match scale(after).map(|(_, rest)| rest).or_else(|| after_part(after)) {
+        Some(rest) if sign == 0 => text.len() - rest.len(),
+        _ => range.end + sign,
+    };
+    let joined = text[..range.start].trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, ':' | '/'));
+    let before = &text[joined.len()..range.start];
+    let start = if before.ends_with([':', '/']) && before.starts_with(|c: char| c.is_ascii_digit()) {
+        joined.len()
+    } else {
+        range.start
+    };
+    Some(&text[start..end])
 }
 
 #[cfg(test)]

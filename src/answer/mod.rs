@@ -9,9 +9,14 @@ mod choice;
 mod class;
 mod decimal;
 mod dress;
+mod equation;
 mod extract;
+mod notation;
 mod number;
+#[cfg(test)]
+mod odd_pairs;
 mod rational;
+mod units;
 
 pub use canonical_json::{Json, JsonError};
 pub use choice::choice;

@@ -2,16 +2,17 @@
 
 use std::ops::Range;
 
-/// The last number in a text, as it is written there: sign, thousands separators, decimals, a fraction
+use super::dress::{superscript, undress};
+use super::rational::rational;
+
+/// A longer mixed number is read as two.
+const MAX_MIXED_BYTES: usize = 100;
+
+/// Where the last number in a text stands, as it is written there: sign, thousands separators, decimals, a fraction
 /// (`3/4`, `\frac{3}{4}`) and an exponent belong to it; units, currency and a percent sign do not.
 ///
-/// Digits inside a word (`H2O`) or an index (`x_1`) are no number. Takes time linear in the text.
-pub fn last_number(text: &str) -> Option<&str> {
-    last_number_range(text).map(|range| &text[range])
-}
-
-/// Where [`last_number`] stands.
-pub(super) fn last_number_range(text: &str) -> Option<Range<usize>> {
+/// Digits inside a word (`H2O`), an index (`x_1`) or the power of a letter (`m^2`) are no number. Takes time linear in the text.
+pub(super) fn last_number(text: &str) -> Option<Range<usize>> {
     let bytes = text.as_bytes();
     let mut last = None;
     let mut at = 0;
@@ -22,7 +23,7 @@ pub(super) fn last_number_range(text: &str) -> Option<Range<usize>> {
             let fraction =
                 matches!(&text[at + 1..end], "frac" | "dfrac" | "tfrac" | "cfrac").then(|| latex_fraction(bytes, end));
             if let Some(Some(end)) = fraction {
-                last = Some(sign_before(text, at)..end);
+                last = mixed(text, last, at, end).or(Some(sign_before(text, at)..end));
                 at = end;
             } else if bytes.get(end).is_some_and(u8::is_ascii_digit) {
                 // The digit after a command (`\times5`) belongs to no word.
@@ -38,10 +39,24 @@ pub(super) fn last_number_range(text: &str) -> Option<Range<usize>> {
             while bytes.get(at).is_some_and(u8::is_ascii_digit) {
                 at += 1;
             }
-        } else if starts_number(bytes, at) {
+        } else if let Some(base_end) = starts_number(bytes, at).then(|| script_base(text, at)).flatten() {
             let end = number(bytes, at);
-            let end = plain_fraction(bytes, at, end).or_else(|| power_of_ten(text, end)).unwrap_or(end);
-            last = Some(sign_before(text, at)..end);
+            let closed = end + usize::from(bytes[at - 1] != b'^' && bytes.get(end) == Some(&b'}'));
+            last = last.map(|base| power(text, &base, base_end, closed).unwrap_or(base));
+            at = end;
+        } else if starts_number(bytes, at) {
+            let number_end = number(bytes, at);
+            let fraction = plain_fraction(bytes, at, number_end);
+            let end = fraction.or_else(|| power_of_ten(text, number_end)).unwrap_or(number_end);
+            let end = end + fraction_sign(&text[end..]);
+            // `10³`
+            let raised = text[end..].find(|c| superscript(c).is_none()).unwrap_or(text.len() - end);
+            let end = end + raised;
+            last = fraction.and_then(|_| mixed(text, last, at, end)).or(Some(sign_before(text, at)..end));
+            at = end;
+        } else if fraction_sign(text.get(at..).unwrap_or_default()) > 0 {
+            let end = at + fraction_sign(&text[at..]);
+            last = mixed(text, last, at, end).or(Some(sign_before(text, at)..end));
             at = end;
         } else {
             at += 1;
@@ -109,6 +124,32 @@ fn plain_fraction(bytes: &[u8], start: usize, end: usize) -> Option<usize> {
     (bytes.get(denominator_end) != Some(&b'/')).then_some(denominator_end)
 }
 
+/// Where the base ends of the power or index that a number at `start` is. Alone it is no number: `5 m^2` is 5.
+fn script_base(text: &str, start: usize) -> Option<usize> {
+    let before = &text[..start];
+    let before = before.strip_suffix(['-', '−']).unwrap_or(before);
+    let before = before.strip_suffix('{').unwrap_or(before);
+    before.strip_suffix(['^', '_']).map(str::len)
+}
+
+/// A power of the number found before it, as `10^3` is.
+fn power(text: &str, base: &Range<usize>, base_end: usize, end: usize) -> Option<Range<usize>> {
+    let short = base.end == base_end && end - base.start <= MAX_MIXED_BYTES;
+    (short && rational(&undress(&text[base.start..end])).is_some()).then_some(base.start..end)
+}
+
+/// The width of a fraction in one character at the start of a text.
+fn fraction_sign(text: &str) -> usize {
+    text.chars().next().filter(|c| matches!(c, '½' | '⅓' | '⅔' | '¼' | '¾')).map_or(0, char::len_utf8)
+}
+
+/// Where the mixed number stands whose whole is the number found before the fraction `start..end`.
+fn mixed(text: &str, before: Option<Range<usize>>, start: usize, end: usize) -> Option<Range<usize>> {
+    let before = before.filter(|before| matches!(&text[before.end..start], "" | " "))?;
+    (end - before.start <= MAX_MIXED_BYTES && rational(&undress(&text[before.start..end])).is_some())
+        .then_some(before.start..end)
+}
+
 /// The end of `×10^5` or `\times 10^{-5}` where the number that ends at `end` is its mantissa.
 fn power_of_ten(text: &str, end: usize) -> Option<usize> {
     let after = text[end..].trim_start_matches(' ');
@@ -144,19 +185,28 @@ fn sign_before(text: &str, start: usize) -> usize {
     let before = &text[..start];
     let before_currency = before.strip_suffix(['$', '€', '£']).map(|rest| rest.strip_suffix('\\').unwrap_or(rest));
     for head in std::iter::once(before).chain(before_currency) {
-        if let Some(rest) = head.strip_suffix(['-', '−', '﹣', '－']) {
+        if let Some(rest) = head.strip_suffix(['-', '−', '﹣', '－', '–', '‐', '‑']) {
             let subtracts =
                 rest.ends_with(|last: char| last.is_alphanumeric() || matches!(last, ')' | ']' | '}' | '-'));
             return if subtracts { start } else { rest.len() };
         }
     }
-    start
+    // `= - 5`: nothing stands before this minus that it could subtract from.
+    let apart = before.strip_suffix(' ').and_then(|rest| rest.strip_suffix(['-', '−']));
+    apart
+        .map(str::trim_end)
+        .filter(|rest| rest.ends_with(['=', '(']))
+        .map_or(start, |_| before.trim_end_matches(' ').trim_end_matches(['-', '−']).len())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    fn found(text: &str) -> Option<&str> {
+        last_number(text).map(|range| &text[range])
+    }
 
     #[test]
     fn the_last_number_is_found_as_it_is_written() {
@@ -189,24 +239,40 @@ mod tests {
             ("答案是5", "5"),
             ("5km", "5"),
             ("50%", "50"),
+            ("2 1/2 cups", "2 1/2"),
+            ("-2\\frac{1}{2}", "-2\\frac{1}{2}"),
+            ("2½", "2½"),
+            ("5 m^2", "5"),
+            ("5 cm^{2}.", "5"),
+            ("4 and x^2", "4"),
+            ("10^3", "10^3"),
+            ("10³ or so", "10³"),
+            ("5 m³", "5"),
+            ("2^{-3} of it", "2^{-3}"),
+            ("7 or a_{1}", "7"),
+            ("½", "½"),
+            ("step 2 3/2", "3/2"),
+            ("x = - 5", "- 5"),
+            ("7 - 5", "5"),
+            ("–5", "–5"),
         ] {
-            assert_eq!(last_number(text), Some(expected), "{text}");
+            assert_eq!(found(text), Some(expected), "{text}");
         }
     }
 
     #[test]
     fn digits_inside_words_are_no_number() {
-        assert_eq!(last_number("12 grams of CO2"), Some("12"));
-        assert_eq!(last_number("H2O and x_1"), None);
-        assert_eq!(last_number("none at all"), None);
-        assert_eq!(last_number(""), None);
+        assert_eq!(found("12 grams of CO2"), Some("12"));
+        assert_eq!(found("H2O and x_1"), None);
+        assert_eq!(found("none at all"), None);
+        assert_eq!(found(""), None);
     }
 
     proptest! {
         #[test]
         fn any_text_is_searched_without_panic(text in "(\\\\frac|[-−0-9.,/{}\\\\$eE a_x%]|.){0,40}") {
-            if let Some(range) = last_number_range(&text) {
-                prop_assert!(text.get(range).is_some_and(|found| found.contains(|c: char| c.is_ascii_digit())));
+            if let Some(range) = last_number(&text) {
+                prop_assert!(text.get(range).is_some_and(|found| found.contains(|c: char| c.is_ascii_digit() || fraction_sign(&c.to_string()) > 0)));
             }
         }
     }

@@ -10,6 +10,9 @@ const MAX_BYTES: usize = 400;
 /// Exponents beyond this are not expanded.
 const MAX_EXPONENT: i64 = 400;
 
+/// Powers of an integer beyond so many bits are not expanded.
+const MAX_POWER_BITS: u64 = 2048;
+
 /// A denominator that needs more decimals than this is written as a fraction.
 const MAX_DECIMALS: u32 = 12;
 
@@ -86,7 +89,20 @@ fn unsigned(text: &str) -> Option<BigRational> {
         let exponent = exponent.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')).unwrap_or(exponent);
         return Some(decimal(mantissa.trim())? * power_of_ten(exponent.trim().parse().ok()?)?);
     }
+    if let Some((base, power)) = text.split_once('^') {
+        return integer_power(base.trim(), power.trim());
+    }
     decimal(text)
+}
+
+/// `2^10` or `10^{-3}`.
+fn integer_power(base: &str, power: &str) -> Option<BigRational> {
+    let power = power.strip_prefix('{').and_then(|inner| inner.strip_suffix('}')).unwrap_or(power).trim();
+    let exponent: i32 = power.parse().ok().filter(|_| !power.starts_with('+'))?;
+    let base = digits(base)?;
+    let long = base.numer().bits().saturating_mul(u64::from(exponent.unsigned_abs())) > MAX_POWER_BITS;
+    // Zero has no reciprocal, and nought to the nought is left as it is written.
+    (!long && (exponent > 0 || !base.is_zero())).then(|| base.pow(exponent))
 }
 
 fn proper(fraction: BigRational) -> Option<BigRational> {
@@ -148,7 +164,8 @@ fn without_separators(whole: &str) -> Option<String> {
     if whole.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(whole.to_owned());
     }
-    let mut groups = whole.split(',');
+    // `10 000` and `10,000`; the point is taken for decimals.
+    let mut groups = whole.split(if whole.contains(',') { ',' } else { ' ' });
     let first = groups.next()?;
     let well_formed = |group: &str| group.bytes().all(|byte| byte.is_ascii_digit());
     if !(1..=3).contains(&first.len()) || first.starts_with('0') || !well_formed(first) {

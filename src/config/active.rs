@@ -51,6 +51,11 @@ const CONFIGURATION_FIELDS: [&str; 10] = [
     "timeout_ms",
 ];
 
+/// Whether a field belongs to `/configure` alone, so that a request must not bring it.
+pub fn is_configuration_field(name: &str) -> bool {
+    CONFIGURATION_FIELDS.contains(&name) || LATER_FIELDS.contains(&name)
+}
+
 /// Fields of the contract that this version does not have.
 const LATER_FIELDS: [&str; 2] = ["allow_request_endpoint", "prices"];
 
@@ -191,6 +196,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::completion::{MaxTokens, MaxTokensName};
     use crate::config::field::SettingsCode::{self, InvalidValue, MissingField, NotSupportedYet, UnknownField};
     use crate::config::run::{AlgorithmName, StopRule, ToolVote, VoteOn};
 
@@ -238,19 +244,29 @@ mod tests {
         .unwrap()
         .run;
         assert_eq!((run.temperature, run.top_p, run.top_k), (Some(0.7), Some(0.9), Some(40)));
-        assert_eq!((run.max_tokens, run.seed, run.budget), (Some(100), Some(-5), 3));
+        assert_eq!((run.seed, run.budget), (Some(-5), 3));
         assert_eq!(run.stop, ["END"]);
+        assert_eq!(run.max_tokens, Some(MaxTokens { tokens: 100, name: MaxTokensName::MaxTokens }));
+    }
+
+    #[test]
+    fn the_length_limit_keeps_the_name_that_the_provider_takes() {
+        let run = parse(json!({"model": "o3-mini", "max_completion_tokens": 4_294_967_295_u32})).unwrap().run;
+        assert_eq!(run.max_tokens, Some(MaxTokens { tokens: u32::MAX, name: MaxTokensName::MaxCompletionTokens }));
     }
 
     #[test]
     fn what_cannot_be_is_refused_with_the_field_named() {
-        let table: [(Value, SettingsCode, &str); 28] = [
+        let table: [(Value, SettingsCode, &str); 31] = [
             (json!({}), MissingField, "model"),
             (json!({"model": null}), MissingField, "model"),
             (json!({"model": " "}), InvalidValue, "model"),
             (json!({"model": 4}), InvalidValue, "model"),
             (json!({"model": "m", "buget": 4}), UnknownField, "buget"),
             (json!({"model": "m", "zzz": null}), UnknownField, "zzz"),
+            (json!({"model": "m", "max_tokens": 0}), InvalidValue, "max_tokens"),
+            (json!({"model": "m", "max_completion_tokens": 0}), InvalidValue, "max_completion_tokens"),
+            (json!({"model": "m", "max_tokens": 9, "max_completion_tokens": 9}), InvalidValue, "max_tokens"),
             (json!({"model": "m", "prices": {}}), NotSupportedYet, "prices"),
             (json!({"model": "m", "beam_width": 4}), NotSupportedYet, "beam_width"),
             (json!({"model": "m", "rm_name": "llm-judge"}), NotSupportedYet, "rm_name"),

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use crate::completion::{MaxTokens, MaxTokensName};
+
 use super::field::{self, SettingsError};
 
 /// The settings that a configuration gives and a request may override.
@@ -19,7 +21,8 @@ pub struct RunSettings {
     pub temperature: Option<f64>,
     pub top_p: Option<f64>,
     pub top_k: Option<u32>,
-    pub max_tokens: Option<u32>,
+    /// The limit, and the name under which providers get it.
+    pub max_tokens: Option<MaxTokens>,
     pub seed: Option<i64>,
     pub stop: Vec<String>,
     /// Used instead of 0 when a request asks for temperature 0 and more than one candidate.
@@ -166,7 +169,8 @@ pub(super) const RUN_FIELDS: [&str; 9] = [
 ];
 
 /// OpenAI's sampling parameters, for which a configuration may give defaults.
-pub(super) const SAMPLING_FIELDS: [&str; 6] = ["max_tokens", "seed", "stop", "temperature", "top_k", "top_p"];
+pub(super) const SAMPLING_FIELDS: [&str; 7] =
+    ["max_completion_tokens", "max_tokens", "seed", "stop", "temperature", "top_k", "top_p"];
 
 /// Per-run fields of the contract that this version does not have.
 pub(super) const LATER_RUN_FIELDS: [&str; 44] = [
@@ -240,7 +244,7 @@ impl RunSettings {
     ///
     /// # Errors
     ///
-    /// When a value does not fit its field, and for every field that is not a per-run field of this version.
+    /// When a value does not fit its field, and for fields other than those that [`is_run_field`] knows.
     pub fn overridden_by(&self, fields: &BTreeMap<String, Box<RawValue>>) -> Result<Self, SettingsError> {
         let mut settings = self.clone();
         let mut named = BTreeMap::new();
@@ -250,11 +254,7 @@ impl RunSettings {
             if value.is_null() {
                 continue;
             }
-            match is_run_field(name) {
-                RunField::Known => named.insert(name.as_str(), value),
-                RunField::Later => return Err(not_supported_yet(name)),
-                RunField::No => return Err(SettingsError::unknown(name, RUN_FIELDS)),
-            };
+            named.insert(name.as_str(), value);
         }
         settings.apply(&named)?;
         Ok(settings)
@@ -269,6 +269,12 @@ impl RunSettings {
             return Err(SettingsError::invalid(
                 "exclude_tool_args",
                 "`exclude_tool_args` and `exclude_args` are one setting and are given different values",
+            ));
+        }
+        if named.contains_key("max_tokens") && named.contains_key("max_completion_tokens") {
+            return Err(SettingsError::invalid(
+                "max_tokens",
+                "`max_tokens` and `max_completion_tokens` are one setting; give the one that the provider takes",
             ));
         }
         for (name, value) in named {
@@ -287,7 +293,8 @@ impl RunSettings {
             "temperature" => self.temperature = Some(field::number(name, value, 0.0..=2.0)?),
             "top_p" => self.top_p = Some(field::number(name, value, 0.0..=1.0)?),
             "top_k" => self.top_k = Some(field::integer(name, value, 0..=1_000_000)? as u32),
-            "max_tokens" => self.max_tokens = Some(field::integer(name, value, 1..=i64::from(u32::MAX))? as u32),
+            "max_tokens" => self.max_tokens = Some(max_tokens(value, MaxTokensName::MaxTokens)?),
+            "max_completion_tokens" => self.max_tokens = Some(max_tokens(value, MaxTokensName::MaxCompletionTokens)?),
             "seed" => self.seed = Some(field::integer(name, value, i64::MIN..=i64::MAX)?),
             "stop" => self.stop = stop_texts(value)?,
             "diversity_temperature" => {
@@ -348,6 +355,11 @@ impl RunSettings {
 
 pub(super) fn not_supported_yet(name: &str) -> SettingsError {
     SettingsError::later(name, format!("`{name}` is not supported yet by this version; leave it out or send null"))
+}
+
+fn max_tokens(value: &Value, name: MaxTokensName) -> Result<MaxTokens, SettingsError> {
+    let tokens = field::integer(name.as_str(), value, 1..=i64::from(u32::MAX))? as u32;
+    Ok(MaxTokens { tokens, name })
 }
 
 fn stop_texts(value: &Value) -> Result<Vec<String>, SettingsError> {
@@ -435,8 +447,6 @@ mod tests {
             (json!({"exclude_args": [1]}), InvalidValue, "exclude_args"),
             (json!({"exclude_args": ["a"], "exclude_tool_args": ["b"]}), InvalidValue, "exclude_tool_args"),
             (json!({"diversity_temperature": 0}), InvalidValue, "diversity_temperature"),
-            (json!({"judge_model": "gpt-4o"}), NotSupportedYet, "judge_model"),
-            (json!({"tts_strategy": "beam_search"}), NotSupportedYet, "tts_strategy"),
             (json!({"endpoint": "http://x"}), UnknownField, "endpoint"),
             (json!({"api_key": "x"}), UnknownField, "api_key"),
         ] {

@@ -4,6 +4,7 @@
 //! as a short fingerprint.
 
 use std::fs;
+use std::io;
 use std::path::PathBuf;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -51,8 +52,8 @@ impl SecretSource {
     ///
     /// # Errors
     ///
-    /// When the variable is not set, or the file cannot be read, is no regular one, is empty, or larger than
-    /// 64 KiB.
+    /// When the variable is not set, or the file cannot be read, is no regular one, lies under /proc, /sys or
+    /// /dev, is empty, or larger than 64 KiB.
     pub fn resolve(&self, param: &str, environment: &Environment) -> Result<SecretString, SettingsError> {
         match self {
             Self::Literal(secret) => Ok(secret.clone()),
@@ -66,7 +67,13 @@ impl SecretSource {
                 let shown = path.display();
                 let refused =
                     |why: String| SettingsError::invalid(param, format!("`{param}` refers to the file {shown}, {why}"));
-                let metadata = fs::metadata(path).map_err(|error| refused(format!("which cannot be read: {error}")))?;
+                let unreadable = |error: io::Error| refused(format!("which cannot be read: {error}"));
+                let path = path.canonicalize().map_err(unreadable)?;
+                // What the kernel tells there, such as the environment of a process, is nobody's secret file.
+                if ["/proc", "/sys", "/dev"].iter().any(|system| path.starts_with(system)) {
+                    return Err(refused("which lies under /proc, /sys or /dev".to_owned()));
+                }
+                let metadata = fs::metadata(&path).map_err(unreadable)?;
                 // A pipe or a device could be read for ever.
                 if !metadata.is_file() {
                     return Err(refused("which is no regular file".to_owned()));
@@ -74,8 +81,7 @@ impl SecretSource {
                 if metadata.len() > 64 * 1024 {
                     return Err(refused("which is too large for a secret".to_owned()));
                 }
-                let content =
-                    fs::read_to_string(path).map_err(|error| refused(format!("which cannot be read: {error}")))?;
+                let content = fs::read_to_string(&path).map_err(unreadable)?;
                 match content.trim() {
                     "" => Err(refused("which is empty".to_owned())),
                     secret => Ok(SecretString::from(secret)),
@@ -178,12 +184,25 @@ mod tests {
             ("env:A B", "environment variable"),
             ("file:", "must name a file"),
             ("file:/nonexistent/key", "/nonexistent/key"),
-            ("file:/dev/zero", "no regular file"),
+            ("file:/", "no regular file"),
+            ("file:/dev/zero", "/dev"),
+            ("file:/proc/self/environ", "/proc"),
+            ("file:/sys/kernel/notes", "/sys"),
+            ("file:/usr/../proc/self/cmdline", "/proc"),
         ] {
             let error = resolve(text).unwrap_err();
             assert!(error.message.contains(expected), "{text}: {}", error.message);
             assert_eq!(error.param, "api_key");
         }
+    }
+
+    #[test]
+    fn a_link_does_not_lead_into_the_kernels_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("key");
+        std::os::unix::fs::symlink("/proc/self/environ", &link).unwrap();
+        let error = resolve(&format!("file:{}", link.display())).unwrap_err();
+        assert!(error.message.contains("under /proc"), "{}", error.message);
     }
 
     #[test]

@@ -7,6 +7,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 use super::active::ActiveSettings;
 use super::cli::ServeArguments;
@@ -38,6 +40,8 @@ pub struct ServerSettings {
     pub port: u16,
     /// Where the actual port is written.
     pub port_file: PathBuf,
+    /// Whether nobody named `port_file`, so that the daemon can do without it.
+    pub port_file_is_default: bool,
     /// Threads that serve connections, 1 to 1024.
     pub workers: usize,
     /// The largest request body after decompression, in bytes.
@@ -127,6 +131,7 @@ impl Settings {
 impl RawSettings {
     fn resolve(self, environment: &Environment) -> Result<Settings, SettingsFileError> {
         let state_dir = self.store.state_dir.unwrap_or_else(|| default_state_dir(environment));
+        let port_file_is_default = self.server.port_file.is_none();
         let port_file = self.server.port_file.unwrap_or_else(|| match environment.path("STATE_DIRECTORY") {
             Some(_) => state_dir.join("port"),
             None => PathBuf::from(".port"),
@@ -155,6 +160,8 @@ impl RawSettings {
                 message: "must be a name or an address".to_owned(),
             });
         }
+        let log_level = self.telemetry.log_level.trim().to_lowercase();
+        check_filter(&log_level)?;
         if let Some(active) = &self.active {
             ActiveSettings::parse(active).map_err(SettingsFileError::Active)?;
         }
@@ -163,6 +170,7 @@ impl RawSettings {
                 host: self.server.host,
                 port: self.server.port,
                 port_file,
+                port_file_is_default,
                 workers: self.server.workers.unwrap_or(cores),
                 body_limit_bytes: self.server.body_limit_bytes,
                 allowed_hosts: lower_case(self.server.allowed_hosts),
@@ -185,7 +193,7 @@ impl RawSettings {
                     RawLogFormat::Auto if logs_reach_the_journal(environment) => LogFormat::Json,
                     RawLogFormat::Auto => LogFormat::Text,
                 },
-                log_level: self.telemetry.log_level.to_lowercase(),
+                log_level,
             },
             outbound: OutboundPolicy { allow_http: lower_case(self.outbound.allow_http) },
             active: self.active,
@@ -198,6 +206,22 @@ fn within(key: &'static str, value: usize, least: usize, most: usize) -> Result<
         return Ok(());
     }
     Err(SettingsFileError::Invalid { key, message: format!("must be from {least} to {most}, not {value}") })
+}
+
+/// Refuses what is no filter of `tracing`, and a single word that is no level: `tracing` would take that for a
+/// module's name and be silent.
+fn check_filter(filter: &str) -> Result<(), SettingsFileError> {
+    let refused = |why: String| SettingsFileError::Invalid {
+        key: "telemetry.log_level",
+        message: format!(
+            "must be a level (error, warn, info, debug, trace, off) or a filter such as itsd=debug,warn{why}"
+        ),
+    };
+    let is_level = |word: &str| !word.is_empty() && word.parse::<LevelFilter>().is_ok();
+    if let Some(word) = filter.split(',').find(|word| !word.contains(['=', '[', ']']) && !is_level(word)) {
+        return Err(refused(format!(", not {word:?}")));
+    }
+    EnvFilter::try_new(filter).map(|_| ()).map_err(|error| refused(format!(": {error}")))
 }
 
 /// Whether standard error is the journal's socket. systemd tells its device and inode, because the variable
@@ -287,6 +311,16 @@ mod tests {
     }
 
     #[test]
+    fn the_log_level_may_be_a_level_or_a_filter() {
+        for level in
+            ["info", "DEBUG", "off", " warn ", "itsd=debug,warn", "warn,itsd::http=trace", "itsd[run{id=1}]=debug"]
+        {
+            let settings = with_file(&format!("[telemetry]\nlog_level = \"{level}\""));
+            assert!(settings.is_ok(), "{level}: {:?}", settings.err());
+        }
+    }
+
+    #[test]
     fn values_out_of_range_and_a_wrong_active_table_are_told_by_name() {
         for (content, expected) in [
             ("[server]\nworkers = 0", "server.workers"),
@@ -297,6 +331,10 @@ mod tests {
             ("[llama]\nmax_sequences = 193", "llama.max_sequences"),
             ("[llama]\nmax_sequences = 64\nbatch_tokens = 63", "llama.batch_tokens"),
             ("[llama]\ngpu_layers = -2", "llama.gpu_layers"),
+            ("[telemetry]\nlog_level = \"verbose\"", "telemetry.log_level"),
+            ("[telemetry]\nlog_level = \"\"", "telemetry.log_level"),
+            ("[telemetry]\nlog_level = \"itsd=loud\"", "telemetry.log_level"),
+            ("[telemetry]\nlog_level = \"warn,itsd\"", "telemetry.log_level"),
             ("[active]\nprovider = \"openai\"", "`model` is missing"),
             ("[active]\nmodel = \"m\"\nbuget = 3", "did you mean `budget`"),
         ] {

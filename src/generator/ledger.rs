@@ -25,18 +25,26 @@ pub struct Ledger {
 /// One phase's sum.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Account {
-    /// Calls begun, whether or not they came to anything.
+    /// Candidates begun, whether or not they came to anything. However often a call is made again, it is one.
     pub calls: u64,
+    /// What all attempts cost. An attempt that an upstream refused, or that never reached one, is free; one that
+    /// was cancelled, broke off or came back unreadable counts as an unknown call, so that with retries there
+    /// can be more of these than candidates.
     #[serde(flatten)]
     pub usage: Usage,
 }
 
 impl Ledger {
-    /// Notes that a call begins. Its usage is entered with [`OpenCall::settle`]; a call that is dropped
-    /// instead (cancelled, failed without a count) is entered as one of unknown usage.
+    /// Notes that a call begins with its first attempt. Its usage is entered with [`OpenCall::settle`]; a call
+    /// that is dropped during an attempt (cancelled, failed without a count) is entered as one of unknown usage.
     pub fn begin(self: &Arc<Self>, phase: Phase) -> OpenCall {
         self.phases.lock().entry(phase).or_default().calls += 1;
-        OpenCall { ledger: Arc::clone(self), phase, settled: false }
+        OpenCall { ledger: Arc::clone(self), phase, is_open: true }
+    }
+
+    /// Calls begun in a phase so far.
+    pub fn calls(&self, phase: Phase) -> u64 {
+        self.phases.lock().get(&phase).map_or(0, |account| account.calls)
     }
 
     /// The sums so far.
@@ -59,28 +67,45 @@ impl Ledger {
 pub struct OpenCall {
     ledger: Arc<Ledger>,
     phase: Phase,
-    settled: bool,
+    /// An attempt is being made whose cost is not entered yet.
+    is_open: bool,
 }
 
 impl OpenCall {
     /// Enters what the call spent.
     pub fn settle(mut self, usage: Usage) {
-        self.settled = true;
+        self.is_open = false;
         self.ledger.phases.lock().entry(self.phase).or_default().usage += usage;
+    }
+
+    /// The attempt was refused, and cost nothing.
+    pub fn refused(&mut self) {
+        self.is_open = false;
+    }
+
+    /// The attempt came to nothing that could be counted: it is entered as one of unknown usage.
+    pub fn lost(&mut self) {
+        if std::mem::take(&mut self.is_open) {
+            self.ledger.phases.lock().entry(self.phase).or_default().usage.unknown_calls += 1;
+        }
+    }
+
+    /// Another attempt is made.
+    pub fn again(&mut self) {
+        self.lost();
+        self.is_open = true;
     }
 
     /// Takes the call back: it turned out that its turn never came.
     pub fn withdraw(mut self) {
-        self.settled = true;
+        self.is_open = false;
         self.ledger.phases.lock().entry(self.phase).or_default().calls -= 1;
     }
 }
 
 impl Drop for OpenCall {
     fn drop(&mut self) {
-        if !self.settled {
-            self.ledger.phases.lock().entry(self.phase).or_default().usage.unknown_calls += 1;
-        }
+        self.lost();
     }
 }
 
@@ -100,5 +125,24 @@ mod tests {
         assert_eq!(account.calls, 3);
         assert_eq!(account.usage.unknown_calls, 1);
         assert_eq!(ledger.total().total_tokens(), 11);
+    }
+
+    #[test]
+    fn a_candidate_is_one_call_with_every_lost_attempt_of_unknown_usage_and_refused_ones_free() {
+        let ledger = Arc::new(Ledger::default());
+        let mut call = ledger.begin(Phase::Generate);
+        call.lost();
+        call.again();
+        call.refused();
+        call.again();
+        // Nobody said how that one ended.
+        call.again();
+        call.settle(Usage { completion_tokens: 4, ..Usage::default() });
+        let mut refused = ledger.begin(Phase::Generate);
+        refused.refused();
+        drop(refused);
+
+        let account = ledger.by_phase()[&Phase::Generate];
+        assert_eq!((account.calls, account.usage.unknown_calls, account.usage.completion_tokens), (2, 2, 4));
     }
 }

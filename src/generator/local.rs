@@ -16,6 +16,10 @@ use crate::llama::{CANCELLED, CandidateSeed, Engine, Job};
 use super::ledger::{OpenCall, Phase};
 use super::{Delivery, Extension, Generator, Path, Until};
 
+/// Messages and tools that together are above this size are rendered and tokenised on a thread of their own: that takes milliseconds for
+/// every hundred kilobytes, and the threads here serve connections.
+const LONG_PROMPT_BYTES: usize = 64 << 10;
+
 pub struct Local {
     engine: Engine,
 }
@@ -29,18 +33,30 @@ impl Local {
 impl Generator for Local {
     fn extend(&self, paths: Vec<Path>, until: Until, delivery: Delivery) -> BoxFuture<'_, Box<dyn Extension>> {
         let Until::End = until;
-        std::future::ready(self.generate(paths, delivery)).boxed()
+        self.generate(paths, delivery).boxed()
     }
 }
 
 impl Local {
-    fn generate(&self, paths: Vec<Path>, delivery: Delivery) -> Box<dyn Extension> {
+    async fn generate(&self, paths: Vec<Path>, delivery: Delivery) -> Box<dyn Extension> {
         let Some(prompt) = paths.first().map(|path| Arc::clone(&path.prompt)) else {
             return super::refused(&[], &Failure::new(FailureKind::Internal, "no paths"));
         };
         let seed = |path: &Path| CandidateSeed { candidate: path.candidate, seed: path.run.local_seed(path.candidate) };
         let candidates = paths.iter().map(seed).collect();
-        match self.engine.generate(Job { prompt, candidates, live: delivery == Delivery::Live }) {
+        let tools = prompt.tools.iter().map(|tool| tool.definition.get().len());
+        let is_long = prompt.messages.get().len() + tools.sum::<usize>() > LONG_PROMPT_BYTES;
+        let job = Job { prompt, candidates, live: delivery == Delivery::Live };
+        let begun = if is_long {
+            let engine = self.engine.clone();
+            let begun = tokio::task::spawn_blocking(move || engine.generate(job)).await;
+            begun.unwrap_or_else(|panic| {
+                Err(Failure::new(FailureKind::Internal, format!("reading the prompt ended early: {panic}")))
+            })
+        } else {
+            self.engine.generate(job)
+        };
+        match begun {
             Ok(events) => {
                 let begin = |path: Path| (path.candidate, path.run.ledger.begin(Phase::Generate));
                 Box::new(Generating { events, calls: paths.into_iter().map(begin).collect() })
@@ -61,10 +77,14 @@ impl Generating {
         if let StepEvent::Finished(completion) = event
             && let Some(call) = self.calls.remove(&candidate)
         {
-            match completion.usage.completion_tokens {
-                // Cancelled before its first token: there was nothing to pay for.
-                0 if completion.finish_reason.as_str() == CANCELLED => call.withdraw(),
-                _ => call.settle(completion.usage),
+            let usage = completion.usage;
+            // Cancelled before its first token: there was nothing to pay for, unless it is the candidate that
+            // accounts for the prompt.
+            let nothing = usage.completion_tokens == 0 && usage.prompt_tokens == 0;
+            if nothing && completion.finish_reason.as_str() == CANCELLED {
+                call.withdraw();
+            } else {
+                call.settle(usage);
             }
         }
     }
@@ -92,5 +112,32 @@ impl Extension for Generating {
             }
         }
         .boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::completion::{Completion, FinishReason, Reply, Usage};
+    use crate::generator::Ledger;
+
+    #[test]
+    fn a_cancelled_candidate_is_withdrawn_only_if_it_cost_nothing() {
+        let ledger = Arc::new(Ledger::default());
+        let (_, events) = tokio::sync::mpsc::channel(1);
+        let calls = (0..3).map(|candidate| (candidate, ledger.begin(Phase::Generate))).collect();
+        let mut generating = Generating { events, calls };
+        for (candidate, (prompt_tokens, completion_tokens)) in [(7, 0), (0, 0), (0, 2)].into_iter().enumerate() {
+            let completion = Completion {
+                reply: Reply::new(None, Vec::new()),
+                finish_reason: FinishReason::Other(CANCELLED.to_owned()),
+                logprobs: None,
+                mean_logprob: None,
+                usage: Usage { prompt_tokens, completion_tokens, ..Usage::default() },
+            };
+            generating.account(candidate, &StepEvent::Finished(completion));
+        }
+        assert_eq!(ledger.by_phase()[&Phase::Generate].calls, 2);
+        assert_eq!(ledger.total().total_tokens(), 9);
     }
 }

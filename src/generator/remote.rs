@@ -9,9 +9,9 @@ use futures_util::stream::{BoxStream, FuturesUnordered, StreamExt, select_all};
 use futures_util::{FutureExt, Stream};
 
 use crate::completion::StepEvent;
-use crate::providers::openai::Provider;
+use crate::providers::openai::{Attempt, Provider};
 
-use super::ledger::{OpenCall, Phase};
+use super::ledger::{Ledger, OpenCall, Phase};
 use super::{Delivery, Extension, Generator, Path, Until};
 
 pub struct Remote {
@@ -42,28 +42,20 @@ impl Remote {
                 .map(|path| {
                     let (provider, prepared) = (Arc::clone(&self.provider), prepared.clone());
                     async move {
-                        let mut call = None;
-                        let begun = || call = Some(path.run.ledger.begin(Phase::Generate));
                         let seed = path.run.upstream_seed(path.candidate);
-                        let event = match provider.complete(&prepared, seed, begun).await {
+                        let event = match provider.complete(&prepared, seed, account(&path)).await {
                             Ok(completion) => StepEvent::Finished(completion),
                             Err(failure) => StepEvent::Failed(failure),
                         };
-                        settle(&mut call, &event);
                         (path.candidate, event)
                     }
                 })
                 .collect::<FuturesUnordered<_>>()
                 .boxed(),
             Delivery::Live => select_all(paths.into_iter().map(|path| {
-                let mut call = Some(path.run.ledger.begin(Phase::Generate));
-                let events = self.provider.stream(prepared.clone(), path.run.upstream_seed(path.candidate));
-                events
-                    .map(move |event| {
-                        settle(&mut call, &event);
-                        (path.candidate, event)
-                    })
-                    .boxed()
+                let seed = path.run.upstream_seed(path.candidate);
+                let events = self.provider.stream(prepared.clone(), seed, account(&path));
+                events.map(move |event| (path.candidate, event)).boxed()
             }))
             .boxed(),
         };
@@ -71,11 +63,22 @@ impl Remote {
     }
 }
 
-fn settle(call: &mut Option<OpenCall>, event: &StepEvent) {
-    if let StepEvent::Finished(completion) = event
-        && let Some(call) = call.take()
-    {
-        call.settle(completion.usage);
+/// Enters a candidate's attempts into the ledger of its run. The entry is begun with the first of them: a
+/// candidate whose turn never came is not a call.
+fn account(path: &Path) -> impl FnMut(Attempt) + Send + 'static {
+    let ledger: Arc<Ledger> = Arc::clone(&path.run.ledger);
+    let mut call: Option<OpenCall> = None;
+    move |attempt| match (attempt, &mut call) {
+        (Attempt::Begun, None) => call = Some(ledger.begin(Phase::Generate)),
+        (Attempt::Begun, Some(call)) => call.again(),
+        (Attempt::Refused, Some(call)) => call.refused(),
+        (Attempt::Lost, Some(call)) => call.lost(),
+        (Attempt::Answered(usage), call) => {
+            if let Some(call) = call.take() {
+                call.settle(usage);
+            }
+        }
+        (Attempt::Refused | Attempt::Lost, None) => {}
     }
 }
 

@@ -3,6 +3,7 @@
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
 use actix_web::http::StatusCode;
+use actix_web::http::header::CONTENT_ENCODING;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
@@ -18,8 +19,14 @@ impl FromRequest for JsonBody {
     type Future = LocalBoxFuture<'static, Result<Self, ApiError>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        if !is_json(request) {
-            let message = "the body must be JSON: send the header `Content-Type: application/json`";
+        let unsupported = if !is_json(request) {
+            Some("the body must be JSON: send the header `Content-Type: application/json`")
+        } else if !is_readable(request) {
+            Some("the body's encoding is not known: send it as it is, or with `Content-Encoding: gzip`")
+        } else {
+            None
+        };
+        if let Some(message) = unsupported {
             let error = ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request_error", None, None, message);
             return Box::pin(async { Err(error) });
         }
@@ -33,6 +40,13 @@ fn is_json(request: &HttpRequest) -> bool {
     essence.eq_ignore_ascii_case("application/json") || essence.to_ascii_lowercase().ends_with("+json")
 }
 
+/// Whether the server decompresses the body; it passes on unchanged what it does not know.
+fn is_readable(request: &HttpRequest) -> bool {
+    let Some(encoding) = request.headers().get(CONTENT_ENCODING) else { return true };
+    let known = ["identity", "gzip", "deflate"];
+    encoding.to_str().is_ok_and(|encoding| known.iter().any(|known| encoding.trim().eq_ignore_ascii_case(known)))
+}
+
 fn unreadable(error: &actix_web::Error) -> ApiError {
     match error.as_error::<PayloadError>() {
         Some(PayloadError::Overflow) => ApiError::new(
@@ -42,6 +56,9 @@ fn unreadable(error: &actix_web::Error) -> ApiError {
             None,
             "the body is too large; send less, or raise `server.body_limit_bytes`",
         ),
-        _ => ApiError::bad_request(None, "invalid_value", format!("the body could not be read: {error}")),
+        _ => {
+            let message = "the body could not be read: it breaks off, or is not encoded as `Content-Encoding` says";
+            ApiError::bad_request(None, "invalid_value", message)
+        }
     }
 }

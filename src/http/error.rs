@@ -85,6 +85,15 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", None, None, message)
     }
 
+    /// What the log says of it: never the message, which may quote the request.
+    pub fn cause(&self) -> String {
+        let word = self.code.unwrap_or(self.kind);
+        match &self.param {
+            Some(param) => format!("{word}: {param}"),
+            None => word.to_owned(),
+        }
+    }
+
     /// The error object, for the body of a response or an event of a stream.
     pub fn body(&self) -> ErrorBody<'_> {
         ErrorBody {
@@ -134,8 +143,12 @@ impl ResponseError for ApiError {
 
 impl From<RunError> for ApiError {
     fn from(error: RunError) -> Self {
-        let message = error.to_string();
-        Self { message, ..Self::from(error.telling()) }
+        let told = Self::from(error.telling());
+        match error.telling().kind {
+            // A defect of ours keeps its fixed text.
+            FailureKind::Internal => told,
+            _ => Self { message: error.to_string(), ..told },
+        }
     }
 }
 
@@ -213,8 +226,11 @@ mod tests {
 
     #[test]
     fn a_defect_of_ours_tells_the_client_nothing_of_its_cause() {
-        let error = ApiError::from(&Failure::new(FailureKind::Internal, "index 3 of 2"));
-        assert_eq!(error.status, 500);
-        assert!(!serde_json::to_string(&error.body()).unwrap().contains("index"));
+        let failure = Failure::new(FailureKind::Internal, "index 3 of 2");
+        let run = RunError { failures: vec![(0, failure.clone()), (1, failure.clone())] };
+        for error in [ApiError::from(&failure), ApiError::from(run)] {
+            assert_eq!(error.status, 500);
+            assert!(!serde_json::to_string(&error.body()).unwrap().contains("index"));
+        }
     }
 }

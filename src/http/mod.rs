@@ -1,7 +1,7 @@
 //! The HTTP service: every route in one place, and the state that handlers share.
 //!
 //! Handlers are thin: they parse, take one snapshot of the active configuration, start the work on the
-//! fan-out's runtime and render what comes back. The web framework is known here and in `app` only.
+//! fan-out's runtime and render what comes back. Only this module, `app` and `serve` know the web framework.
 
 pub mod body;
 pub mod chat;
@@ -13,7 +13,6 @@ mod ops;
 pub mod request_log;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, HeaderValue};
@@ -31,22 +30,6 @@ pub struct AppState {
     /// Where runs live: one multi-threaded runtime for every upstream call.
     pub workers: Handle,
     pub hosts: HostPolicy,
-    draining: AtomicBool,
-}
-
-impl AppState {
-    pub fn new(runtime: Arc<Runtime>, workers: Handle, hosts: HostPolicy) -> Self {
-        Self { runtime, workers, hosts, draining: AtomicBool::new(false) }
-    }
-
-    /// From now on `/ready` says no, so that no new work is sent here.
-    pub fn begin_draining(&self) {
-        self.draining.store(true, Ordering::Relaxed);
-    }
-
-    fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
-    }
 }
 
 /// Every route of the daemon.
@@ -63,8 +46,8 @@ pub fn routes(service: &mut ServiceConfig) {
         .service(resource("/v1/chat/completions", "POST").route(web::post().to(chat::complete)))
         .service(resource("/v1/models", "GET").route(web::get().to(models::list)))
         .service(resource("/v1/models/{id:.+}", "GET").route(web::get().to(models::show)))
-        .service(resource("/health", "GET").route(web::get().to(ops::health)))
-        .service(resource("/ready", "GET").route(web::get().to(ops::ready)))
+        .service(resource("/health", "GET, HEAD").route(web::get().to(ops::health)).route(web::head().to(ops::health)))
+        .service(resource("/ready", "GET, HEAD").route(web::get().to(ops::ready)).route(web::head().to(ops::ready)))
         .default_service(web::to(unknown_path));
 }
 

@@ -21,6 +21,9 @@ struct Health {
 struct Readiness {
     ready: bool,
     reasons: Vec<String>,
+    /// What the operator should know although requests are answered.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 /// Liveness: the process answers. Touches nothing else.
@@ -32,14 +35,13 @@ pub async fn health() -> HttpResponse {
 
 /// Readiness: chat requests will be answered. An outage of a provider does not fail it.
 pub async fn ready(state: Data<AppState>) -> HttpResponse {
-    let mut reasons = state.runtime.readiness().await;
-    if state.is_draining() {
-        reasons.push("shutting down".to_owned());
-    }
+    let reasons = state.runtime.readiness().await;
     let ready = reasons.is_empty();
+    // Another configuration than the operator's may answer, which is no reason to take the daemon out.
+    let warnings = if ready { state.runtime.not_restored().to_vec() } else { Vec::new() };
     let mut response = HttpResponse::build(if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE });
     if !ready {
         response.insert_header((RETRY_AFTER, "1"));
     }
-    response.json(Readiness { ready, reasons })
+    response.json(Readiness { ready, reasons, warnings })
 }

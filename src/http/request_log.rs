@@ -17,8 +17,12 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
+use super::error::ApiError;
+
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_MAX_CHARS: usize = 128;
+/// The status in the log of a request whose client did not wait for the end: nginx's word for it.
+const CLIENT_CLOSED_REQUEST: u16 = 499;
 
 /// What the log line of a request will say. Handlers fill in what they know; it is written on drop.
 #[derive(Debug)]
@@ -41,6 +45,7 @@ pub struct Facts {
     pub stop: Option<&'static str>,
     pub prompt_tokens: Option<u64>,
     pub completion_tokens: Option<u64>,
+    /// What went wrong, in words of ours: a message of an upstream's may quote the request.
     pub error: Option<String>,
 }
 
@@ -61,7 +66,7 @@ impl Drop for RequestRecord {
         let Facts { status, algorithm, revision, planned, completed, stop, prompt_tokens, completion_tokens, error } =
             std::mem::take(self.facts.get_mut());
         // No status means that the handler was dropped: the client went away first.
-        let status = status.unwrap_or(499);
+        let status = status.unwrap_or(CLIENT_CLOSED_REQUEST);
         let duration_ms = (self.elapsed_ms() * 1000.0).round() / 1000.0;
         macro_rules! line {
             ($level:ident) => {
@@ -114,12 +119,12 @@ pub async fn record_request(
     let mut response = next.call(request).await?.map_into_boxed_body();
     let value = HeaderValue::from_str(&record.id).expect("a valid id is a valid header value");
     response.headers_mut().insert(REQUEST_ID, value);
-    let error = response.response().error().map(ToString::to_string);
+    let error = response.response().error().and_then(|error| error.as_error::<ApiError>()).map(ApiError::cause);
     record.note(|facts| {
         facts.status = Some(response.status().as_u16());
         facts.error = facts.error.take().or(error);
     });
-    Ok(response.map_body(|_, body| Recorded { body, _record: record }))
+    Ok(response.map_body(|_, body| Recorded { body, record, ended: false }))
 }
 
 fn is_valid_id(id: &str) -> bool {
@@ -131,7 +136,9 @@ fn is_valid_id(id: &str) -> bool {
 /// A response body that keeps the request's record until it is sent or abandoned.
 struct Recorded {
     body: BoxBody,
-    _record: Arc<RequestRecord>,
+    record: Arc<RequestRecord>,
+    /// Whether the server has taken all of it.
+    ended: bool,
 }
 
 impl MessageBody for Recorded {
@@ -141,12 +148,18 @@ impl MessageBody for Recorded {
         self.body.size()
     }
 
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
-        Pin::new(&mut self.get_mut().body).poll_next(context)
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        let chunk = Pin::new(&mut self.body).poll_next(context);
+        self.ended |= matches!(chunk, Poll::Ready(None));
+        chunk
     }
+}
 
-    fn try_into_bytes(self) -> Result<Bytes, Self> {
-        let Self { body, _record } = self;
-        body.try_into_bytes().map_err(|body| Self { body, _record })
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        // A whole body is taken in one piece; only of a stream can the rest be left.
+        if !self.ended && self.body.size() == BodySize::Stream {
+            self.record.note(|facts| facts.status = Some(CLIENT_CLOSED_REQUEST));
+        }
     }
 }

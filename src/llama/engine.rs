@@ -4,6 +4,9 @@
 //! Each turn evaluates one batch: the last token of every running candidate first, then as much of the
 //! prompts that are still to be read as the batch takes. A prompt is evaluated once; its candidates share
 //! its cache cells and draw their first token from its last row of logits, however much later they start.
+//!
+//! A candidate that cannot grow because the cache is full waits. When all of them wait, the youngest is set
+//! aside: its cells are freed, and when there is room again, its tokens are evaluated anew and it goes on.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,6 +32,9 @@ pub(super) const QUEUE_JOBS: usize = 256;
 /// running streams halt.
 const PROMPT_TOKENS_BESIDE_CANDIDATES: usize = 128;
 
+/// Cells by which a candidate that outgrows its part gets more.
+const GROWTH_CELLS: u32 = 64;
+
 /// A job as it waits in line.
 #[derive(Debug)]
 pub(super) struct QueuedJob {
@@ -37,6 +43,8 @@ pub(super) struct QueuedJob {
     pub(super) tokens: Vec<LlamaToken>,
     /// The most tokens that one candidate may have; with the prompt they fit the context.
     pub(super) tokens_per_candidate: u32,
+    /// The tokens for which there must be room when a candidate starts, at most those.
+    pub(super) tokens_expected: u32,
     pub(super) watch: Watch,
     /// A seat and a seed for each candidate; at least one.
     pub(super) candidates: VecDeque<(Seat, u64)>,
@@ -88,6 +96,11 @@ impl Shared {
         drop(line);
         self.wake.notify_one();
         Ok(())
+    }
+
+    /// Whether jobs are taken no more: the engine was dropped, or has ended by a defect.
+    pub(super) fn is_closed(&self) -> bool {
+        self.line.lock().closed
     }
 
     pub(super) fn waiting_jobs(&self) -> usize {
@@ -175,8 +188,10 @@ impl ActiveJob {
 struct Running {
     prompt: SequenceId,
     sequence: SequenceId,
-    /// The token drawn last, which is not in the cache yet.
-    token: LlamaToken,
+    /// All that were drawn. The last one is not in the cache yet.
+    tokens: Vec<LlamaToken>,
+    /// How many of them are in the cache.
+    evaluated: usize,
     candidate: Candidate,
 }
 
@@ -188,7 +203,10 @@ struct Worker<'a> {
     scheduler: Scheduler,
     /// In the order in which they were admitted.
     jobs: Vec<ActiveJob>,
+    /// In the order in which they started.
     running: Vec<Running>,
+    /// Whether a running candidate waits for cells: nobody else gets any then.
+    is_crowded: bool,
     scratch: Vec<(u32, f64)>,
 }
 
@@ -202,6 +220,7 @@ impl<'a> Worker<'a> {
             scheduler: Scheduler::new(room),
             jobs: Vec::new(),
             running: Vec::new(),
+            is_crowded: false,
             scratch: Vec::new(),
         }
     }
@@ -214,10 +233,12 @@ impl<'a> Worker<'a> {
                 return false;
             }
             line.drop_abandoned();
-            while let Some(job) = line.jobs.front() {
+            let is_crowded = self.is_crowded && !self.running.is_empty();
+            while let Some(job) = line.jobs.front().filter(|_| !is_crowded) {
                 let demand = Demand {
                     prompt_cells: u32::try_from(job.tokens.len()).unwrap_or(u32::MAX),
-                    candidate_cells: job.tokens_per_candidate,
+                    candidate_cells: job.tokens_expected,
+                    limit_cells: job.tokens_per_candidate,
                     candidates: job.candidates.len(),
                 };
                 let Some(prompt) = self.scheduler.admit(demand) else { break };
@@ -272,7 +293,7 @@ impl<'a> Worker<'a> {
 
     /// Starts candidates as long as there is room.
     fn start_candidates(&mut self) {
-        while let Some((prompt, sequence)) = self.scheduler.start_next() {
+        while let Some((prompt, sequence)) = self.scheduler.start_next(self.is_crowded) {
             let active =
                 self.jobs.iter_mut().find(|active| active.prompt == prompt).expect("scheduled jobs are active");
             let (seat, seed) = active.job.candidates.pop_front().expect("the scheduler counts the candidates");
@@ -287,11 +308,11 @@ impl<'a> Worker<'a> {
                 &mut self.scratch,
             );
             self.shared.gauges.generated_tokens.fetch_add(1, Ordering::Relaxed);
-            let token = match &next {
-                Ok(Next::Token(token)) => LlamaToken(token.cast_signed()),
-                _ => LlamaToken(0),
+            let tokens = match &next {
+                Ok(Next::Token(token)) => vec![LlamaToken(token.cast_signed())],
+                _ => Vec::new(),
             };
-            self.running.push(Running { prompt, sequence, token, candidate });
+            self.running.push(Running { prompt, sequence, tokens, evaluated: 0, candidate });
             let ended = match (shared, next) {
                 (Err(error), _) => Err(internal(&error)),
                 (Ok(()), Err(error)) => Err(internal(&error)),
@@ -305,12 +326,28 @@ impl<'a> Worker<'a> {
     /// Evaluates one batch and lets every candidate in it draw its next token.
     fn turn(&mut self) -> Result<(), ContextError> {
         self.context.clear_batch();
+        let going = self.make_room()?;
         let mut rows = Vec::with_capacity(self.running.len());
-        for running in &self.running {
-            rows.push(self.context.push(running.sequence, running.token, true)?);
+        let mut still_to_push = going.iter().filter(|goes| **goes).count();
+        for (running, goes) in self.running.iter_mut().zip(going) {
+            let mut row = None;
+            if goes {
+                still_to_push -= 1;
+                // One token, except after a candidate was set aside. The others keep a place each.
+                let room = self.context.batch_room().saturating_sub(still_to_push);
+                let behind = &running.tokens[running.evaluated..];
+                for token in behind.iter().take(room.min(PROMPT_TOKENS_BESIDE_CANDIDATES)) {
+                    running.evaluated += 1;
+                    let is_last = running.evaluated == running.tokens.len();
+                    let pushed = self.context.push(running.sequence, *token, is_last)?;
+                    row = is_last.then_some(pushed);
+                }
+            }
+            rows.push(row);
         }
+        let drawing = rows.iter().flatten().count() as u64;
         let mut room = self.context.batch_room();
-        if !self.running.is_empty() {
+        if drawing > 0 {
             room = room.min(PROMPT_TOKENS_BESIDE_CANDIDATES);
         }
         let mut read_to_the_end = Vec::new();
@@ -337,6 +374,7 @@ impl<'a> Worker<'a> {
         }
         let mut ended = Vec::new();
         for (position, (running, row)) in self.running.iter_mut().zip(rows).enumerate() {
+            let Some(row) = row else { continue };
             let job = &self.jobs.iter().find(|active| active.prompt == running.prompt).expect("it runs").job;
             let next = running.candidate.advance(
                 self.context.logits(row)?,
@@ -346,17 +384,47 @@ impl<'a> Worker<'a> {
                 &mut self.scratch,
             );
             match next {
-                Ok(Next::Token(token)) => running.token = LlamaToken(token.cast_signed()),
+                Ok(Next::Token(token)) => running.tokens.push(LlamaToken(token.cast_signed())),
                 Ok(Next::Ended(reason)) => ended.push((position, Ok(reason))),
                 Err(error) => ended.push((position, Err(internal(&error)))),
             }
         }
-        self.shared.gauges.generated_tokens.fetch_add(self.running.len() as u64, Ordering::Relaxed);
+        self.shared.gauges.generated_tokens.fetch_add(drawing, Ordering::Relaxed);
         // From the back, because ending one moves those behind it.
         for (position, end) in ended.into_iter().rev() {
             self.end_candidate(position, end);
         }
         Ok(())
+    }
+
+    /// Tells of each running candidate whether its next tokens have room. When there is nothing else to do, at
+    /// least one has.
+    fn make_room(&mut self) -> Result<Vec<bool>, ContextError> {
+        loop {
+            let mut going = Vec::with_capacity(self.running.len());
+            for running in &self.running {
+                let job = &self.jobs.iter().find(|active| active.prompt == running.prompt).expect("it runs").job;
+                let needed = u32::try_from(running.tokens.len()).unwrap_or(u32::MAX);
+                let wanted = needed.saturating_add(GROWTH_CELLS).min(job.tokens_per_candidate);
+                going.push(
+                    self.scheduler.covers(running.sequence, needed) || self.scheduler.grow(running.sequence, wanted),
+                );
+            }
+            self.is_crowded = going.contains(&false);
+            let reads_prompts = self.jobs.iter().any(|active| active.evaluated < active.job.tokens.len());
+            if going.is_empty() || going.contains(&true) || reads_prompts {
+                return Ok(going);
+            }
+            if self.scheduler.take_back_spare() {
+                continue;
+            }
+            // The oldest never makes room: so it comes to its end, and then the next one is the oldest.
+            let youngest = self.running.iter_mut().skip(1).rev().find(|one| self.scheduler.set_aside(one.sequence));
+            let Some(youngest) = youngest else { return Err(ContextError::NoRoom) };
+            youngest.evaluated = 0;
+            self.context.remove(youngest.sequence)?;
+            self.context.share(youngest.prompt, youngest.sequence)?;
+        }
     }
 
     /// Frees what a candidate held and only then says that it ended: whoever hears it finds the room free.

@@ -152,6 +152,9 @@ impl Metadata {
             UINT32 => {
                 self.numbers.insert(key, reader.u32()?);
             }
+            UINT16 if key == "split.count" => {
+                self.numbers.insert(key, u16::from_le_bytes(reader.array()?).into());
+            }
             ARRAY if key == "tokenizer.ggml.tokens" => reader.distinct_tokens()?,
             _ => reader.skip_value(kind)?,
         }
@@ -162,6 +165,10 @@ impl Metadata {
         let wrong = |what: String| Err(GgufError::Invalid(what));
         if self.architecture.is_empty() {
             return wrong("it does not name its architecture".into());
+        }
+        // llama.cpp would open the other parts by itself, and nothing has checked those.
+        if let Some(parts @ 2..) = self.numbers.get("split.count") {
+            return wrong(format!("its split.count is {parts}: merge the parts into one file first"));
         }
         // What is absent is given per layer, or is none of the architecture's business.
         let number = |name: &str| self.numbers.get(&format!("{}.{name}", self.architecture)).copied();
@@ -227,6 +234,7 @@ fn block_layout(kind: u32) -> Option<(u64, u64)> {
     })
 }
 
+const UINT16: u32 = 2;
 const UINT32: u32 = 4;
 const STRING: u32 = 8;
 const ARRAY: u32 = 9;
@@ -447,6 +455,12 @@ mod tests {
         let mut scaling = Vec::new();
         put_string(&mut scaling, "dynamo");
         assert!(metadata(&[("llama.rope.scaling.type", STRING, &scaling)]).contains("dynamo"));
+    }
+
+    #[test]
+    fn a_model_in_several_files_is_refused_by_name() {
+        assert!(metadata(&[("split.count", UINT16, &2_u16.to_le_bytes())]).contains("split.count is 2"));
+        assert!(metadata(&[("split.count", UINT16, &1_u16.to_le_bytes())]).contains("tensor list"));
     }
 
     #[test]

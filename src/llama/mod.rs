@@ -38,6 +38,7 @@ mod tool_calls;
 mod text;
 mod sampling;
 mod vocabulary;
+mod cutting;
 mod context;
 mod gguf;
 mod log;
@@ -66,8 +67,10 @@ pub struct ModelSpec {
     /// A GGUF file.
     pub path: PathBuf,
     /// Tokens that the cache holds for all sequences together; a prompt counts once, however many candidates
-    /// share it. A candidate starts when its `max_tokens` fit, or without them the rest of its context, so
-    /// that requests with a limit run in greater number at the same time. `None`: enough for every sequence to grow to the model's training context, but no more than
+    /// share it. A candidate starts when an expected length fits (an eighth of the context, or its equal part
+    /// of the cache where that is more, or `max_tokens` where that is less) and grows while there is room; when
+    /// there is none it waits, and at worst is evaluated a second time: no answer is cut for want of cache.
+    /// `None`: enough for every sequence to grow to the model's training context, but no more than
     /// 1 GiB of cache takes, and at least one training context of up to 8,192 tokens. One sequence never
     /// grows beyond the training context.
     pub context_tokens: Option<u32>,
@@ -135,7 +138,7 @@ pub struct EngineStats {
     pub waiting_jobs: u64,
     /// Candidates being generated.
     pub live_sequences: u64,
-    /// Cache tokens that running jobs hold or may come to need.
+    /// Cache tokens that running jobs hold or are expected to need.
     pub reserved_tokens: u64,
     /// Prompt tokens evaluated since the model was loaded.
     pub prompt_tokens: u64,
@@ -170,6 +173,8 @@ struct Inner {
     vocabulary: Arc<Vocabulary>,
     template: ChatTemplate,
     shared: Arc<Shared>,
+    /// The length for which an answer needs room in the cache before it starts.
+    expected_tokens: u32,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -232,7 +237,17 @@ impl Engine {
             threads = shape.threads,
             "model loaded"
         );
-        Ok(Self(Arc::new(Inner { info, vocabulary, template, shared, thread: Mutex::new(Some(thread)) })))
+        // An eighth of the context is more than most answers take, and a cache of one context then serves several
+        // at the same time. A larger cache is shared out among as many as there may be.
+        let expected_tokens = (info.context_length / 8).max(info.cache_tokens / spec.max_sequences).max(1);
+        Ok(Self(Arc::new(Inner {
+            info,
+            vocabulary,
+            template,
+            shared,
+            expected_tokens,
+            thread: Mutex::new(Some(thread)),
+        })))
     }
 
     /// Puts a job in line. Each candidate is answered with exactly one `Finished` or `Failed`, after its
@@ -287,6 +302,7 @@ impl Engine {
             request: Arc::new(request),
             tokens,
             tokens_per_candidate,
+            tokens_expected: tokens_per_candidate.min(self.0.expected_tokens),
             watch,
             candidates: seats.into_iter().zip(job.candidates.iter().map(|seed| seed.seed)).collect(),
         })?;
@@ -295,6 +311,18 @@ impl Engine {
 
     pub fn info(&self) -> &ModelInfo {
         &self.0.info
+    }
+
+    /// Whether jobs are still taken. An engine that has ended by a defect does not come back: load the model
+    /// again.
+    pub fn is_alive(&self) -> bool {
+        !self.0.shared.is_closed()
+    }
+
+    /// Ends the engine as a defect in its thread would.
+    #[cfg(test)]
+    pub(crate) fn end(&self) {
+        self.0.shared.close();
     }
 
     pub fn stats(&self) -> EngineStats {
@@ -360,13 +388,23 @@ fn threads(wanted: Option<usize>, model: &LlamaModel) -> i32 {
 
 /// See [`ModelSpec::context_tokens`].
 fn default_cells(model: &LlamaModel, sequences: u32) -> u32 {
-    let head_width = u64::from(model.n_embd().unsigned_abs()) / u64::from(model.n_head().max(1));
-    // Keys and values of two bytes each.
-    let bytes_per_token = 4 * u64::from(model.n_layer()) * u64::from(model.n_head_kv().max(1)) * head_width;
+    let usual = u64::from(model.n_embd().unsigned_abs()) / u64::from(model.n_head().max(1));
+    let architecture = model.meta_val_str("general.architecture").unwrap_or_default();
+    let width = |of: &str| {
+        let key = format!("{architecture}.attention.{of}_length");
+        model.meta_val_str(&key).ok().and_then(|width| width.parse().ok()).unwrap_or(usual)
+    };
+    let bytes_per_token =
+        cache_bytes_per_token(model.n_layer(), model.n_head_kv().max(1), width("key"), width("value"));
     let trained = u64::from(model.n_ctx_train());
     let affordable = (DEFAULT_CACHE_BYTES / bytes_per_token.max(1)).max(trained.min(8192));
     let cells = (trained * u64::from(sequences)).min(affordable).max(1);
     u32::try_from(cells).unwrap_or(u32::MAX)
+}
+
+/// Keys and values have two bytes a number.
+fn cache_bytes_per_token(layers: u32, heads: u32, key_width: u64, value_width: u64) -> u64 {
+    2 * u64::from(layers) * u64::from(heads) * key_width.saturating_add(value_width)
 }
 
 type Started = (Arc<Shared>, JoinHandle<()>, ContextShape);

@@ -26,6 +26,9 @@ pub(super) struct Request {
     pub(super) live: bool,
 }
 
+const MAX_STOPS: usize = 16;
+const MAX_STOP_BYTES: usize = 256;
+
 /// Fields that do not change what a local model answers, or that were acted on before the prompt came here.
 const WITHOUT_EFFECT: &[&str] = &[
     "metadata",
@@ -107,6 +110,7 @@ fn plan(prompt: &Prompt, vocabulary_size: u32) -> Result<SamplingPlan, Failure> 
         }
     };
     let any = |_: f64| true;
+    let penalty = |value: f64| (-2.0..=2.0).contains(&value);
     for (token, bias) in &sampling.logit_bias {
         if *token >= vocabulary_size {
             let message =
@@ -120,8 +124,8 @@ fn plan(prompt: &Prompt, vocabulary_size: u32) -> Result<SamplingPlan, Failure> 
         top_p: number("top_p", sampling.top_p, 1.0, &|value| (0.0..=1.0).contains(&value), "between 0 and 1")?,
         top_k: sampling.top_k.unwrap_or(0) as usize,
         min_p: number("min_p", sampling.min_p, 0.0, &|value| (0.0..=1.0).contains(&value), "between 0 and 1")?,
-        presence_penalty: number("presence_penalty", sampling.presence_penalty, 0.0, &any, "a finite number")?,
-        frequency_penalty: number("frequency_penalty", sampling.frequency_penalty, 0.0, &any, "a finite number")?,
+        presence_penalty: number("presence_penalty", sampling.presence_penalty, 0.0, &penalty, "between -2 and 2")?,
+        frequency_penalty: number("frequency_penalty", sampling.frequency_penalty, 0.0, &penalty, "between -2 and 2")?,
         logit_bias: sampling.logit_bias.iter().map(|(token, bias)| (*token, *bias)).collect(),
     })
 }
@@ -129,6 +133,11 @@ fn plan(prompt: &Prompt, vocabulary_size: u32) -> Result<SamplingPlan, Failure> 
 fn stops(prompt: &Prompt) -> Result<Arc<[String]>, Failure> {
     if prompt.sampling.stop.iter().any(String::is_empty) {
         return Err(Failure::invalid_param("stop", "stop must not hold an empty string"));
+    }
+    // Every token of every candidate is searched for all of them.
+    if prompt.sampling.stop.len() > MAX_STOPS || prompt.sampling.stop.iter().any(|stop| stop.len() > MAX_STOP_BYTES) {
+        let message = format!("stop must hold at most {MAX_STOPS} strings of at most {MAX_STOP_BYTES} bytes each");
+        return Err(Failure::invalid_param("stop", message));
     }
     Ok(prompt.sampling.stop.clone().into())
 }
@@ -211,10 +220,21 @@ pub(super) mod tests {
         assert_eq!(fault(|prompt| prompt.sampling.top_p = Some(1.1)), "top_p");
         assert_eq!(fault(|prompt| prompt.sampling.min_p = Some(-1.0)), "min_p");
         assert_eq!(fault(|prompt| prompt.sampling.presence_penalty = Some(f64::INFINITY)), "presence_penalty");
+        assert_eq!(fault(|prompt| prompt.sampling.presence_penalty = Some(2.1)), "presence_penalty");
+        assert_eq!(fault(|prompt| prompt.sampling.frequency_penalty = Some(-1e308)), "frequency_penalty");
         assert_eq!(fault(|prompt| prompt.sampling.logit_bias = [(100, 1.0)].into()), "logit_bias");
         assert_eq!(fault(|prompt| prompt.sampling.stop = vec![String::new()]), "stop");
         let none = MaxTokens { tokens: 0, name: MaxTokensName::MaxCompletionTokens };
         assert_eq!(fault(|prompt| prompt.sampling.max_tokens = Some(none)), "max_completion_tokens");
+    }
+
+    #[test]
+    fn stop_lists_are_bounded_in_number_and_length() {
+        assert_eq!(fault(|prompt| prompt.sampling.stop = vec!["x".into(); 17]), "stop");
+        assert_eq!(fault(|prompt| prompt.sampling.stop = vec!["x".repeat(257)]), "stop");
+        let mut most = prompt("x");
+        most.sampling.stop = vec!["x".repeat(256); 16];
+        assert_eq!(read(&most, false, 100, true).unwrap().stops.len(), 16);
     }
 
     #[test]

@@ -61,7 +61,8 @@ impl Sampler {
     ///
     /// # Errors
     ///
-    /// When the row is empty, or a logit is not a number or positive infinity, or none is finite.
+    /// When the row is empty, or a logit is not a number or positive infinity, or none is finite, or when
+    /// bias and penalties leave no token that can be drawn.
     pub(super) fn draw(
         &mut self,
         row: &[f32],
@@ -84,11 +85,12 @@ impl Sampler {
             }
         }
         let token = if plan.temperature == 0.0 { most_probable(scratch) } else { self.draw_tempered(plan, scratch) };
+        let token = token.ok_or(SamplingError::NotFinite)?;
         *self.drawn.entry(token).or_default() += 1;
         Ok(Drawn { token, logprob: f64::from(row[token as usize]) - normaliser })
     }
 
-    fn draw_tempered(&mut self, plan: &SamplingPlan, scratch: &mut Vec<(u32, f64)>) -> u32 {
+    fn draw_tempered(&mut self, plan: &SamplingPlan, scratch: &mut Vec<(u32, f64)>) -> Option<u32> {
         // Dividing the distance from the best logit, not the logit, keeps tiny temperatures finite.
         let best = scratch.iter().map(|(_, logit)| *logit).fold(f64::NEG_INFINITY, f64::max);
         for (_, weight) in scratch.iter_mut() {
@@ -110,12 +112,11 @@ impl Sampler {
         for (token, weight) in scratch.iter() {
             left -= weight;
             if left < 0.0 {
-                return *token;
+                return Some(*token);
             }
         }
         // Rounding may leave a crumb: it belongs to the last token that had a chance at all.
-        let last = scratch.iter().rev().find(|(_, weight)| *weight > 0.0);
-        last.expect("the best token has weight 1").0
+        scratch.iter().rev().find(|(_, weight)| *weight > 0.0).map(|(token, _)| *token)
     }
 }
 
@@ -188,9 +189,8 @@ fn keep_nucleus(weights: &mut Vec<(u32, f64)>, top_p: f64) {
     }
 }
 
-fn most_probable(logits: &[(u32, f64)]) -> u32 {
-    let best = logits.iter().min_by(|left, right| order(left, right));
-    best.expect("an empty row is refused before").0
+fn most_probable(logits: &[(u32, f64)]) -> Option<u32> {
+    logits.iter().min_by(|left, right| order(left, right)).map(|(token, _)| *token)
 }
 
 #[cfg(test)]
@@ -323,6 +323,14 @@ mod tests {
         assert_eq!(draw(&[0.0, f32::INFINITY]), Err(SamplingError::NotFinite));
         assert_eq!(draw(&[f32::NEG_INFINITY; 2]), Err(SamplingError::NotFinite));
         assert_eq!(draw(&[f32::NEG_INFINITY, -3.0]), Ok(Drawn { token: 1, logprob: 0.0 }));
+    }
+
+    #[test]
+    fn penalties_without_measure_are_an_error_and_no_panic() {
+        let absurd = SamplingPlan { presence_penalty: f64::MAX, frequency_penalty: f64::MAX, ..plan() };
+        let mut sampler = Sampler::new(1);
+        assert!(sampler.draw(&[0.0], &absurd, &mut Vec::new()).is_ok());
+        assert_eq!(sampler.draw(&[0.0], &absurd, &mut Vec::new()), Err(SamplingError::NotFinite));
     }
 
     #[test]

@@ -20,6 +20,10 @@ pub(super) struct ChatTemplate {
 
 const NAME: &str = "chat";
 
+/// Steps that one rendering may take, which is a thousand for each of ten thousand messages. A template comes
+/// from a stranger's file, and one that loops without end must not hold a thread for ever.
+const FUEL: u64 = 10_000_000;
+
 impl ChatTemplate {
     /// # Errors
     ///
@@ -32,6 +36,7 @@ impl ChatTemplate {
         environment.set_syntax(syntax.map_err(|error| error.to_string())?);
         environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_fuel(Some(FUEL));
         environment.add_filter("tojson", to_json);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
@@ -312,6 +317,12 @@ mod tests {
         assert_eq!(failure.kind, FailureKind::InvalidRequest);
         assert_eq!(failure.param.as_deref(), Some("messages"));
         assert!(failure.message.ends_with("Roles must alternate!"), "{}", failure.message);
+    }
+
+    #[test]
+    fn a_template_that_hardly_ends_is_stopped() {
+        let long = "{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}";
+        assert!(render(long, r#"[{"role":"user"}]"#, &[]).is_err());
     }
 
     #[test]

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 
+use super::cutting::{self, PIECE_CHARS};
+
 /// Stands inside a quoted control token. A noncharacter: Unicode reserves it for such internal use.
 const MARK: char = '\u{FDD0}';
 
@@ -30,6 +32,8 @@ pub(super) struct Vocabulary {
     controls: HashMap<char, Vec<String>>,
     tool_markers: HashSet<i32>,
     longest_token_bytes: usize,
+    /// Whether llama.cpp splits texts by regular expressions: see [`cutting`].
+    splits_by_expressions: bool,
 }
 
 impl Vocabulary {
@@ -79,7 +83,19 @@ impl Vocabulary {
         let (bos, eos) = (token(vocab.bos()), token(vocab.eos()));
         let (bos_text, eos_text) = (text(bos), text(eos));
         let begin = bos.filter(|_| vocab.should_add_bos());
-        Ok(Self { model, size, begin, bos_text, eos_text, controls, tool_markers, longest_token_bytes })
+        // The others do not split at all, and would take what follows a cut for the beginning of a text.
+        let splits_by_expressions = !matches!(kind.as_str(), "llama" | "bert" | "t5" | "rwkv" | "plamo2");
+        Ok(Self {
+            model,
+            size,
+            begin,
+            bos_text,
+            eos_text,
+            controls,
+            tool_markers,
+            longest_token_bytes,
+            splits_by_expressions,
+        })
     }
 
     pub(super) fn size(&self) -> u32 {
@@ -128,9 +144,9 @@ impl Vocabulary {
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
         while let Some(first) = rest.chars().next() {
-            let quotes = self.controls.get(&first);
-            out.push(first);
-            if quotes.is_some_and(|texts| texts.iter().any(|control| rest.starts_with(control.as_str()))) {
+            // A mark of the client's own would otherwise vanish, and could take the engine's place.
+            out.push(if first == MARK { char::REPLACEMENT_CHARACTER } else { first });
+            if self.control_length(rest).is_some() {
                 out.push(MARK);
             }
             rest = &rest[first.len_utf8()..];
@@ -144,7 +160,13 @@ impl Vocabulary {
         let vocab = self.model.vocab();
         let mut tokens = Vec::new();
         for piece in rendered.split(MARK).filter(|piece| !piece.is_empty()) {
-            tokens.extend(vocab.tokenize(piece.as_bytes(), false, true));
+            let pieces = match self.splits_by_expressions {
+                true => cutting::cut(piece, PIECE_CHARS, &|text| self.control_length(text)),
+                false => vec![piece],
+            };
+            for piece in pieces {
+                tokens.extend(vocab.tokenize(piece.as_bytes(), false, true));
+            }
         }
         if let Some(begin) = self.begin
             && tokens.first() != Some(&begin)
@@ -152,5 +174,11 @@ impl Vocabulary {
             tokens.insert(0, begin);
         }
         tokens
+    }
+
+    /// Bytes of the control token with which the text begins, if it does.
+    fn control_length(&self, text: &str) -> Option<usize> {
+        let controls = self.controls.get(&text.chars().next()?)?;
+        controls.iter().find(|control| text.starts_with(control.as_str())).map(String::len)
     }
 }

@@ -20,7 +20,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, Header
 use reqwest::{Method, Response};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use url::Url;
 
@@ -29,7 +29,8 @@ pub use self::request::PreparedRequest;
 use self::error::{Upstream, malformed};
 use super::http_client;
 use super::retry::{AttemptFailure, Retries};
-use crate::completion::{Completion, Prompt, StepEvent};
+use crate::completion::{Completion, Prompt, StepEvent, Usage};
+use crate::config::extra_args::visit_secrets;
 use crate::failure::{Failure, FailureKind};
 
 /// A larger answer is taken for a broken or hostile upstream.
@@ -58,6 +59,27 @@ pub struct ProviderSpec {
     pub timeout: Duration,
     /// Attempts after the first.
     pub max_retries: u32,
+}
+
+/// What is told of a call's attempts as they are made, so that their caller can keep an account: `Begun`, then
+/// one of the others, unless the call is dropped in between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    /// Its turn has come, and it is being sent.
+    Begun,
+    /// The upstream answered with an error and no word of the model's, or could not be reached: nothing was
+    /// spent.
+    Refused,
+    /// It broke off, ran out of time or came back unreadable: what was spent on it is not known.
+    Lost,
+    /// It was answered, and cost this.
+    Answered(Usage),
+}
+
+impl Attempt {
+    fn failed(attempt: &AttemptFailure) -> Self {
+        if attempt.was_refused { Self::Refused } else { Self::Lost }
+    }
 }
 
 /// Why a provider cannot be made: always the configuration's fault.
@@ -108,7 +130,7 @@ impl Provider {
         let upstream = Upstream {
             name: spec.name,
             origin: url.origin().ascii_serialization(),
-            secrets: secrets(spec.api_key, &spec.headers),
+            secrets: secrets(spec.api_key, &spec.headers, &spec.body),
         };
         Ok(Self {
             client,
@@ -128,8 +150,7 @@ impl Provider {
         PreparedRequest::new(prompt, &self.extra)
     }
 
-    /// Asks for one candidate and returns it whole. `begun` is called when its turn has come and the first
-    /// attempt is made.
+    /// Asks for one candidate and returns it whole. `told` hears of every attempt.
     ///
     /// # Errors
     ///
@@ -142,48 +163,57 @@ impl Provider {
         &self,
         request: &PreparedRequest,
         seed: Option<i64>,
-        begun: impl FnOnce() + Send,
+        mut told: impl FnMut(Attempt) + Send,
     ) -> Result<Completion, Failure> {
         let mut retries = Retries::new(self.max_retries);
-        let mut begun = Some(begun);
         loop {
-            let permit = self.permits.acquire().await.expect("the semaphore is never closed");
-            if let Some(begun) = begun.take() {
-                begun();
-            }
+            let permit = self.permit(request).await;
+            told(Attempt::Begun);
             let attempt = self.complete_once(request, seed).await;
             // Others may call while this one waits to try again.
             drop(permit);
             match attempt {
-                Ok(completion) => return Ok(completion),
-                Err(attempt) => sleep(retries.pause_after(attempt)?).await,
+                Ok(completion) => {
+                    told(Attempt::Answered(completion.usage));
+                    return Ok(completion);
+                }
+                Err(attempt) => {
+                    told(Attempt::failed(&attempt));
+                    sleep(retries.pause_after(attempt)?).await;
+                }
             }
         }
     }
 
     /// Asks for one candidate as a stream: deltas, then exactly one `Finished` or `Failed`. An attempt that
-    /// fails before the model has said anything is retried unseen.
+    /// fails before the model has said anything is retried unseen. `told` hears of every attempt.
     ///
     /// # Cancel safety
     ///
     /// Dropping the stream closes the upstream connection at once, or leaves the queue.
-    pub fn stream(
+    pub fn stream<F: FnMut(Attempt) + Send + 'static>(
         self: &Arc<Self>,
         request: PreparedRequest,
         seed: Option<i64>,
-    ) -> impl Stream<Item = StepEvent> + Send + use<> {
-        stream::events(Arc::clone(self), request, seed)
+        told: F,
+    ) -> impl Stream<Item = StepEvent> + Send + use<F> {
+        stream::events(Arc::clone(self), request, seed, told)
+    }
+
+    /// Waits for a place among the calls in flight.
+    ///
+    /// The calls of one run queue among themselves first, so that only one of them stands in line here: a run
+    /// of a thousand candidates and a run of one take turns.
+    async fn permit(&self, request: &PreparedRequest) -> OwnedSemaphorePermit {
+        const NEVER_CLOSED: &str = "the semaphore is never closed";
+        let _first_of_its_run = request.queue().acquire().await.expect(NEVER_CLOSED);
+        Arc::clone(&self.permits).acquire_owned().await.expect(NEVER_CLOSED)
     }
 
     async fn complete_once(&self, request: &PreparedRequest, seed: Option<i64>) -> Result<Completion, AttemptFailure> {
         let attempt = async {
             let mut response = self.send(request.whole(seed)).await?;
-            let body = self.read_body(&mut response, MAX_BODY_BYTES).await?;
-            let Some(body) = body else {
-                let what = format!("a body of more than {} MiB", MAX_BODY_BYTES >> 20);
-                return Err(AttemptFailure::fatal(malformed(&self.upstream, &what).failure));
-            };
-            response::read(&body, content_type(&response), &self.upstream)
+            self.read_whole(&mut response).await
         };
         timeout(self.timeout, attempt).await.unwrap_or_else(|_| Err(self.out_of_time()))
     }
@@ -199,6 +229,11 @@ impl Provider {
         }
         let body = read_refusal(&mut response).await;
         Err(self.upstream.refusal(response.status().as_u16(), response.headers(), &body))
+    }
+
+    async fn read_whole(&self, response: &mut Response) -> Result<Completion, AttemptFailure> {
+        let body = self.read_body(response, MAX_BODY_BYTES).await?.ok_or_else(|| self.too_large("body"))?;
+        response::read(&body, content_type(response), &self.upstream)
     }
 
     /// The whole body; `None` when it is larger than `limit_bytes`.
@@ -223,7 +258,13 @@ impl Provider {
     fn broken(&self, error: &reqwest::Error) -> AttemptFailure {
         let mut failure = http_client::describe(error, &self.upstream.origin);
         failure.message = self.upstream.clean(&failure.message);
-        failure.into()
+        let attempt = AttemptFailure::from(failure);
+        if error.is_connect() { attempt.refused() } else { attempt }
+    }
+
+    fn too_large(&self, what: &str) -> AttemptFailure {
+        let what = format!("a {what} of more than {} MiB", MAX_BODY_BYTES >> 20);
+        AttemptFailure::fatal(malformed(&self.upstream, &what).failure)
     }
 
     fn out_of_time(&self) -> AttemptFailure {
@@ -299,15 +340,20 @@ fn headers(spec: &ProviderSpec) -> Result<HeaderMap, ProviderError> {
     Ok(headers)
 }
 
-/// What failures must not repeat. A header such as `Bearer abc` is secret in its parts, where they are long
+/// What failures must not repeat: the key, and what headers and body fields hold in secret. A header such as `Bearer abc` is secret in its parts, where they are long
 /// enough to be one; the shorter words of a title would be found in any text.
-fn secrets(api_key: Option<SecretString>, headers: &[(String, SecretString)]) -> Vec<SecretString> {
+fn secrets(
+    api_key: Option<SecretString>,
+    headers: &[(String, SecretString)],
+    body: &Map<String, Value>,
+) -> Vec<SecretString> {
     const MIN_HEADER_PART_BYTES: usize = 8;
     let mut secrets: Vec<SecretString> = api_key.into_iter().collect();
     for (_, value) in headers {
         let parts = value.expose_secret().split_ascii_whitespace();
         secrets.extend(parts.filter(|part| part.len() >= MIN_HEADER_PART_BYTES).map(SecretString::from));
     }
+    visit_secrets(&mut body.clone(), &mut |_, text| secrets.push(SecretString::from(text.as_str())));
     // A secret that contains another goes first, so that nothing of it is left over.
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.expose_secret().len()));
     secrets

@@ -22,18 +22,25 @@ const LONGEST_REQUESTED_PAUSE: Duration = Duration::from_secs(60);
 pub(super) struct AttemptFailure {
     pub failure: Failure,
     pub may_retry: bool,
+    /// The upstream said no, or could not be reached: nothing was spent.
+    pub was_refused: bool,
 }
 
 impl AttemptFailure {
     /// A failure that no repetition heals, whatever its kind says.
     pub fn fatal(failure: Failure) -> Self {
-        Self { failure, may_retry: false }
+        Self { failure, may_retry: false, was_refused: false }
+    }
+
+    /// The same failure of an attempt on which nothing was spent.
+    pub fn refused(self) -> Self {
+        Self { was_refused: true, ..self }
     }
 }
 
 impl From<Failure> for AttemptFailure {
     fn from(failure: Failure) -> Self {
-        Self { may_retry: failure.kind.is_retryable(), failure }
+        Self { may_retry: failure.kind.is_retryable(), failure, was_refused: false }
     }
 }
 
@@ -56,7 +63,7 @@ impl Retries {
     /// The failure itself when it is final: it is not one that a repetition may heal, the retries are used
     /// up, or the upstream asked for a longer pause than a caller should be kept waiting.
     pub fn pause_after(&mut self, attempt: AttemptFailure) -> Result<Duration, Failure> {
-        let AttemptFailure { failure, may_retry } = attempt;
+        let AttemptFailure { failure, may_retry, .. } = attempt;
         if !may_retry || self.made >= self.limit {
             return Err(failure);
         }

@@ -36,10 +36,14 @@ pub(super) struct Names {
     /// Where names that nobody knows go: to the remote provider, if that is allowed.
     pub any: Option<Arc<dyn Generator>>,
     /// Local models beside the active one.
-    pub locals: BTreeMap<String, Target>,
+    pub locals: BTreeMap<String, OpenLocal>,
     /// When this revision was made: seconds since 1970-01-01 UTC.
     pub created: i64,
 }
+
+/// Gives the local model of a name to a request. A configuration does not hold the models beside its own, so
+/// that one is let go with the last request that uses it: naming many must not fill the memory.
+pub(super) type OpenLocal = Box<dyn Fn() -> Arc<dyn Generator> + Send + Sync>;
 
 /// A generator, and what it calls the model.
 #[derive(Clone)]
@@ -97,8 +101,8 @@ impl ActiveConfig {
         if let Some(target) = names.mapped.get(requested) {
             return Ok(scaled(target));
         }
-        if let Some(target) = names.locals.get(requested) {
-            return Ok(Route { scaled: false, ..scaled(target) });
+        if let Some(open) = names.locals.get(requested) {
+            return Ok(Route { generator: open(), model: requested.to_owned(), scaled: false });
         }
         let pass_through = names.any.as_ref().and_then(|generator| {
             // Under `litellm` a prefix chooses the provider, and this configuration has only one.

@@ -10,14 +10,6 @@ use crate::store::{NewRevision, Origin, StoreError};
 use super::active::ActiveConfig;
 use super::{Description, Runtime};
 
-/// What only the holder of the lane may know.
-#[derive(Debug, Default)]
-pub(super) struct Lane {
-    /// The newest number in the store as far as this process knows; it may be higher than the active one's,
-    /// when the newest revision could not be restored.
-    pub newest: i64,
-}
-
 /// How a configuration is to be set.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ConfigureOptions {
@@ -46,7 +38,7 @@ pub enum ConfigureError {
     #[error("the active revision is {active}, not {expected}; read it, merge, and try again")]
     Conflict { expected: i64, active: i64 },
     #[error(transparent)]
-    Store(StoreError),
+    Store(#[from] StoreError),
 }
 
 /// A configuration that lacks nothing but its number.
@@ -94,7 +86,7 @@ impl Runtime {
         mut document: Document,
         options: ConfigureOptions,
     ) -> Result<Configured, ConfigureError> {
-        let mut lane = self.lane.lock().await;
+        let _lane = self.lane.lock().await;
         let active = self.snapshot();
         let active_revision = active.as_ref().map_or(0, |active| active.revision);
         if let Some(expected) = options.if_match.filter(|expected| *expected != active_revision) {
@@ -111,8 +103,7 @@ impl Runtime {
         if options.validate_only {
             return Ok(Configured { revision: active_revision, message, warnings });
         }
-        let expected_newest = options.if_match.map(|_| lane.newest);
-        let (revision, warning) = self.commit(&mut lane, prepared, Origin::Request, expected_newest).await?;
+        let (revision, warning) = self.commit(prepared, Origin::Request).await?;
         warnings.extend(warning);
         Ok(Configured { revision, message, warnings })
     }
@@ -131,24 +122,14 @@ impl Runtime {
         Ok(Prepared { active, warnings })
     }
 
-    /// Records a prepared configuration and, in the same breath, makes it the active one.
-    pub(super) async fn commit(
-        &self,
-        lane: &mut Lane,
-        prepared: Prepared,
-        origin: Origin,
-        expected_newest: Option<i64>,
-    ) -> Result<(i64, Option<String>), ConfigureError> {
+    /// Records a prepared configuration and, in the same breath, makes it the active one. For the holder of
+    /// the lane alone.
+    pub(super) async fn commit(&self, prepared: Prepared, origin: Origin) -> Result<(i64, Option<String>), StoreError> {
         let description = &prepared.active.description;
         let (document, warning) = self.vault.close(&description.document, &prepared.active.secrets);
         let new = NewRevision { content_hash: description.content_hash.clone(), document, origin };
-        let committed = self.store.commit(new, expected_newest).await.map_err(|error| match error {
-            StoreError::Conflict { newest, .. } => {
-                ConfigureError::Conflict { expected: expected_newest.unwrap_or_default(), active: newest }
-            }
-            other => ConfigureError::Store(other),
-        })?;
-        lane.newest = committed.number;
+        let committed = self.store.commit(new).await?;
+        self.not_restored.store(Arc::default());
         self.publish(prepared.numbered(committed.number, committed.created_at));
         Ok((committed.number, warning))
     }

@@ -10,7 +10,9 @@ use parking_lot::Mutex;
 
 use crate::config::SettingsError;
 use crate::config::server::LlamaSettings;
+use crate::config::shipped::SHIPPED_MODEL;
 
+use super::active::OpenLocal;
 use super::on_demand::LocalModel;
 
 /// The models in the model directories.
@@ -55,9 +57,20 @@ impl LocalModels {
         }
     }
 
-    /// Every model that can be named: the stems of the GGUF files directly in the directories.
-    pub fn all(&self) -> BTreeMap<String, Arc<LocalModel>> {
-        self.files().into_iter().map(|(name, path)| (name, self.model(path))).collect()
+    /// Every model that can be named, to be opened by the requests that do: the stems of the GGUF files
+    /// directly in the directories.
+    ///
+    /// Only the model that ships is held from here on, and stays once it is loaded: it is small.
+    pub fn names(self: &Arc<Self>) -> BTreeMap<String, OpenLocal> {
+        let open = |name: &str, path: PathBuf| -> OpenLocal {
+            if name == SHIPPED_MODEL {
+                let held = self.model(path);
+                return Box::new(move || held.clone());
+            }
+            let models = Arc::clone(self);
+            Box::new(move || models.model(path.clone()))
+        };
+        self.files().into_iter().map(|(name, path)| (name.clone(), open(&name, path))).collect()
     }
 
     fn files(&self) -> BTreeMap<String, PathBuf> {
@@ -124,9 +137,9 @@ mod tests {
     use crate::config::cli::ServeArguments;
     use crate::config::{Environment, Settings};
 
-    fn models(dirs: &[&Path]) -> LocalModels {
+    fn models(dirs: &[&Path]) -> Arc<LocalModels> {
         let settings = Settings::load(&ServeArguments::default(), &Environment::default()).unwrap();
-        LocalModels::new(dirs.iter().map(|dir| dir.to_path_buf()).collect(), settings.llama)
+        Arc::new(LocalModels::new(dirs.iter().map(|dir| dir.to_path_buf()).collect(), settings.llama))
     }
 
     #[test]
@@ -160,7 +173,7 @@ mod tests {
             let Err(error) = local.find(name, "model") else { panic!("{name} was found") };
             assert!(error.message.contains("there is: a, v1.5"), "{}", error.message);
         }
-        assert_eq!(local.all().keys().collect::<Vec<_>>(), ["a", "v1.5"]);
+        assert_eq!(local.names().keys().collect::<Vec<_>>(), ["a", "v1.5"]);
     }
 
     #[test]

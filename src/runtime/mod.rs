@@ -16,7 +16,7 @@ mod targets;
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Mutex;
 
 pub use active::{ActiveConfig, ModelEntry, Route, UnknownModel};
@@ -31,13 +31,14 @@ use targets::Targets;
 /// The daemon's active configuration and everything that it holds on to.
 pub struct Runtime {
     active: ArcSwapOption<ActiveConfig>,
-    lane: Mutex<lane::Lane>,
+    /// Held from prepare to swap.
+    lane: Mutex<()>,
     store: Store,
     vault: Vault,
     targets: Targets,
     environment: Environment,
-    /// What could not be restored at the start, for `/ready` and whoever asks.
-    not_restored: Vec<String>,
+    /// What could not be restored at the start, until someone configures anew.
+    not_restored: ArcSwap<Vec<String>>,
 }
 
 /// The active configuration as it may be shown: no secret, only fingerprints and references.
@@ -62,14 +63,14 @@ impl Runtime {
         let store = Store::open(&settings.store.state_dir).await?;
         let vault = Vault::open(&settings.store.state_dir, &environment);
         let targets = Targets::new(settings);
-        let mut runtime = Self {
+        let runtime = Self {
             active: ArcSwapOption::empty(),
             lane: Mutex::default(),
             store,
             vault,
             targets,
             environment,
-            not_restored: Vec::new(),
+            not_restored: ArcSwap::default(),
         };
         runtime.restore(settings.active.as_ref()).await?;
         Ok(runtime)
@@ -90,7 +91,7 @@ impl Runtime {
         let mut reasons = Vec::new();
         if self.active.load().is_none() {
             reasons.push("no configuration is active; POST /configure sets one".to_owned());
-            reasons.extend(self.not_restored.iter().cloned());
+            reasons.extend(self.not_restored.load().iter().cloned());
         }
         if let Err(error) = self.store.ping().await {
             reasons.push(error.to_string());
@@ -98,9 +99,10 @@ impl Runtime {
         reasons
     }
 
-    /// The revisions that could not be restored at the start, and why.
-    pub fn not_restored(&self) -> &[String] {
-        &self.not_restored
+    /// What the operator had configured but could not be restored at the start, and why; empty once
+    /// something has been configured since.
+    pub fn not_restored(&self) -> Arc<Vec<String>> {
+        self.not_restored.load_full()
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
 use crate::config::server::LlamaSettings;
 use crate::failure::{Failure, FailureKind};
@@ -16,49 +16,66 @@ use crate::llama::{Engine, ModelSpec};
 pub struct LocalModel {
     file: PathBuf,
     options: LlamaSettings,
-    loaded: OnceCell<Arc<dyn Generator>>,
+    loaded: Mutex<Option<Loaded>>,
+}
+
+struct Loaded {
+    engine: Engine,
+    generator: Arc<dyn Generator>,
 }
 
 impl LocalModel {
     pub fn new(file: PathBuf, options: LlamaSettings) -> Self {
-        Self { file, options, loaded: OnceCell::new() }
+        Self { file, options, loaded: Mutex::default() }
     }
 
-    /// Loads the model, or waits until someone else has.
+    /// Loads the model, or waits until someone else has. An engine that has ended by a defect is replaced.
     ///
     /// # Errors
     ///
     /// Why llama.cpp refused the file. The next call tries again.
-    pub async fn load(&self) -> Result<&Arc<dyn Generator>, Failure> {
-        let load = || async {
-            let spec = ModelSpec {
-                context_tokens: self.options.context_tokens,
-                batch_tokens: self.options.batch_tokens,
-                threads: self.options.threads,
-                gpu_layers: self.options.gpu_layers,
-                max_sequences: self.options.max_sequences,
-                ..ModelSpec::new(&self.file)
-            };
-            // Reading gigabytes takes its time, and the threads here serve connections.
-            let loading = tokio::task::spawn_blocking(move || Engine::load(&spec).map(generator::local));
-            match loading.await {
-                Ok(Ok(generator)) => Ok(generator),
-                Ok(Err(error)) => {
-                    let message = format!("the model {} cannot be loaded: {error}", self.file.display());
-                    Err(Failure::new(FailureKind::Unavailable, message))
-                }
-                Err(panic) => Err(Failure::new(FailureKind::Internal, format!("loading a model ended early: {panic}"))),
-            }
+    pub async fn load(&self) -> Result<Arc<dyn Generator>, Failure> {
+        let mut loaded = self.loaded.lock().await;
+        if let Some(Loaded { generator, .. }) = loaded.as_ref().filter(|loaded| loaded.engine.is_alive()) {
+            return Ok(Arc::clone(generator));
+        }
+        let dead = loaded.take();
+        if dead.is_some() {
+            tracing::warn!(file = %self.file.display(), "the engine of this model has ended: it is loaded again");
+        }
+        let spec = ModelSpec {
+            context_tokens: self.options.context_tokens,
+            batch_tokens: self.options.batch_tokens,
+            threads: self.options.threads,
+            gpu_layers: self.options.gpu_layers,
+            max_sequences: self.options.max_sequences,
+            ..ModelSpec::new(&self.file)
         };
-        self.loaded.get_or_try_init(load).await
+        // Reading gigabytes takes its time, and the threads here serve connections.
+        let loading = tokio::task::spawn_blocking(move || {
+            drop(dead);
+            Engine::load(&spec)
+        });
+        match loading.await {
+            Ok(Ok(engine)) => {
+                let generator = generator::local(engine.clone());
+                *loaded = Some(Loaded { engine, generator: Arc::clone(&generator) });
+                Ok(generator)
+            }
+            Ok(Err(error)) => {
+                let message = format!("the model {} cannot be loaded: {error}", self.file.display());
+                Err(Failure::new(FailureKind::Unavailable, message))
+            }
+            Err(panic) => Err(Failure::new(FailureKind::Internal, format!("loading a model ended early: {panic}"))),
+        }
     }
 }
 
 impl Drop for LocalModel {
     fn drop(&mut self) {
         // Freeing a model takes its time, and its last holder may be a request on a thread that serves connections.
-        if let (Some(generator), Ok(handle)) = (self.loaded.take(), tokio::runtime::Handle::try_current()) {
-            handle.spawn_blocking(move || drop(generator));
+        if let (Some(loaded), Ok(handle)) = (self.loaded.get_mut().take(), tokio::runtime::Handle::try_current()) {
+            handle.spawn_blocking(move || drop(loaded));
         }
     }
 }
@@ -85,6 +102,19 @@ mod tests {
     use crate::config::cli::ServeArguments;
     use crate::config::{Environment, Settings};
     use crate::generator::Run;
+
+    #[tokio::test]
+    async fn an_engine_that_has_ended_is_replaced() {
+        let options = Settings::load(&ServeArguments::default(), &Environment::default()).unwrap().llama;
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/models/arithmetic-demo.gguf");
+        let model = LocalModel::new(file.into(), options);
+        let first = model.load().await.unwrap();
+        assert!(Arc::ptr_eq(&first, &model.load().await.unwrap()), "an engine that lives is kept");
+        model.loaded.lock().await.as_ref().unwrap().engine.end();
+        let second = model.load().await.unwrap();
+        assert!(!Arc::ptr_eq(&first, &second));
+        assert!(model.loaded.lock().await.as_ref().unwrap().engine.is_alive());
+    }
 
     #[tokio::test]
     async fn a_model_that_cannot_be_loaded_fails_every_candidate_once() {

@@ -3,6 +3,7 @@
 //! The file's `[active]` table if it changed since it was last applied, else the newest revision that can be
 //! prepared, else the model that ships, else none.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
@@ -12,16 +13,13 @@ use crate::config::shipped::SHIPPED_MODEL;
 use crate::store::{Origin, Revision, StoreError};
 
 use super::Runtime;
-use super::lane::ConfigureError;
 
 /// Revisions read from the store at a time.
 const PAGE: u32 = 16;
 
 impl Runtime {
-    pub(super) async fn restore(&mut self, file: Option<&Document>) -> Result<(), StoreError> {
+    pub(super) async fn restore(&self, file: Option<&Document>) -> Result<(), StoreError> {
         let mut failures = Vec::new();
-        let newest = self.store.newest(None, 1).await?.first().map_or(0, |revision| revision.number);
-        self.lane.get_mut().newest = newest;
         let restored = self.apply_file(file, &mut failures).await?
             || self.restore_newest(&mut failures).await?
             || self.use_shipped_model(&mut failures).await;
@@ -31,7 +29,7 @@ impl Runtime {
         if !restored {
             tracing::warn!("no configuration is active; POST /configure sets one");
         }
-        self.not_restored = failures;
+        self.not_restored.store(Arc::new(failures));
         Ok(())
     }
 
@@ -43,29 +41,22 @@ impl Runtime {
         if self.store.last_file_hash().await?.as_deref() == Some(&content_hash(&shown)) {
             return Ok(false);
         }
-        let mut lane = self.lane.lock().await;
-        let committed = match self.prepare(file.clone()).await {
-            Ok(prepared) => {
-                for warning in &prepared.warnings {
-                    tracing::warn!("{warning}");
-                }
-                self.commit(&mut lane, prepared, Origin::File, None).await
-            }
-            Err(error) => Err(error.into()),
-        };
-        match committed {
-            Ok((_, warning)) => {
-                if let Some(warning) = warning {
-                    tracing::warn!("{warning}");
-                }
-                Ok(true)
-            }
-            Err(ConfigureError::Store(error)) => Err(error),
+        let _lane = self.lane.lock().await;
+        let prepared = match self.prepare(file.clone()).await {
+            Ok(prepared) => prepared,
             Err(error) => {
                 failures.push(format!("the file's `[active]` was not applied: {error}"));
-                Ok(false)
+                return Ok(false);
             }
+        };
+        for warning in &prepared.warnings {
+            tracing::warn!("{warning}");
         }
+        let (_, warning) = self.commit(prepared, Origin::File).await?;
+        if let Some(warning) = warning {
+            tracing::warn!("{warning}");
+        }
+        Ok(true)
     }
 
     async fn restore_newest(&self, failures: &mut Vec<String>) -> Result<bool, StoreError> {

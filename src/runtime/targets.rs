@@ -24,7 +24,7 @@ pub struct Targets {
     outbound: OutboundPolicy,
     remotes: Mutex<HashMap<[u8; 32], Weak<dyn Generator>>>,
     #[cfg(feature = "llama")]
-    locals: LocalModels,
+    locals: Arc<LocalModels>,
 }
 
 impl Targets {
@@ -33,7 +33,7 @@ impl Targets {
             outbound: settings.outbound.clone(),
             remotes: Mutex::default(),
             #[cfg(feature = "llama")]
-            locals: LocalModels::new(settings.models.dirs.clone(), settings.llama.clone()),
+            locals: Arc::new(LocalModels::new(settings.models.dirs.clone(), settings.llama.clone())),
         }
     }
 
@@ -49,11 +49,12 @@ impl Targets {
         environment: &Environment,
         warnings: &mut Vec<String>,
     ) -> Result<Names, SettingsError> {
-        let mut names = match settings.provider.resolve(&settings.model)? {
+        let names = match settings.provider.resolve(&settings.model)? {
             (ProviderName::Llama, _) => self.prepare_local(settings).await?,
             (provider, _) => self.prepare_remote(settings, provider, environment, warnings)?,
         };
-        names.locals = self.local_names();
+        #[cfg(feature = "llama")]
+        let names = Names { locals: self.locals.names(), ..names };
         Ok(names)
     }
 
@@ -144,20 +145,6 @@ impl Targets {
             "`provider` `llama` is not in this itsd: it was built without the feature `llama`, as by \
              `cargo build --no-default-features`; build it with the default features",
         ))
-    }
-
-    /// The local models that can be named, ready to be loaded when they are first asked.
-    fn local_names(&self) -> BTreeMap<String, Target> {
-        #[cfg(feature = "llama")]
-        let locals = self
-            .locals
-            .all()
-            .into_iter()
-            .map(|(name, model)| (name.clone(), Target { generator: model, model: name }))
-            .collect();
-        #[cfg(not(feature = "llama"))]
-        let locals = BTreeMap::new();
-        locals
     }
 }
 

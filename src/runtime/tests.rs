@@ -33,6 +33,12 @@ impl House {
         Arc::new(Runtime::start(&settings, self.environment.clone()).await.unwrap())
     }
 
+    /// The daemon ends and is started again.
+    async fn restart(&self, runtime: Arc<Runtime>) -> Arc<Runtime> {
+        drop(runtime);
+        self.start().await
+    }
+
     fn state(&self) -> std::path::PathBuf {
         self.dir.path().join("state")
     }
@@ -76,8 +82,9 @@ async fn a_configuration_is_active_at_once_and_again_after_a_restart() {
     assert_eq!(set(&runtime, second).await.message, "Initialized b with none algorithm");
     assert_eq!(runtime.readiness().await, Vec::<String>::new());
 
-    let restarted = house.start().await;
-    assert_eq!(restarted.describe(), runtime.describe());
+    let described = runtime.describe();
+    let restarted = house.restart(runtime).await;
+    assert_eq!(restarted.describe(), described);
     let active = restarted.snapshot().unwrap();
     assert_eq!((active.revision, active.run.budget), (2, 3));
 }
@@ -101,7 +108,7 @@ async fn a_refused_or_only_validated_document_changes_nothing() {
     let validated = runtime.configure(document(model("b")), options).await.unwrap();
     assert_eq!((validated.revision, validated.message.as_str()), (1, "Initialized b with self-consistency algorithm"));
     assert_eq!(active_model(&runtime), "a");
-    assert_eq!(active_model(&*house.start().await), "a");
+    assert_eq!(active_model(&*house.restart(runtime).await), "a");
 }
 
 #[tokio::test]
@@ -114,12 +121,6 @@ async fn a_stale_revision_is_refused_and_the_right_one_taken() {
     let error = runtime.configure(document(model("c")), at(1)).await.unwrap_err();
     assert!(matches!(error, ConfigureError::Conflict { expected: 1, active: 2 }), "{error}");
     assert_eq!(runtime.configure(document(model("c")), at(2)).await.unwrap().revision, 3);
-
-    // Another process on the same state directory has committed in between.
-    let other = house.start().await;
-    set(&other, model("d")).await;
-    let error = runtime.configure(document(model("e")), at(3)).await.unwrap_err();
-    assert!(matches!(error, ConfigureError::Conflict { .. }), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -170,7 +171,8 @@ async fn concurrent_configurations_are_published_in_order_and_never_mixed() {
     assert_eq!(revisions, (2..WRITERS as i64 + 2).collect::<Vec<_>>());
     let last = runtime.snapshot().unwrap();
     assert_eq!(last.revision, WRITERS as i64 + 1);
-    assert_eq!(house.start().await.describe(), runtime.describe());
+    let described = runtime.describe();
+    assert_eq!(house.restart(runtime).await.describe(), described);
 }
 
 #[tokio::test]
@@ -203,7 +205,7 @@ async fn the_key_is_shown_as_a_fingerprint_sealed_in_the_store_and_kept_when_sen
         assert!(!bytes.windows(6).any(|window| window == b"canary"));
     }
 
-    let restarted = house.start().await;
+    let restarted = house.restart(runtime).await;
     shown.insert("budget".to_owned(), json!(3));
     restarted.configure(shown.clone(), ConfigureOptions::default()).await.unwrap();
     let active = restarted.snapshot().unwrap();
@@ -223,14 +225,14 @@ async fn without_a_key_to_seal_with_a_literal_lasts_until_the_restart_and_that_i
     // A key that others can read is not used.
     fs::set_permissions(house.state().join(KEY_FILE), fs::Permissions::from_mode(0o644)).unwrap();
 
-    let runtime = house.start().await;
+    let runtime = house.restart(runtime).await;
     let mut value = model("b");
     value["api_key"] = json!("sk-canary");
     let configured = set(&runtime, value).await;
     assert!(configured.warnings[0].contains("memory only"), "{:?}", configured.warnings);
     assert_eq!(runtime.snapshot().unwrap().secrets["api_key"].expose_secret(), "sk-canary");
 
-    let restarted = house.start().await;
+    let restarted = house.restart(runtime).await;
     assert_eq!(active_model(&restarted), "a");
     assert!(restarted.not_restored()[0].contains("revision 2"), "{:?}", restarted.not_restored());
 }
@@ -246,14 +248,16 @@ async fn a_revision_that_cannot_be_prepared_any_more_leaves_the_one_before() {
     set(&runtime, value).await;
 
     house.environment = Environment::default();
-    let restarted = house.start().await;
+    let restarted = house.restart(runtime).await;
     assert_eq!(active_model(&restarted), "a");
     assert_eq!(restarted.snapshot().unwrap().revision, 1);
-    let told = &restarted.not_restored()[0];
+    let told = restarted.not_restored()[0].clone();
     assert!(told.contains("revision 2") && told.contains("MY_KEY"), "{told}");
     // The active revision is what a client read, although a newer one lies in the store.
     let options = ConfigureOptions { validate_only: false, if_match: Some(1) };
     assert_eq!(restarted.configure(document(model("c")), options).await.unwrap().revision, 3);
+    // Whoever configures anew has dealt with it.
+    assert!(restarted.not_restored().is_empty());
 }
 
 #[tokio::test]
@@ -263,14 +267,15 @@ async fn the_files_table_is_applied_when_it_changed_and_not_again() {
     let runtime = house.start().await;
     assert_eq!((active_model(&runtime).as_str(), runtime.snapshot().unwrap().revision), ("from-file", 1));
     set(&runtime, model("by-request")).await;
-    assert_eq!(active_model(&*house.start().await), "by-request");
+    let runtime = house.restart(runtime).await;
+    assert_eq!(active_model(&runtime), "by-request");
 
     house.file = Some(model("file-changed"));
-    let runtime = house.start().await;
+    let runtime = house.restart(runtime).await;
     assert_eq!((active_model(&runtime).as_str(), runtime.snapshot().unwrap().revision), ("file-changed", 3));
 
     house.file = Some(json!({"model": "m", "api_key": "env:NOT_SET"}));
-    let runtime = house.start().await;
+    let runtime = house.restart(runtime).await;
     assert_eq!(active_model(&runtime), "file-changed");
     assert!(runtime.not_restored()[0].contains("NOT_SET"), "{:?}", runtime.not_restored());
 }
@@ -370,6 +375,37 @@ async fn the_model_that_ships_answers_when_nobody_has_said_anything_and_is_not_l
         assert!(route.scaled && Arc::ptr_eq(&route.generator, &first.generator), "{name}");
     }
     assert_eq!(active.models().iter().map(|model| model.id.as_str()).collect::<Vec<_>>(), ["arithmetic-demo", "sums"]);
+}
+
+#[cfg(feature = "llama")]
+#[tokio::test]
+async fn a_local_model_is_let_go_with_the_last_configuration_or_request_that_uses_it() {
+    let house = House::new();
+    let models = house.dir.path().join("models");
+    fs::create_dir(&models).unwrap();
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/arithmetic-demo.gguf");
+    for name in ["one.gguf", "other.gguf"] {
+        std::os::unix::fs::symlink(&shipped, models.join(name)).unwrap();
+    }
+    let held =
+        |name: &str, runtime: &Runtime| Arc::downgrade(&runtime.snapshot().unwrap().route(name).unwrap().generator);
+    let runtime = house.start().await;
+    set(&runtime, json!({"provider": "llama", "model": "one", "model_mapping": {"beside": "other"}})).await;
+    let (one, other) = (held("one", &runtime), held("other", &runtime));
+    assert!(one.strong_count() > 0 && other.strong_count() > 0);
+    let active = runtime.snapshot().unwrap();
+    assert!(Arc::ptr_eq(&active.route("other").unwrap().generator, &active.route("beside").unwrap().generator));
+    let run = active.route("one").unwrap();
+    drop(active);
+
+    set(&runtime, json!({"provider": "llama", "model": "other"})).await;
+    assert!(one.strong_count() > 0, "a request still uses it");
+    let again = runtime.snapshot().unwrap().route("one").unwrap();
+    assert!(!again.scaled && Arc::ptr_eq(&again.generator, &run.generator));
+    drop((run, again));
+    assert_eq!(one.strong_count(), 0);
+    assert_eq!(held("one", &runtime).strong_count(), 0, "the name alone holds nothing");
+    assert!(other.strong_count() > 0);
 }
 
 #[cfg(not(feature = "llama"))]

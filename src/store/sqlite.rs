@@ -4,6 +4,7 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
@@ -14,14 +15,19 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/sqlite
 const DATABASE_FILE: &str = "itsd.sqlite3";
 const LOCK_FILE: &str = "itsd.lock";
 
-/// How long another process may keep the database or its migration to itself before we give up.
-const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+/// How long another program, such as a backup, may keep the database to itself before we give up.
+const BUSY_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a daemon that is about to end may still hold the state directory.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The daemon's database.
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: SqlitePool,
     path: PathBuf,
+    /// Held as long as the store is used, so that no other daemon numbers revisions here.
+    _lock: Arc<File>,
 }
 
 /// One configuration that was made active.
@@ -68,23 +74,29 @@ impl Origin {
 pub enum StoreError {
     #[error("the state directory {path} cannot be used: {cause}; name another with --state-dir")]
     Directory { path: PathBuf, cause: io::Error },
+    #[error("another itsd uses the state directory {path}; stop it, or name another directory with --state-dir")]
+    InUse { path: PathBuf },
     #[error("the database {path} is damaged or is no database ({message}); move it away to start afresh")]
     Corrupt { path: PathBuf, message: String },
-    #[error("the database {path} is held by another process; is another itsd running on this state directory?")]
+    #[error("the database {path} is held by another process; end what reads or copies it")]
     Locked { path: PathBuf },
     #[error("the database {path} cannot be written ({message}); check its owner, its mode and the disk")]
     Unwritable { path: PathBuf, message: String },
     #[error("the database {path} was made by a newer itsd ({message}); update this one or name another --state-dir")]
     Newer { path: PathBuf, message: String },
-    #[error("the newest revision is {newest}, not {expected}")]
-    Conflict { expected: i64, newest: i64 },
     #[error("the database {path} failed: {message}")]
     Other { path: PathBuf, message: String },
 }
 
 impl Store {
     /// Opens the database of a state directory, makes both if they are missing, and brings the tables up to
-    /// date. The directory is made for its owner alone, and so are the files.
+    /// date. The directory is made for its owner alone, and so are the files. It belongs to this store until
+    /// the last clone of it is gone.
+    ///
+    /// # Errors
+    ///
+    /// When another process uses the directory, when it cannot be written, and when what is in it is no
+    /// database or one of a newer daemon.
     pub async fn open(state_dir: &Path) -> Result<Self, StoreError> {
         let directory = |cause| StoreError::Directory { path: state_dir.to_owned(), cause };
         make_private_directory(state_dir).map_err(directory)?;
@@ -98,43 +110,24 @@ impl Store {
             // A committed revision survives a power failure, not only a crash.
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
-            .busy_timeout(LOCK_PATIENCE);
-        // sqlx takes no lock on SQLite while it migrates, so two processes that start together need this one.
-        let lock = migration_lock(state_dir, &path).await?;
+            .busy_timeout(BUSY_PATIENCE);
+        let lock = lock(state_dir, LOCK_PATIENCE).await?;
         let pool = SqlitePoolOptions::new()
             .max_connections(4)
-            .acquire_timeout(LOCK_PATIENCE + Duration::from_secs(5))
+            .acquire_timeout(BUSY_PATIENCE + Duration::from_secs(5))
             .connect_with(options)
             .await
             .map_err(|error| classify(&path, error))?;
-        let store = Self { pool, path };
+        let store = Self { pool, path, _lock: Arc::new(lock) };
         store.check().await?;
         store.migrate().await?;
-        drop(lock);
         Ok(store)
     }
 
     /// Writes a revision and gives it the next number.
     ///
-    /// # Errors
-    ///
-    /// [`StoreError::Conflict`] when `expected_newest` is given and is not the newest number (0 for none),
-    /// judged in the transaction that writes.
-    ///
     /// Cancel safety: a dropped call either committed or left nothing.
-    pub async fn commit(&self, new: NewRevision, expected_newest: Option<i64>) -> Result<Revision, StoreError> {
-        let failed = |error| classify(&self.path, error);
-        // IMMEDIATE: a deferred transaction that reads first can find that it may no longer write.
-        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-        if let Some(expected) = expected_newest {
-            let newest: i64 = sqlx::query_scalar("SELECT coalesce(max(number), 0) FROM configuration_revisions")
-                .fetch_one(&mut *transaction)
-                .await
-                .map_err(failed)?;
-            if newest != expected {
-                return Err(StoreError::Conflict { expected, newest });
-            }
-        }
+    pub async fn commit(&self, new: NewRevision) -> Result<Revision, StoreError> {
         let created_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
         let number = sqlx::query(
             "INSERT INTO configuration_revisions (created_at, content_hash, document, origin) VALUES (?, ?, ?, ?)",
@@ -143,11 +136,10 @@ impl Store {
         .bind(&new.content_hash)
         .bind(&new.document)
         .bind(new.origin.as_str())
-        .execute(&mut *transaction)
+        .execute(&self.pool)
         .await
-        .map_err(failed)?
+        .map_err(|error| classify(&self.path, error))?
         .last_insert_rowid();
-        transaction.commit().await.map_err(failed)?;
         let NewRevision { content_hash, document, origin } = new;
         Ok(Revision { number, created_at, content_hash, document, origin })
     }
@@ -224,18 +216,19 @@ fn private_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
-/// Waits for the file lock without blocking a thread of the runtime.
-async fn migration_lock(state_dir: &Path, database: &Path) -> Result<File, StoreError> {
+/// Takes the state directory, and waits for it without blocking a thread of the runtime. The kernel lets it
+/// go with the process, however that ends.
+async fn lock(state_dir: &Path, patience: Duration) -> Result<File, StoreError> {
     let directory = |cause| StoreError::Directory { path: state_dir.to_owned(), cause };
     let file = private_file(&state_dir.join(LOCK_FILE)).map_err(directory)?;
     let started = Instant::now();
     loop {
         match file.try_lock() {
             Ok(()) => return Ok(file),
-            Err(TryLockError::WouldBlock) if started.elapsed() < LOCK_PATIENCE => {
+            Err(TryLockError::WouldBlock) if started.elapsed() < patience => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            Err(TryLockError::WouldBlock) => return Err(StoreError::Locked { path: database.to_owned() }),
+            Err(TryLockError::WouldBlock) => return Err(StoreError::InUse { path: state_dir.to_owned() }),
             Err(TryLockError::Error(cause)) => return Err(directory(cause)),
         }
     }
@@ -281,10 +274,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).await.unwrap();
         assert_eq!(store.newest(None, 10).await.unwrap(), []);
-        let first = store.commit(revision("{1}"), Some(0)).await.unwrap();
-        let second = store.commit(revision("{2}"), None).await.unwrap();
+        let first = store.commit(revision("{1}")).await.unwrap();
+        let second = store.commit(revision("{2}")).await.unwrap();
         assert_eq!((first.number, second.number), (1, 2));
         // No close: what is committed must survive a process that is killed.
+        drop(store);
         let reopened = Store::open(dir.path()).await.unwrap();
         assert_eq!(reopened.newest(None, 10).await.unwrap(), [second.clone(), first.clone()]);
         assert_eq!(reopened.newest(Some(2), 10).await.unwrap(), [first]);
@@ -292,23 +286,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_two_writers_that_expect_the_same_revision_one_is_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let one = Store::open(dir.path()).await.unwrap();
-        let other = Store::open(dir.path()).await.unwrap();
-        let (left, right) = tokio::join!(one.commit(revision("a"), Some(0)), other.commit(revision("b"), Some(0)));
-        let refused = left.and(right).unwrap_err();
-        assert!(matches!(refused, StoreError::Conflict { expected: 0, newest: 1 }), "{refused}");
-        assert_eq!(one.newest(None, 10).await.unwrap().len(), 1);
-    }
-
-    #[tokio::test]
     async fn the_last_configuration_of_the_file_is_remembered_among_others() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path()).await.unwrap();
         assert_eq!(store.last_file_hash().await.unwrap(), None);
-        store.commit(NewRevision { origin: Origin::File, ..revision("from file") }, None).await.unwrap();
-        store.commit(revision("by request"), None).await.unwrap();
+        store.commit(NewRevision { origin: Origin::File, ..revision("from file") }).await.unwrap();
+        store.commit(revision("by request")).await.unwrap();
         assert_eq!(store.last_file_hash().await.unwrap().as_deref(), Some("hash of from file"));
     }
 
@@ -317,7 +300,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let state_dir = dir.path().join("a/b");
         let store = Store::open(&state_dir).await.unwrap();
-        store.commit(revision("x"), None).await.unwrap();
+        store.commit(revision("x")).await.unwrap();
         assert_eq!(fs::metadata(&state_dir).unwrap().permissions().mode() & 0o777, 0o700);
         for file in fs::read_dir(&state_dir).unwrap() {
             let file = file.unwrap();
@@ -347,15 +330,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_migration_that_another_process_holds_is_waited_for() {
+    async fn a_state_directory_belongs_to_one_daemon_until_that_is_gone() {
         let dir = tempfile::tempdir().unwrap();
-        let held = private_file(&dir.path().join(LOCK_FILE)).unwrap();
-        held.lock().unwrap();
-        let path = dir.path().join(DATABASE_FILE);
-        let waiting = migration_lock(dir.path(), &path);
+        let store = Store::open(dir.path()).await.unwrap();
+        let error = lock(dir.path(), Duration::ZERO).await.unwrap_err();
+        assert!(matches!(error, StoreError::InUse { .. }), "{error}");
+        let message = error.to_string();
+        assert!(message.contains("another itsd") && message.contains("--state-dir"), "{message}");
+
+        let waiting = lock(dir.path(), Duration::from_secs(60));
         tokio::pin!(waiting);
         assert!(futures_util::poll!(&mut waiting).is_pending());
-        held.unlock().unwrap();
+        drop(store);
         waiting.await.unwrap();
     }
 
@@ -369,6 +355,7 @@ mod tests {
         .execute(&store.pool)
         .await
         .unwrap();
+        drop(store);
         let error = Store::open(dir.path()).await.unwrap_err();
         assert!(matches!(error, StoreError::Newer { .. }), "{error}");
     }

@@ -250,8 +250,9 @@ pub async fn receive(request: reqwest::RequestBuilder) -> Answer {
 fn serve(settings: &Settings, environment: Environment, bound: oneshot::Sender<(SocketAddr, Stopper)>) {
     let workers = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     actix_web::rt::System::new().block_on(async {
+        let listener = itsd::app::bind(settings).unwrap();
         let runtime = Arc::new(Runtime::start(settings, environment).await.unwrap());
-        let application = Application::build(settings, runtime, workers.handle().clone()).unwrap();
+        let application = Application::build(settings, listener, runtime, workers.handle().clone()).unwrap();
         let _ = bound.send((application.address, application.stopper()));
         application.run().await.unwrap();
     });

@@ -99,19 +99,43 @@ async fn a_client_that_leaves_while_calls_wait_for_their_turn_leaves_the_queue()
 }
 
 #[tokio::test]
-async fn a_graceful_stop_lets_a_running_request_finish() {
+async fn a_client_that_leaves_takes_nothing_of_another_with_it() {
+    let upstream = hanging_upstream(3).await;
+    let app = spawn_app_for(&upstream, json!({"budget": 3})).await;
+    let leaving = app.chat_in_background(json!({}));
+    upstream.wait_for(|counters| counters.in_flight == 3).await;
+    for _ in 0..3 {
+        upstream.push(Step::content("\\boxed{42}").gated("answer"));
+    }
+    let staying = app.chat_in_background(json!({"stop_rule": "none"}));
+    upstream.wait_for(|counters| counters.in_flight == 6).await;
+    leaving.abort();
+    upstream.wait_for(|counters| counters.in_flight == 3).await;
+    upstream.open_gate("answer");
+    assert_eq!(staying.await.unwrap().header("x-its-candidates"), Some("3"));
+    assert_eq!(upstream.counters().closed_early, 3);
+}
+
+#[tokio::test]
+async fn a_graceful_stop_lets_running_requests_finish() {
     let upstream = Upstream::start().await;
     for _ in 0..3 {
         upstream.push(Step::content("\\boxed{42}").gated("answer"));
     }
     let app = spawn_app_for(&upstream, json!({"budget": 3})).await;
-    let chat = app.chat_in_background(json!({"stop_rule": "none"}));
+    let vote = app.chat_in_background(json!({"stop_rule": "none"}));
     upstream.wait_for(|counters| counters.in_flight == 3).await;
+    upstream.push(Step { stream_gate: Some("answer".to_owned()), ..Step::content("one two three") });
+    let live = app.chat_in_background(json!({"budget": 1, "stream": true}));
+    upstream.wait_for(|counters| counters.in_flight == 4).await;
+
     let drain = app.drain_in_background();
     refuses_connections(&app).await;
     upstream.open_gate("answer");
-    let answer = chat.await.unwrap();
-    assert_eq!((answer.content().as_str(), answer.header("x-its-candidates")), ("\\boxed{42}", Some("3")));
+    let vote = vote.await.unwrap();
+    assert_eq!((vote.content().as_str(), vote.header("x-its-candidates")), ("\\boxed{42}", Some("3")));
+    let live = live.await.unwrap();
+    assert!(live.text.contains("three") && live.text.ends_with("data: [DONE]\n\n"), "{}", live.text);
     tokio::time::timeout(PATIENCE, drain).await.expect("the drain ends").unwrap();
     assert_eq!(upstream.counters().closed_early, 0);
 }

@@ -213,5 +213,30 @@ async fn a_reference_is_kept_as_one_and_read_anew_at_a_restart() {
     let app = spawn_app_in(state_dir, &[], |_| {}).await;
     let shown: Value = app.get("/configure").await.ok();
     assert_eq!((&shown["model"], &shown["revision"]), (&json!("arithmetic-demo"), &json!(0)));
+    let ready = app.get("/ready").await.ok();
+    let warning = ready["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("revision 1") && warning.contains("TEAM_KEY"), "{ready}");
     assert_eq!(app.configure(&upstream, json!({})).await["revision"], 2);
+    assert_eq!(app.get("/ready").await.ok(), json!({"ready": true, "reasons": []}));
+}
+
+#[tokio::test]
+async fn the_files_configuration_is_applied_once_and_again_when_it_has_changed() {
+    let upstream = Upstream::start().await;
+    let state_dir = Arc::new(tempfile::tempdir().unwrap());
+    let start = async |model: &str| {
+        let active = document(&upstream, json!({"model": model})).as_object().unwrap().clone();
+        spawn_app_in(Arc::clone(&state_dir), &[], |settings| settings.active = Some(active)).await
+    };
+    let active = |shown: Value| (shown["revision"].as_i64().unwrap(), shown["model"].as_str().unwrap().to_owned());
+
+    let app = start("of-the-file").await;
+    assert_eq!(active(app.get("/configure").await.ok()), (1, "of-the-file".to_owned()));
+    app.configure(&upstream, json!({"model": "of-a-client"})).await;
+    drop(app.stop());
+    let app = start("of-the-file").await;
+    assert_eq!(active(app.get("/configure").await.ok()), (2, "of-a-client".to_owned()), "the file has not changed");
+    drop(app.stop());
+    let app = start("of-the-new-file").await;
+    assert_eq!(active(app.get("/configure").await.ok()), (3, "of-the-new-file".to_owned()));
 }

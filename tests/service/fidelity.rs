@@ -1,8 +1,10 @@
 //! What a client sends reaches the upstream as it was sent, and nothing that is itsd's own or the client's key.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
-use crate::app::{TestApp, receive, spawn_app_for};
+use crate::app::{TestApp, receive, spawn_app_for, spawn_app_in};
 use crate::upstream::{Step, Upstream};
 
 /// Every parameter of OpenAI's chat API beside those that itsd itself acts on, with spacing, escapes and numbers
@@ -186,4 +188,37 @@ async fn what_the_configuration_adds_is_sent_where_the_request_is_silent() {
         assert_eq!(&sent[name], value, "{name}");
     }
     assert_eq!(sent.get("max_tokens"), None, "one setting is sent under one name");
+
+    // Some models refuse the older name, so that the configuration chooses.
+    app.configure(&upstream, json!({"budget": 1, "max_completion_tokens": 60})).await;
+    app.chat(json!({})).await.ok();
+    let sent = upstream.seen()[2].json();
+    assert_eq!((&sent["max_completion_tokens"], sent.get("max_tokens")), (&json!(60), None));
+}
+
+#[tokio::test]
+async fn the_operators_key_goes_where_the_operator_said_and_nowhere_else() {
+    let (own, foreign) = (Upstream::start().await, Upstream::start().await);
+    let address = own.base_url();
+    let environment = [("OPENAI_API_KEY", "sk-of-the-operator"), ("OPENAI_BASE_URL", address.as_str())];
+    let app = spawn_app_in(Arc::new(tempfile::tempdir().unwrap()), &environment, |_| {}).await;
+    let auto = json!({"provider": "openai", "endpoint": "auto", "model": "scripted", "budget": 1});
+    assert_eq!(app.post("/configure", &auto).await.ok()["warnings"], json!([]));
+    app.chat(json!({})).await.ok();
+    assert_eq!(own.seen()[0].request.header("authorization"), Some("Bearer sk-of-the-operator"));
+
+    let elsewhere = app.configure(&foreign, json!({"provider": "openai", "budget": 1})).await;
+    assert!(elsewhere["warnings"][0].as_str().unwrap().contains("OPENAI_API_KEY"), "{elsewhere}");
+    app.chat(json!({})).await.ok();
+    assert_eq!(foreign.seen()[0].request.header("authorization"), None);
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed_with_the_key() {
+    let (upstream, elsewhere) = (Upstream::start().await, Upstream::start().await);
+    let location = format!("{}/chat/completions", elsewhere.base_url());
+    upstream.answer_with(move |_| Step::status(307, "").header("location", &location));
+    let app = app(&upstream).await;
+    let error = app.chat(json!({})).await.error(502);
+    assert_eq!((&error["type"], elsewhere.counters().connections), (&json!("upstream_error"), 0), "{error}");
 }

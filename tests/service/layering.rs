@@ -10,9 +10,9 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("failure", &[]),
     ("config", &[]),
     ("answer", &[]),
-    ("providers", &["config", "answer"]),
-    ("llama", &["config", "answer"]),
-    ("store", &["config", "answer"]),
+    ("providers", &["config"]),
+    ("llama", &[]),
+    ("store", &[]),
     ("generator", &["config", "answer", "providers", "llama"]),
     ("algorithms", &["config", "answer", "generator"]),
     ("runtime", &["config", "answer", "providers", "llama", "store", "generator", "algorithms"]),
@@ -28,8 +28,7 @@ const VOCABULARY: &[&str] = &["completion", "failure"];
 const RESERVED: &[(&str, &[&str])] = &[
     ("actix_web", &["http", "app", "serve"]),
     ("sqlx::", &["store"]),
-    ("std::env::var", &["config"]),
-    ("env::vars", &["config"]),
+    ("env::var", &["config"]),
     ("llama_cpp_2", &["llama"]),
     ("reqwest::", &["providers"]),
 ];

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::app::{receive, spawn_app, spawn_app_for};
+use crate::app::{receive, spawn_app, spawn_app_for, spawn_app_with};
 use crate::upstream::{Point, Step, Upstream};
 
 #[tokio::test]
@@ -51,17 +51,24 @@ async fn health_touches_nothing_and_tells_time_and_version() {
 }
 
 #[tokio::test]
-async fn a_daemon_that_drains_says_that_it_is_not_ready() {
+async fn a_daemon_without_a_configuration_says_so_until_it_has_one() {
+    let app = spawn_app_with(|settings| settings.models.dirs.clear()).await;
+    let ready = app.get("/ready").await;
+    assert_eq!((ready.status, ready.header("retry-after")), (503, Some("1")));
+    assert!(ready.json()["reasons"][0].as_str().unwrap().contains("POST /configure"), "{}", ready.text);
+    let refusals = [app.chat(json!({})).await, app.get("/configure").await];
+    for answer in refusals {
+        let error = answer.error(503);
+        assert_eq!((&error["type"], answer.header("retry-after")), (&json!("model_error"), Some("1")));
+        assert!(error["message"].as_str().unwrap().contains("POST /configure"), "{error}");
+    }
+    assert_eq!(app.get("/health").await.status, 200);
+    assert_eq!(app.get("/v1/models").await.ok(), json!({"object": "list", "data": []}));
+
     let upstream = Upstream::start().await;
-    upstream.push(Step::default().gated("answer"));
-    let app = spawn_app_for(&upstream, json!({"budget": 1})).await;
+    app.configure(&upstream, json!({"budget": 1})).await;
     assert_eq!(app.get("/ready").await.ok(), json!({"ready": true, "reasons": []}));
-    let chat = app.chat_in_background(json!({}));
-    upstream.wait_for(|counters| counters.in_flight == 1).await;
-    let drain = app.drain_in_background();
-    upstream.open_gate("answer");
-    chat.await.unwrap().ok();
-    drain.await.unwrap();
+    app.chat(json!({})).await.ok();
 }
 
 #[tokio::test]

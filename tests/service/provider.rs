@@ -53,12 +53,12 @@ pub fn prompt() -> Prompt {
 }
 
 pub async fn complete(provider: &Provider) -> Result<Completion, Failure> {
-    provider.complete(&provider.prepare(&prompt()), None, || ()).await
+    provider.complete(&provider.prepare(&prompt()), None, |_| ()).await
 }
 
 /// The deltas of a stream as JSON text, and how it ended.
 pub async fn stream(provider: &Arc<Provider>, prompt: &Prompt) -> (Vec<String>, Result<Completion, Failure>) {
-    let events: Vec<StepEvent> = provider.stream(provider.prepare(prompt), None).collect().await;
+    let events: Vec<StepEvent> = provider.stream(provider.prepare(prompt), None, |_| ()).collect().await;
     let mut deltas = Vec::new();
     let mut end = None;
     for event in events {

@@ -138,10 +138,34 @@ async fn an_answer_without_end_is_not_kept() {
 }
 
 #[tokio::test]
+async fn a_stream_without_end_is_not_kept() {
+    let upstream = Upstream::start().await;
+    // No event of it is large, and none ends the answer.
+    let event = format!("data: {}\n\n", json!({"choices": [{"delta": {"content": "x".repeat(1 << 20)}}]}));
+    upstream.push(Step { split_bytes: Some(1 << 20), ..Step::events(&event.repeat(65)) });
+    let (_, end) = stream(&provider(&upstream, |spec| spec.max_retries = 3), &prompt()).await;
+    let failure = end.unwrap_err();
+    assert_eq!((failure.kind, upstream.counters().requests), (Malformed, 1));
+    assert_eq!(failure.message, "scripted answered with a stream of more than 64 MiB");
+}
+
+#[tokio::test]
+async fn a_completion_of_another_shape_is_not_paid_for_again() {
+    let upstream = Upstream::start().await;
+    upstream.answer_with(|_| Step::body(r#"{"choices":[{"text":"42"}]}"#));
+    let provider = provider(&upstream, |spec| spec.max_retries = 3);
+    for failure in [complete(&provider).await.unwrap_err(), stream(&provider, &prompt()).await.1.unwrap_err()] {
+        assert_eq!((failure.kind, failure.message.contains("without a message")), (Malformed, true), "{failure}");
+    }
+    assert_eq!(upstream.counters().requests, 2);
+}
+
+#[tokio::test]
 async fn nobody_at_the_address_is_said_with_what_to_check() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    // Bound and never listening: the port refuses, and is nobody else's while the test runs.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = socket.local_addr().unwrap();
     let provider = Provider::new(spec(&format!("http://{address}/v1"))).unwrap();
     let failure = complete(&provider).await.unwrap_err();
     assert_eq!(failure.kind, Unavailable);
@@ -176,10 +200,10 @@ async fn an_upstream_that_hangs_runs_out_of_time_once() {
     let upstream = Upstream::start().await;
     for point in [Point::Request, Point::Head, Point::Body] {
         upstream.push(Step::hang_at(point));
-        let provider = provider(&upstream, |spec| (spec.timeout, spec.max_retries) = (Duration::from_millis(200), 3));
+        let provider = provider(&upstream, |spec| (spec.timeout, spec.max_retries) = (Duration::from_secs(2), 3));
         let failure = complete(&provider).await.unwrap_err();
         assert_eq!(failure.kind, Timeout, "{point:?}");
-        assert_eq!(failure.message, "scripted did not answer within 0.2 s; `timeout_ms` sets this limit");
+        assert_eq!(failure.message, "scripted did not answer within 2 s; `timeout_ms` sets this limit");
     }
     upstream.wait_for(|counters| counters.closed_early == 3).await;
     assert_eq!(upstream.counters().requests, 3);
@@ -245,21 +269,31 @@ async fn a_redirect_is_not_followed_and_its_target_never_sees_the_key() {
     let (upstream, elsewhere) = (Upstream::start().await, Upstream::start().await);
     for status in [301, 302, 307, 308] {
         let target = format!("{}/chat/completions", elsewhere.base_url());
-        upstream.push(Step::status(status, "").header("location", &target));
+        let with_token = format!("{}?session=0123#there", target.replace("http://", "http://user:word@"));
+        upstream.push(Step::status(status, "").header("location", &with_token));
         let failure = complete(&provider(&upstream, |spec| spec.max_retries = 3)).await.unwrap_err();
         assert_eq!((failure.kind, failure.status), (NotFound, Some(status)));
-        assert!(failure.message.contains(&target), "{failure}");
+        assert!(failure.message.contains(&format!("redirect to {target}, which")), "{failure}");
     }
+    upstream.push(Step::status(308, "").header("location", "/v2/chat/completions?session=0123"));
+    let failure = complete(&provider(&upstream, |_| {})).await.unwrap_err();
+    assert!(failure.message.contains(&format!("redirect to http://{}/v2/chat/completions, which", upstream.address())));
+    upstream.push(Step::status(308, "").header("location", "data:text/plain,secret"));
+    let failure = complete(&provider(&upstream, |_| {})).await.unwrap_err();
+    assert!(failure.message.contains("redirect to elsewhere, which"), "{failure}");
     assert_eq!(elsewhere.counters().connections, 0);
 }
 
 #[tokio::test]
 async fn no_secret_shows_in_any_failure() {
     let secret = "very-secret-header-value";
-    let echo = format!("key {KEY} with Bearer {KEY} and {secret}, {KEY}{KEY}");
+    let in_body = "an-extra-body-secret";
+    let echo = format!("key {KEY} with Bearer {KEY} and {secret}, {KEY}{KEY}, {in_body}");
     let upstream = Upstream::start().await;
-    let provider =
-        provider(&upstream, |spec| spec.headers = vec![("x-auth".into(), format!("Token {secret}").as_str().into())]);
+    let provider = provider(&upstream, |spec| {
+        spec.headers = vec![("x-auth".into(), format!("Token {secret}").as_str().into())];
+        spec.body.insert("plugins".to_owned(), json!([{"id": "web", "api_key": in_body}]));
+    });
     let error = json!({"error": {"message": echo, "param": echo, "code": KEY}}).to_string();
     let steps = [
         Step::status(401, &error),
@@ -281,9 +315,9 @@ async fn no_secret_shows_in_any_failure() {
                 complete(&provider).await.unwrap_err()
             };
             let shown = format!("{failure} {failure:?}");
-            assert!(!shown.contains(KEY) && !shown.contains(secret), "{shown}");
+            assert!([KEY, secret, in_body].iter().all(|secret| !shown.contains(secret)), "{shown}");
         }
     }
     let shown = format!("{provider:?}");
-    assert!(!shown.contains(KEY) && !shown.contains(secret), "{shown}");
+    assert!([KEY, secret, in_body].iter().all(|secret| !shown.contains(secret)), "{shown}");
 }

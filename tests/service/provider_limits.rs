@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use futures_util::StreamExt;
 use futures_util::future::join_all;
+use futures_util::{FutureExt, StreamExt};
 use itsd::completion::StepEvent;
+use itsd::generator::{self, Delivery, Run, Until};
 
 use crate::provider::{complete, prompt, provider};
 use crate::upstream::{Point, Step, Upstream};
@@ -37,7 +38,7 @@ async fn many_calls_are_answered_each_with_its_own_answer_over_few_connections()
     let request = provider.prepare(&prompt());
     let calls = (0..400i64).map(|seed| {
         let (provider, request) = (Arc::clone(&provider), request.clone());
-        tokio::spawn(async move { (seed, provider.complete(&request, Some(seed), || ()).await) })
+        tokio::spawn(async move { (seed, provider.complete(&request, Some(seed), |_| ()).await) })
     });
     for call in join_all(calls).await {
         let (seed, completion) = call.unwrap();
@@ -46,6 +47,35 @@ async fn many_calls_are_answered_each_with_its_own_answer_over_few_connections()
     let counters = upstream.counters();
     assert_eq!((counters.requests, counters.closed_early), (400, 0));
     assert!(counters.connections < 100, "connections are not kept alive: {counters:?}");
+}
+
+#[tokio::test]
+async fn a_run_of_many_and_a_run_of_one_take_turns() {
+    for delivery in [Delivery::Whole, Delivery::Live] {
+        let upstream = Upstream::start().await;
+        upstream.answer_with(|_| Step::content("42").gated("go"));
+        let generator = generator::remote(provider(&upstream, |spec| spec.n_parallel = 2));
+        let begin = async |count, seed| {
+            let run = Arc::new(Run::new(Some(seed)));
+            generator.extend(generator::open(&Arc::new(prompt()), count, &run), Until::End, delivery).await
+        };
+        let mut many = begin(50, 1).await;
+        tokio::select! {
+            _ = many.next() => panic!("the gate is closed"),
+            _ = upstream.wait_for(|counters| counters.in_flight == 2) => {}
+        }
+        // It is in line once it has been asked for its answer.
+        let mut one = begin(1, 2).await;
+        assert!(one.next().now_or_never().is_none());
+        upstream.open_gate("go");
+        tokio::join!(many.by_ref().count(), one.by_ref().count());
+
+        let seen = upstream.seen();
+        let turn = seen.iter().position(|seen| seen.json()["seed"] == 2).unwrap();
+        // Behind the two that were in flight and the one that was in line; it may be overtaken on the way.
+        assert!((2..6).contains(&turn), "{turn} of {}", seen.len());
+        assert_eq!((seen.len(), upstream.counters().peak_in_flight), (51, 2));
+    }
 }
 
 #[tokio::test]
@@ -87,7 +117,7 @@ async fn dropping_a_stream_closes_its_connection_and_frees_its_place() {
     let upstream = Upstream::start().await;
     upstream.push(Step { stream_gate: Some("never".to_owned()), ..Step::content("one two three") });
     let provider = provider(&upstream, |spec| spec.n_parallel = 1);
-    let mut events = Box::pin(provider.stream(provider.prepare(&prompt()), None));
+    let mut events = Box::pin(provider.stream(provider.prepare(&prompt()), None, |_| ()));
     assert!(matches!(events.next().await, Some(StepEvent::Delta(_))));
     drop(events);
     let counters = upstream.wait_for(|counters| counters.in_flight == 0).await;
@@ -100,9 +130,30 @@ async fn a_stream_that_was_read_to_its_end_leaves_its_connection_to_the_next() {
     let upstream = Upstream::start().await;
     let provider = provider(&upstream, |_| {});
     for _ in 0..5 {
-        let events = Box::pin(provider.stream(provider.prepare(&prompt()), None));
+        let events = Box::pin(provider.stream(provider.prepare(&prompt()), None, |_| ()));
         let last = events.filter(|event| std::future::ready(!matches!(event, StepEvent::Delta(_)))).next().await;
         assert!(matches!(last, Some(StepEvent::Finished(_))));
     }
     assert_eq!(upstream.counters().connections, 1);
+}
+
+#[tokio::test]
+async fn a_reset_upstream_does_not_count_what_began_before() {
+    let upstream = Upstream::start().await;
+    upstream.push(Step::hang_at(Point::Request));
+    let provider = provider(&upstream, |_| {});
+    let before = tokio::spawn({
+        let provider = Arc::clone(&provider);
+        async move { complete(&provider).await }
+    });
+    upstream.wait_for(|counters| counters.in_flight == 1).await;
+    let control = format!("http://{}/control", upstream.address());
+    crate::app::client().post(control).body(r#"{"reset":true}"#).send().await.unwrap();
+    before.abort();
+    assert!(before.await.unwrap_err().is_cancelled());
+    for _ in 0..3 {
+        complete(&provider).await.unwrap();
+    }
+    let counters = upstream.wait_for(|counters| counters.in_flight == 0).await;
+    assert_eq!((counters.requests, counters.peak_in_flight, counters.closed_early), (3, 1, 0));
 }

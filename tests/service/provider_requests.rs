@@ -52,9 +52,9 @@ async fn body_of(prompt: &Prompt, seed: Option<i64>, is_streamed: bool) -> Strin
     let provider = provider(&upstream, |_| {});
     let request = provider.prepare(prompt);
     if is_streamed {
-        provider.stream(request, seed).count().await;
+        provider.stream(request, seed, |_| ()).count().await;
     } else {
-        provider.complete(&request, seed, || ()).await.unwrap();
+        provider.complete(&request, seed, |_| ()).await.unwrap();
     }
     upstream.seen()[0].text().to_owned()
 }
@@ -99,8 +99,8 @@ async fn configured_fields_are_added_where_the_request_has_none_of_its_own() {
         let extra = json!({"provider": {"order": ["a"]}, "temperature": 1.0, "max_tokens": 9, "metadata": 1, "n": 4, "stream": true});
         spec.body = extra.as_object().unwrap().clone();
     });
-    provider.complete(&provider.prepare(&full_prompt()), None, || ()).await.unwrap();
-    provider.complete(&provider.prepare(&prompt()), None, || ()).await.unwrap();
+    provider.complete(&provider.prepare(&full_prompt()), None, |_| ()).await.unwrap();
+    provider.complete(&provider.prepare(&prompt()), None, |_| ()).await.unwrap();
     let seen = upstream.seen();
     assert_eq!(seen[0].text(), format!("{FULL_BODY},\"provider\":{{\"order\":[\"a\"]}}}}"));
     let added = &seen[1].json();
@@ -177,7 +177,7 @@ async fn a_tool_call_comes_back_as_it_was_made() {
     let mut prompt = full_prompt();
     prompt.messages = raw(r#"[{"role":"user","content":"Weather?"}]"#);
     prompt.response_format = None;
-    let completion = provider.complete(&provider.prepare(&prompt), None, || ()).await.unwrap();
+    let completion = provider.complete(&provider.prepare(&prompt), None, |_| ()).await.unwrap();
     assert_eq!(completion.reply.tool_calls()[0].name, "get_weather");
     assert_eq!(completion.finish_reason, FinishReason::ToolCalls);
     let (_, streamed) = stream(&provider, &prompt).await;

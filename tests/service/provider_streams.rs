@@ -7,6 +7,7 @@ use itsd::completion::{FinishReason, Logprobs, StepEvent, ToolCall};
 use itsd::failure::FailureKind::*;
 use serde_json::{Value, json};
 
+use crate::app::spawn_app_for;
 use crate::provider::{complete, prompt, provider, stream};
 use crate::upstream::{Call, Point, Step, Upstream};
 
@@ -49,7 +50,7 @@ async fn a_stream_adds_up_to_the_whole_answer() {
     ] {
         upstream.push(step.clone());
         upstream.push(step);
-        let whole = provider.complete(&provider.prepare(&prompt), None, || ()).await.unwrap();
+        let whole = provider.complete(&provider.prepare(&prompt), None, |_| ()).await.unwrap();
         let (deltas, streamed) = stream(&provider, &prompt).await;
         let streamed = streamed.unwrap();
         let json = |raw: &serde_json::value::RawValue| serde_json::from_str::<Value>(raw.get()).unwrap();
@@ -100,7 +101,7 @@ async fn content_comes_while_the_rest_is_still_being_made() {
     let upstream = Upstream::start().await;
     upstream.push(Step { stream_gate: Some("rest".to_owned()), ..Step::content("one two") });
     let provider = provider(&upstream, |_| {});
-    let mut events = Box::pin(provider.stream(provider.prepare(&prompt()), None));
+    let mut events = Box::pin(provider.stream(provider.prepare(&prompt()), None, |_| ()));
     for expected in [r#"{"role":"assistant","content":""}"#, r#"{"content":"one "}"#] {
         let Some(StepEvent::Delta(delta)) = events.next().await else { panic!("no delta") };
         assert_eq!(delta.fields.get(), expected);
@@ -226,11 +227,17 @@ async fn ends_that_are_and_are_not_ends() {
     let said = format!("data: {}\n\n", json!({"choices": [delta(json!({"content": "42"}))]}));
     let stop = format!("data: {}\n\n", json!({"choices": [end("stop")]}));
     let done = "data: [DONE]\n\n";
+    // Some servers send an empty reason with every chunk.
+    let unended = json!({"index": 0, "delta": {"content": "42"}, "finish_reason": ""});
+    let unended = format!("data: {}\n\n", json!({"choices": [unended]}));
     for (body, expected) in [
         (format!("{said}{stop}{done}"), Ok(FinishReason::Stop)),
         (format!("{said}{stop}"), Ok(FinishReason::Stop)),
         (format!("{said}{done}"), Ok(FinishReason::Stop)),
         (format!("{said}{stop}data: [DONE]"), Ok(FinishReason::Stop)),
+        (format!("{unended}{done}"), Ok(FinishReason::Stop)),
+        (format!("{unended}{stop}"), Ok(FinishReason::Stop)),
+        (unended, Err(Unavailable)),
         (said.clone(), Err(Unavailable)),
         (String::new(), Err(Unavailable)),
         (done.to_owned(), Err(Malformed)),
@@ -266,11 +273,7 @@ async fn an_answer_that_is_no_stream_is_refused_with_its_own_error_if_it_has_one
     let provider = provider(&upstream, |_| {});
     for (step, kind, words) in [
         (Step::body(r#"{"error":{"message":"slow down","code":429}}"#), RateLimited, "slow down"),
-        (
-            Step::body(r#"{"choices":[{"message":{"content":"42"}}]}"#),
-            Malformed,
-            "application/json instead of a stream",
-        ),
+        (Step::body(r#"{"choices":[]}"#), Malformed, "without choices"),
         (Step::body("<p>").header("content-type", "text/html"), Malformed, "text/html instead of a stream"),
         (Step::status(404, r#"{"error":"no model"}"#), NotFound, "no model"),
     ] {
@@ -280,6 +283,28 @@ async fn an_answer_that_is_no_stream_is_refused_with_its_own_error_if_it_has_one
         assert_eq!((deltas.len(), failure.kind), (0, kind));
         assert!(failure.message.contains(words), "{failure}");
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_whole_although_a_stream_was_asked_for_is_an_answer() {
+    let upstream = Upstream::start().await;
+    let usage = json!({"prompt_tokens": 3, "completion_tokens": 2});
+    let choice = json!({"message": {"role": "assistant", "content": "42"}, "finish_reason": "stop"});
+    let whole = Step::body(&json!({"choices": [choice], "usage": usage}).to_string());
+    upstream.push(whole.clone());
+    let (deltas, end) = stream(&provider(&upstream, |spec| spec.max_retries = 3), &prompt()).await;
+    let completion = end.unwrap();
+    assert_eq!((deltas.len(), completion.reply.content()), (0, Some("42")));
+    assert_eq!((completion.finish_reason, completion.usage.total_tokens()), (FinishReason::Stop, 5));
+    assert_eq!(upstream.counters().requests, 1);
+
+    // A client that reads a stream gets it in chunks all the same.
+    upstream.push(whole);
+    let app = spawn_app_for(&upstream, json!({"budget": 1})).await;
+    let chunks = app.chat(json!({"stream": true})).await.events();
+    let said: String = chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str()).collect();
+    assert_eq!((said.as_str(), upstream.counters().requests), ("42", 2));
+    assert_eq!(chunks.last().unwrap()["choices"][0]["finish_reason"], "stop");
 }
 
 #[tokio::test]

@@ -157,7 +157,7 @@ async fn a_path_that_does_not_exist_is_a_404_and_a_wrong_method_names_the_right_
         ("GET", CHAT, "POST"),
         ("DELETE", "/configure", "GET, POST"),
         ("PATCH", "/configure", "GET, POST"),
-        ("POST", "/health", "GET"),
+        ("POST", "/health", "GET, HEAD"),
         ("PUT", "/v1/models", "GET"),
         ("POST", "/v1/models/a/b", "GET"),
     ] {
@@ -217,7 +217,7 @@ async fn a_body_over_the_limit_is_refused_however_it_comes() {
 
     let error = app.post_text(CHAT, &body(70_000)).await.error(413);
     assert!(error["message"].as_str().unwrap().contains("server.body_limit_bytes"), "{error}");
-    let bomb = body(50_000_000);
+    let bomb = body(8_000_000);
     assert!(gzipped(&bomb).len() < 64 * 1024, "what arrives is within the limit, what it holds is not");
     assert_eq!(compressed(&bomb).await.error(413)["type"], "invalid_request_error");
     assert_eq!(app.post_text("/configure", &body(70_000)).await.error(413)["type"], "invalid_request_error");
@@ -227,6 +227,22 @@ async fn a_body_over_the_limit_is_refused_however_it_comes() {
     let pieces = futures_util::stream::iter((0..100).map(|_| Ok::<_, std::io::Error>(vec![b' '; 1024])));
     let request = app.client.post(app.url(CHAT)).header("content-type", "application/json");
     receive(request.body(reqwest::Body::wrap_stream(pieces))).await.error(413);
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_what_its_encoding_says_is_refused() {
+    let (upstream, app) = refusing().await;
+    let body = json!({"model": "scripted", "messages": [{"role": "user", "content": "?"}]}).to_string();
+    let send = |encoding: &'static str| receive(app.json_request(CHAT, &body).header("content-encoding", encoding));
+    for encoding in ["gzip", "deflate"] {
+        assert_eq!(send(encoding).await.error(400)["code"], "invalid_value", "{encoding}");
+    }
+    for encoding in ["br", "zstd", "gzip, gzip", "rot13"] {
+        let error = send(encoding).await.error(415);
+        assert!(error["message"].as_str().unwrap().contains("gzip"), "{encoding}: {error}");
+    }
+    assert_eq!(upstream.counters().requests, 0);
+    send("identity").await.ok();
 }
 
 #[tokio::test]

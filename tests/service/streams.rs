@@ -123,6 +123,26 @@ async fn usage_comes_last_when_it_is_asked_for() {
 }
 
 #[tokio::test]
+async fn one_call_tells_its_metadata_and_log_probabilities_too() {
+    let upstream = Upstream::start().await;
+    upstream.push(Step::content("one two"));
+    let app = spawn_app_for(&upstream, json!({"budget": 1})).await;
+    let fields = json!({"stream": true, "logprobs": true, "return_response_only": false, "guided_regex": "a"});
+    let answer = app.chat(fields).await;
+    let chunks = chunks(&answer);
+    let (last, before) = chunks.split_last().unwrap();
+    let tokens: String =
+        before.iter().filter_map(|chunk| chunk["choices"][0]["logprobs"]["content"][0]["token"].as_str()).collect();
+    assert_eq!(tokens, "one two");
+    let metadata = &last["metadata"];
+    assert_eq!(metadata["responses"][0]["content"], "one two", "{metadata}");
+    assert_eq!((&metadata["algorithm"], &metadata["selected_index"]), (&json!("none"), &json!(0)));
+    assert_eq!(metadata["usage_by_phase"]["generate"]["calls"], 1);
+    assert_eq!(metadata["warnings"].as_array().unwrap().len(), 1);
+    assert!(answer.header("x-its-warnings").unwrap().contains("guided_regex"));
+}
+
+#[tokio::test]
 async fn a_vote_streams_its_winner_with_the_metadata_on_the_last_chunk() {
     let upstream = Upstream::start().await;
     for text in ["It is \\boxed{41}.", "It is \\boxed{42}.", "Surely \\boxed{42}."] {

@@ -130,6 +130,24 @@ async fn calls_that_wait_for_their_turn_belong_to_the_configuration_that_they_be
 }
 
 #[tokio::test]
+async fn a_vote_of_the_embedded_model_outlives_its_configuration() {
+    let upstream = telling_upstream("west").await;
+    let app = spawn_app().await;
+    let messages = json!([{"role": "user", "content": "What is 23 + 48 - 17 + 66?"}]);
+    let sum = json!({"model": "arithmetic-demo", "messages": messages, "budget": 12, "stop_rule": "none"});
+    let running: Vec<_> = (0..4).map(|_| app.chat_in_background(sum.clone())).collect();
+    for _ in 0..3 {
+        configure(&app, &configuration(&upstream, "model-w")).await;
+        configure(&app, &json!({"provider": "llama", "model": "arithmetic-demo"})).await;
+    }
+    for chat in running {
+        let answer = chat.await.unwrap();
+        assert_eq!((answer.status, answer.header("x-its-candidates")), (200, Some("12")), "{}", answer.text);
+    }
+    assert_eq!(upstream.counters().requests, 0);
+}
+
+#[tokio::test]
 async fn many_changes_at_once_are_all_made_and_the_highest_revision_stays() {
     let upstream = telling_upstream("east").await;
     let app = spawn_app().await;

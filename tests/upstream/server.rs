@@ -20,6 +20,7 @@
 //! Tests need no sleeps: gates hold an answer back, and counters are waited for.
 
 mod chat;
+mod in_flight;
 mod script;
 mod wire;
 
@@ -38,6 +39,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use self::chat::{Answer, Chat};
+use self::in_flight::InFlight;
 #[allow(unused_imports, reason = "a program needs less of it than a test")]
 pub use self::script::{Call, Control, Point, Script, Step};
 pub use self::wire::Request;
@@ -94,6 +96,8 @@ struct State {
     gates: HashMap<String, watch::Sender<bool>>,
     seen: Vec<Seen>,
     honours_n: bool,
+    /// Counts the resets: what began before the last one is not counted after it.
+    generation: u64,
 }
 
 impl Upstream {
@@ -176,7 +180,14 @@ impl fmt::Debug for Upstream {
 
 impl Default for State {
     fn default() -> Self {
-        Self { scripts: HashMap::new(), answer: None, gates: HashMap::new(), seen: Vec::new(), honours_n: true }
+        Self {
+            scripts: HashMap::new(),
+            answer: None,
+            gates: HashMap::new(),
+            seen: Vec::new(),
+            honours_n: true,
+            generation: 0,
+        }
     }
 }
 
@@ -207,7 +218,7 @@ impl Shared {
     fn control(&self, control: Control) {
         let mut state = self.state();
         if control.reset {
-            *state = State::default();
+            *state = State { generation: state.generation + 1, ..State::default() };
             self.counters.send_replace(Counters::default());
         }
         if let Some(steps) = control.steps {
@@ -449,30 +460,4 @@ fn instant_response() -> Vec<u8> {
     .to_string();
     format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())
         .into_bytes()
-}
-
-/// Counts a request as in flight while it lives.
-struct InFlight<'a>(&'a Shared);
-
-impl<'a> InFlight<'a> {
-    fn new(shared: &'a Shared) -> Self {
-        shared.counters.send_modify(|counters| {
-            counters.requests += 1;
-            counters.in_flight += 1;
-            counters.peak_in_flight = counters.peak_in_flight.max(counters.in_flight);
-        });
-        Self(shared)
-    }
-
-    /// The client has left; the connection serves no other.
-    fn left(&self) -> bool {
-        self.0.counters.send_modify(|counters| counters.closed_early += 1);
-        false
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.counters.send_modify(|counters| counters.in_flight = counters.in_flight.saturating_sub(1));
-    }
 }

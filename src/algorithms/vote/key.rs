@@ -29,7 +29,8 @@ impl Key {
 /// The canonical text of a list, or of its element where it has only one: most messages make one call.
 pub(super) fn unwrapped(list: &Json) -> String {
     match list {
-        Json::List(items) if items.len() == 1 => items[0].to_string(),
+        // An element that is itself a list would read as several.
+        Json::List(items) if items.len() == 1 && !matches!(items[0], Json::List(_)) => items[0].to_string(),
         other => other.to_string(),
     }
 }

@@ -40,20 +40,12 @@ impl VoteRules {
         let patterns =
             settings.regex_patterns.iter().enumerate().map(|(index, pattern)| compile_pattern(index, pattern));
         let exclude = settings.exclude_args.iter().enumerate().map(|(index, path)| ExcludedPath::parse(index, path));
-        let rules = Self {
+        Ok(Self {
             tool_vote: settings.tool_vote,
             vote_on: settings.vote_on,
             exclude: exclude.collect::<Result<_, _>>()?,
             patterns: patterns.collect::<Result<_, _>>()?,
-        };
-        if rules.vote_on == VoteOn::Regex && rules.patterns.is_empty() {
-            return Err(RuleError {
-                param: "regex_patterns",
-                message: "vote_on is `regex` but there is no pattern: give at least one, or choose another vote"
-                    .to_owned(),
-            });
-        }
-        Ok(rules)
+        })
     }
 
     pub(super) fn patterns(&self) -> &[Regex] {
@@ -199,11 +191,5 @@ mod tests {
         assert_eq!(error.param, "regex_patterns");
         assert!(error.message.starts_with("regex_patterns[1] is not a regular expression"), "{}", error.message);
         assert!(compile(&[], &[r"(?<=a)b", r"(\w)\1"]).is_ok());
-    }
-
-    #[test]
-    fn a_regex_vote_without_a_pattern_is_refused() {
-        let settings = RunSettings { vote_on: VoteOn::Regex, ..RunSettings::default() };
-        assert_eq!(VoteRules::compile(&settings).unwrap_err().param, "regex_patterns");
     }
 }

@@ -71,6 +71,31 @@ mod tests {
     }
 
     #[test]
+    fn one_list_of_arguments_is_not_two_calls() {
+        let one = label(ToolVote::ToolArgs, &[("f", "[1,2]")]);
+        assert_ne!(one, label(ToolVote::ToolArgs, &[("f", "1"), ("f", "2")]));
+    }
+
+    #[test]
+    fn calls_differ_by_what_their_arguments_mean() {
+        let args = |arguments: &str| label(ToolVote::ToolArgs, &[("f", arguments)]);
+        assert_eq!(args(r#"{"city":"Paris ","n":1.0}"#), args(r#"{"n":1,"city":"Paris"}"#));
+        for (one, other) in [
+            (r#"{"a":null}"#, "{}"),
+            (r#"{"a":[1,2]}"#, r#"{"a":[2,1]}"#),
+            (r#"{"a":"1"}"#, r#"{"a":1}"#),
+            (r#"{"a":true}"#, r#"{"a":1}"#),
+            (r#"{"city":"Paris"}"#, r#"{"city":"paris"}"#),
+        ] {
+            assert_ne!(args(one), args(other), "{one} and {other}");
+        }
+        // Calls without a name in common are never one class, whatever their arguments.
+        for vote in [ToolVote::ToolName, ToolVote::ToolHierarchical, ToolVote::ToolSet] {
+            assert_ne!(label(vote, &[("f", "{}")]), label(vote, &[("g", "{}")]));
+        }
+    }
+
+    #[test]
     fn a_set_of_calls_has_neither_order_nor_repetition() {
         let [g, f] = PARALLEL;
         assert_eq!(label(ToolVote::ToolSet, &[g, f]), label(ToolVote::ToolSet, &[f, g, f]));

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::algorithms::{self, Observer, Outcome, Plan, RunError};
 use crate::completion::Prompt;
 use crate::config::run::AlgorithmName;
+use crate::failure::{Failure, FailureKind};
 use crate::generator::{Generator, Run};
 use crate::http::error::ApiError;
 use crate::http::request_log::RequestRecord;
@@ -124,9 +125,13 @@ impl Job {
                     facts.completed = Some(outcome.counts().0);
                     facts.stop = Some(outcome.stop.reason.as_str());
                 }
-                Err(error) => facts.error = Some(error.to_string()),
+                Err(error) => facts.error = Some(cause(error.telling())),
             }
         });
+        if let Err(error) = &result {
+            // Not above debug: an upstream may quote the request.
+            tracing::debug!(request_id = %self.record.id, %error, "no candidate succeeded");
+        }
         result.map(|mut outcome| {
             outcome.warnings.splice(0..0, self.warnings.iter().cloned());
             outcome
@@ -143,6 +148,16 @@ impl Job {
             elapsed_ms: self.record.elapsed_ms(),
             with_metadata: self.with_metadata,
         }
+    }
+}
+
+/// What the log says of a failed run. Where an upstream has answered, its words may quote the request, so that
+/// only its status is told.
+fn cause(failure: &Failure) -> String {
+    match (failure.status, failure.kind) {
+        (Some(status), kind) => format!("{}: status {status}", kind.as_str()),
+        (None, FailureKind::Unavailable | FailureKind::Timeout | FailureKind::Overloaded) => failure.message.clone(),
+        (None, kind) => kind.as_str().to_owned(),
     }
 }
 

@@ -25,6 +25,9 @@ use request::ChatRequest;
 
 const BUDGET_HEADER: &str = "X-ITS-Budget";
 
+/// Headers of the contract that this version does not heed; ignoring them would spend the wrong key.
+const LATER_HEADERS: [&str; 2] = ["x-its-endpoint", "x-its-api-key"];
+
 #[derive(Debug, Deserialize)]
 pub struct ChatQuery {
     /// Refuses unknown fields instead of forwarding them.
@@ -48,6 +51,11 @@ pub async fn complete(
         let message = "no configuration is active yet; POST /configure sets one";
         return Err(ApiError::unavailable("model_error", message));
     };
+    for header in LATER_HEADERS {
+        if request.headers().contains_key(header) {
+            return Err(ApiError::not_supported_yet(header, format!("`{header}` is not supported yet; leave it out")));
+        }
+    }
     let mut chat = ChatRequest::parse(&body.0, query.strict)?;
     if let Some(budget) = budget_header(&request)? {
         chat.overrides.insert("budget".to_owned(), budget);

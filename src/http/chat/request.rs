@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use crate::completion::{Logprobs, MaxTokens, MaxTokensName, Prompt, Sampling, Tool};
+use crate::config::active::is_configuration_field;
 use crate::config::run::{RunField, RunSettings, is_run_field};
 use crate::http::error::ApiError;
 
@@ -96,9 +97,7 @@ impl ChatRequest {
         sampling.top_p = sampling.top_p.or(settings.top_p);
         sampling.top_k = sampling.top_k.or(settings.top_k);
         sampling.seed = sampling.seed.or(settings.seed);
-        sampling.max_tokens = sampling
-            .max_tokens
-            .or(settings.max_tokens.map(|tokens| MaxTokens { tokens, name: MaxTokensName::MaxTokens }));
+        sampling.max_tokens = sampling.max_tokens.or(settings.max_tokens);
         if sampling.stop.is_empty() {
             sampling.stop.clone_from(&settings.stop);
         }
@@ -115,6 +114,10 @@ fn sort_out(fields: Fields, strict: bool) -> Result<(Fields, Fields, Vec<String>
             RunField::Known if !is_foreign => drop(overrides.insert(name, value)),
             RunField::Later if !is_foreign => {
                 return Err(ApiError::not_supported_yet(&name, format!("`{name}` is not supported yet; leave it out")));
+            }
+            RunField::No if is_configuration_field(&name) => {
+                let message = format!("`{name}` is set by POST /configure, not by a request; leave it out");
+                return Err(ApiError::invalid_value(&name, message));
             }
             RunField::Known | RunField::Later | RunField::No => {
                 if !is_foreign && !FORWARDED.contains(&name.as_str()) {

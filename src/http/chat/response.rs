@@ -265,8 +265,12 @@ pub fn warnings_header(warnings: &[String]) -> Option<(HeaderName, HeaderValue)>
     Some((HeaderName::from_static("x-its-warnings"), header_text(&text)))
 }
 
+/// Clients refuse responses with heads of more than some kilobytes; what is cut off here is in the metadata.
+const MAX_HEADER_TEXT_CHARS: usize = 2048;
+
 /// Text as a header value: whatever is not printable ASCII becomes a question mark.
 fn header_text(text: &str) -> HeaderValue {
-    let text: String = text.chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect();
+    let text: String =
+        text.chars().take(MAX_HEADER_TEXT_CHARS).map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect();
     HeaderValue::try_from(text).expect("printable ASCII is header text")
 }

@@ -61,12 +61,13 @@ pub async fn respond(job: Job, workers: &Handle) -> Result<HttpResponse, ApiErro
             }
             events.render(Item::Ended(Ok(outcome)))
         }
-        Ok(item) => {
+        Ok(Some(item)) => {
             early_headers(&mut response, &events.job);
-            match item {
-                Some(item) => events.render(item),
-                None => events.broken_off(),
-            }
+            events.render(item)
+        }
+        Ok(None) => {
+            tracing::error!("a streamed run ended by a defect of ours");
+            return Err(ApiError::internal());
         }
         Err(_) => {
             early_headers(&mut response, &events.job);
@@ -185,7 +186,7 @@ impl Events {
         fields.retain(|_, value| value.get() != "null");
         fields.remove("role");
         let calls = fields.remove("tool_calls");
-        if !fields.is_empty() {
+        if !fields.is_empty() || winner.logprobs.is_some() {
             self.push_delta(out, &to_raw(&fields), winner.logprobs.as_deref());
         }
         let calls: Vec<BTreeMap<String, Box<RawValue>>> =

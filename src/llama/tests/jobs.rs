@@ -111,3 +111,41 @@ fn a_limit_beyond_the_context_is_no_error() {
 fn a_job_without_candidates_is_refused() {
     assert_eq!(ENGINE.generate(job(&sum("1 + 2"), [])).unwrap_err().kind, FailureKind::InvalidRequest);
 }
+
+#[test]
+fn answers_that_together_outgrow_the_cache_all_come_to_their_full_length() {
+    let context = ENGINE.info().context_length;
+    let spec = ModelSpec { max_sequences: 8, context_tokens: Some(context), ..spec() };
+    let engine = Engine::load(&spec).unwrap();
+    let unlimited = Job { live: false, ..endless(8) };
+    let room = u64::from(engine.info().context_length) - prompt_tokens(&engine, &unlimited.prompt);
+    let first = engine.generate(Job { live: false, ..endless(8) }).unwrap();
+    let second = engine.generate(unlimited).unwrap();
+    for end in ends(first).into_values().chain(ends(second).into_values()) {
+        let end = end.unwrap();
+        assert_eq!(end.finish_reason, FinishReason::Length);
+        assert_eq!(end.usage.completion_tokens, room);
+    }
+    let stats = engine.stats();
+    assert_eq!(stats.generated_tokens, 16 * room, "tokens that are evaluated again are not counted again");
+    assert_eq!((stats.live_sequences, stats.reserved_tokens), (0, 0));
+}
+
+#[test]
+fn without_a_limit_several_candidates_run_at_the_same_time() {
+    let context = ENGINE.info().context_length;
+    let engine = Engine::load(&ModelSpec { max_sequences: 8, context_tokens: Some(context), ..spec() }).unwrap();
+    let mut receiver = engine.generate(endless(8)).unwrap();
+    let mut seen = std::collections::HashSet::new();
+    while seen.len() < 4 {
+        let (candidate, event) = receiver.blocking_recv().unwrap();
+        assert!(matches!(event, StepEvent::Delta(_)), "nobody ends before others have begun");
+        seen.insert(candidate);
+    }
+}
+
+#[test]
+fn heads_of_their_own_width_count_towards_the_cache() {
+    // Four layers, two heads of keys of 128 and values of 64 numbers, two bytes each.
+    assert_eq!(cache_bytes_per_token(4, 2, 128, 64), 4 * 2 * (128 + 64) * 2);
+}

@@ -89,10 +89,73 @@ fn the_most_sequences_and_the_smallest_cache_work() {
 }
 
 /// The shipped model with one piece of its header replaced by another of the same length.
+/// The model that ships with a byte-pair vocabulary that llama.cpp splits by a regular expression.
+fn with_expressions(pre: &str) -> Vec<u8> {
+    let put = |out: &mut Vec<u8>, text: &str| {
+        out.extend((text.len() as u64).to_le_bytes());
+        out.extend(text.as_bytes());
+    };
+    let mut added = Vec::new();
+    for (key, value) in [("tokenizer.ggml.model", "gpt2"), ("tokenizer.ggml.pre", pre)] {
+        put(&mut added, key);
+        added.extend(8_u32.to_le_bytes());
+        put(&mut added, value);
+    }
+    put(&mut added, "tokenizer.ggml.merges");
+    added.extend(9_u32.to_le_bytes());
+    added.extend(8_u32.to_le_bytes());
+    added.extend(0_u64.to_le_bytes());
+    // Filled up to whole blocks, so that the tensors stay where they are to be.
+    put(&mut added, "filler");
+    added.extend(8_u32.to_le_bytes());
+    let missing = (added.len() + 8).next_multiple_of(32) - added.len() - 8;
+    put(&mut added, &"x".repeat(missing));
+
+    let mut bytes = replaced(b"tokenizer.ggml.model", b"tokenizer.ggml.mode1");
+    let keys = u64::from_le_bytes(bytes[16..24].try_into().unwrap()) + 4;
+    bytes[16..24].copy_from_slice(&keys.to_le_bytes());
+    bytes.splice(24..24, added);
+    bytes
+}
+
+#[test]
+fn a_word_without_end_does_not_overflow_the_stack() {
+    for pre in
+        ["tekken", "gpt-4o", "deepseek-llm", "deepseek-coder", "deepseek-v3", "falcon", "starcoder", "mpt", "qwen2"]
+    {
+        let engine = load_bytes(&with_expressions(pre)).unwrap();
+        // Half of what threads usually have.
+        let small = std::thread::Builder::new().stack_size(1 << 20);
+        let tokenising = small.spawn(move || {
+            let vocabulary = &engine.0.vocabulary;
+            for unit in ["A", "a", " ", "-", "\n", "é", "汉", "Aa", "a1", " \n"] {
+                vocabulary.tokenize(&unit.repeat(6_000));
+            }
+            // One token a digit, whether it lies at a cut or not.
+            assert_eq!(vocabulary.tokenize(&"5".repeat(2500)).len(), vocabulary.tokenize("5").len() + 2499);
+        });
+        tokenising.unwrap().join().unwrap();
+    }
+}
+
 fn replaced(from: &[u8], to: &[u8]) -> Vec<u8> {
     assert_eq!(from.len(), to.len());
     let mut bytes = std::fs::read(MODEL).unwrap();
     let at = bytes.windows(from.len()).position(|window| window == from).unwrap();
     bytes[at..at + to.len()].copy_from_slice(to);
     bytes
+}
+
+#[test]
+fn a_noncharacter_in_a_message_becomes_the_replacement_character() {
+    assert_eq!(ENGINE.0.vocabulary.defuse("a\u{FDD0}b"), "a\u{FFFD}b");
+}
+
+#[test]
+fn an_engine_that_was_ended_says_so() {
+    let engine = Engine::load(&small_spec()).unwrap();
+    assert!(engine.is_alive());
+    engine.end();
+    assert!(!engine.is_alive());
+    assert_eq!(engine.generate(job(&sum("1 + 2"), [1])).unwrap_err().kind, FailureKind::Unavailable);
 }

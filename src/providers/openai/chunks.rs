@@ -135,7 +135,8 @@ impl Answer {
         let Some(choice) = chunk.choices.and_then(|choices| choices.into_iter().next()) else {
             return Ok(Event::Silent);
         };
-        if let Some(word) = choice.finish_reason.as_deref() {
+        // Some servers send an empty word in every chunk before the end.
+        if let Some(word) = choice.finish_reason.as_deref().filter(|word| !word.is_empty()) {
             self.finish_reason = Some(FinishReason::from(word));
         }
         if let Some(logprobs) = choice.logprobs {

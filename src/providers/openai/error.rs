@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use reqwest::header::HeaderMap;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
+use url::Url;
 
 use crate::failure::{Failure, FailureKind};
 use crate::providers::retry::{AttemptFailure, requested_pause};
@@ -30,13 +31,20 @@ impl Upstream {
         let mut attempt = self.failure(Some(status), &said);
         attempt.failure.retry_after = requested_pause(headers, SystemTime::now());
         if (300..400).contains(&status) {
-            let target = headers.get("location").and_then(|value| value.to_str().ok()).unwrap_or("elsewhere");
+            let target = self.redirect_target(headers).unwrap_or_else(|| "elsewhere".to_owned());
             attempt.failure.message = self.clean(&format!(
                 "{} answered with a redirect to {target}, which is not followed; set `endpoint` to the final address",
                 self.name
             ));
         }
         attempt
+    }
+
+    /// Where a redirect leads, without what may follow the path: a query often holds a token.
+    fn redirect_target(&self, headers: &HeaderMap) -> Option<String> {
+        let location = headers.get("location")?.to_str().ok()?;
+        let target = Url::parse(&self.origin).ok()?.join(location).ok()?;
+        target.has_host().then(|| format!("{}{}", target.origin().ascii_serialization(), target.path()))
     }
 
     /// The failure that a body or stream event with status 200 carries; `None` when it carries no error.
@@ -64,9 +72,9 @@ impl Upstream {
         };
         // A used-up quota or an unpaid bill looks like a rate limit but does not pass.
         if said.has("insufficient_quota") || said.has("billing_hard_limit_reached") || status == Some(402) {
-            return AttemptFailure::fatal(failure);
+            return AttemptFailure::fatal(failure).refused();
         }
-        failure.into()
+        AttemptFailure::from(failure).refused()
     }
 
     /// Strikes our secrets out of an upstream's words, which may echo the request, then cuts them short.

@@ -4,6 +4,7 @@
 //! differs between calls, the seed and the wish for a stream, is appended to it.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -11,14 +12,17 @@ use http_body::{Frame, SizeHint};
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use tokio::sync::Semaphore;
 
 use crate::completion::Prompt;
 
-/// A chat completion request without the fields that differ between calls. Cloning it shares the text.
+/// A chat completion request without the fields that differ between calls. Cloning it shares the text,
+/// and the clones' calls take their turns as one run.
 #[derive(Debug, Clone)]
 pub struct PreparedRequest {
     /// A whole JSON object, so that a call without a seed sends it as it stands.
     object: Bytes,
+    queue: Arc<Semaphore>,
 }
 
 /// What itsd decides for each call: a client's or a configuration's value for these never goes upstream
@@ -31,7 +35,12 @@ impl PreparedRequest {
     pub(super) fn new(prompt: &Prompt, extra: &Map<String, Value>) -> Self {
         let mut text = Vec::with_capacity(prompt.messages.get().len() + 512);
         write(&mut text, prompt, extra).expect("numbers, strings and raw JSON always serialise to memory");
-        Self { object: text.into() }
+        Self { object: text.into(), queue: Arc::new(Semaphore::new(1)) }
+    }
+
+    /// Lets one call of the run after the other through to where the calls of all runs wait.
+    pub(super) fn queue(&self) -> &Semaphore {
+        &self.queue
     }
 
     /// The body of a call that wants the answer whole.

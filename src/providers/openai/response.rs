@@ -44,23 +44,28 @@ pub(super) fn read(body: &[u8], content_type: Option<&str>, upstream: &Upstream)
         }
     };
     if view.error.is_some() {
-        return Err(upstream.error_in_success(body).unwrap_or_else(|| malformed(upstream, "an error without words")));
+        let attempt = upstream.error_in_success(body).unwrap_or_else(|| malformed(upstream, "an error without words"));
+        // A model that had begun to answer is paid for.
+        let was_refused = attempt.was_refused && view.choices.is_none_or(|choices| choices.is_empty());
+        return Err(AttemptFailure { was_refused, ..attempt });
     }
     let Some(choice) = view.choices.and_then(|choices| choices.into_iter().next()) else {
         return Err(upstream
             .error_in_success(body)
             .unwrap_or_else(|| malformed(upstream, "a completion without choices")));
     };
+    // The model has answered, and asking again would be paid for again: the server's shape does not change.
+    let not_our_shape = |what: &str| AttemptFailure::fatal(malformed(upstream, what).failure);
     let Some(message) = choice.message else {
-        return Err(malformed(upstream, "a choice without a message"));
+        return Err(not_our_shape("a choice without a message"));
     };
     let reply = Reply::parse(message.to_owned())
-        .map_err(|error| malformed(upstream, &format!("a message that cannot be read ({error})")))?;
+        .map_err(|error| not_our_shape(&format!("a message that cannot be read ({error})")))?;
     let finish_reason = match choice.finish_reason.as_deref() {
-        Some(word) => FinishReason::from(word),
+        Some(word) if !word.is_empty() => FinishReason::from(word),
         // A few servers leave it out of whole answers, which are then taken as ended by themselves.
-        None if reply.tool_calls().is_empty() => FinishReason::Stop,
-        None => FinishReason::ToolCalls,
+        _ if reply.tool_calls().is_empty() => FinishReason::Stop,
+        _ => FinishReason::ToolCalls,
     };
     Ok(Completion {
         reply,

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::chunks::{Answer, Event};
 use super::error::malformed;
-use super::{MAX_ERROR_BODY_BYTES, PreparedRequest, Provider, content_type};
+use super::{Attempt, MAX_BODY_BYTES, MAX_ERROR_BODY_BYTES, PreparedRequest, Provider, content_type};
 use crate::completion::{Completion, Delta, StepEvent};
 use crate::failure::{Failure, FailureKind};
 use crate::providers::retry::{AttemptFailure, Retries};
@@ -28,17 +28,19 @@ pub(super) fn events(
     provider: Arc<Provider>,
     request: PreparedRequest,
     seed: Option<i64>,
+    told: impl FnMut(Attempt) + Send + 'static,
 ) -> impl Stream<Item = StepEvent> + Send + 'static {
     let retries = Retries::new(provider.max_retries);
-    let call = StreamedCall { provider, request, seed, retries, state: State::Closed };
+    let call = StreamedCall { provider, request, seed, told, retries, state: State::Closed };
     unfold(call, |mut call| async move { call.next().await.map(|event| (event, call)) })
 }
 
 /// One streamed candidate, over all its attempts.
-struct StreamedCall {
+struct StreamedCall<F> {
     provider: Arc<Provider>,
     request: PreparedRequest,
     seed: Option<i64>,
+    told: F,
     retries: Retries,
     state: State,
 }
@@ -51,21 +53,26 @@ enum State {
     Ended,
 }
 
-impl StreamedCall {
+impl<F: FnMut(Attempt)> StreamedCall<F> {
     async fn next(&mut self) -> Option<StepEvent> {
         loop {
             let attempt = match &mut self.state {
                 State::Ended => return None,
-                State::Closed => match OpenStream::open(&self.provider, &self.request, self.seed).await {
-                    Ok(open) => {
-                        self.state = State::Open(Box::new(open));
-                        continue;
+                State::Closed => {
+                    let permit = self.provider.permit(&self.request).await;
+                    (self.told)(Attempt::Begun);
+                    match OpenStream::open(&self.provider, &self.request, self.seed, permit).await {
+                        Ok(open) => {
+                            self.state = State::Open(Box::new(open));
+                            continue;
+                        }
+                        Err(attempt) => attempt,
                     }
-                    Err(attempt) => attempt,
-                },
+                }
                 State::Open(open) => match open.next(&self.provider).await {
                     Ok(event) => {
-                        if !matches!(event, StepEvent::Delta(_)) {
+                        if let StepEvent::Finished(completion) = &event {
+                            (self.told)(Attempt::Answered(completion.usage));
                             self.state = State::Ended;
                         }
                         return Some(event);
@@ -76,6 +83,7 @@ impl StreamedCall {
             };
             // The permit and the connection go before the pause.
             self.state = State::Closed;
+            (self.told)(Attempt::failed(&attempt));
             match self.retries.pause_after(attempt) {
                 Ok(pause) => sleep(pause).await,
                 Err(failure) => {
@@ -99,25 +107,35 @@ struct OpenStream {
     is_committed: bool,
     /// The whole answer, once the stream has ended; the deltas that still wait come before it.
     completion: Option<Completion>,
+    received_bytes: usize,
     _permit: OwnedSemaphorePermit,
 }
 
 impl OpenStream {
-    async fn open(provider: &Provider, request: &PreparedRequest, seed: Option<i64>) -> Result<Self, AttemptFailure> {
-        let permits = Arc::clone(&provider.permits);
-        let permit = permits.acquire_owned().await.expect("the semaphore is never closed");
+    async fn open(
+        provider: &Provider,
+        request: &PreparedRequest,
+        seed: Option<i64>,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Self, AttemptFailure> {
         let deadline = Instant::now() + provider.timeout;
         let attempt = async {
             let mut response = provider.send(request.streamed(seed)).await?;
-            let Some(kind) = content_type(&response).filter(|kind| !is_event_stream(kind)) else {
-                return Ok(response);
+            let Some(kind) = content_type(&response).filter(|kind| !is_event_stream(kind)).map(str::to_owned) else {
+                return Ok((response, None));
             };
-            let what = format!("{kind} instead of a stream of events");
+            // A server that knows no streams answers whole.
+            if kind.contains("json") {
+                let completion = provider.read_whole(&mut response).await?;
+                return Ok((response, Some(completion)));
+            }
             let body = provider.read_body(&mut response, MAX_ERROR_BODY_BYTES).await?.unwrap_or_default();
             let error = provider.upstream.error_in_success(&body);
+            let what = format!("{kind} instead of a stream of events");
             Err(error.unwrap_or_else(|| malformed(&provider.upstream, &what)))
         };
-        let response = timeout_at(deadline, attempt).await.unwrap_or_else(|_| Err(provider.out_of_time()))?;
+        let (response, completion) =
+            timeout_at(deadline, attempt).await.unwrap_or_else(|_| Err(provider.out_of_time()))?;
         Ok(Self {
             response,
             deadline,
@@ -125,7 +143,8 @@ impl OpenStream {
             answer: Answer::default(),
             waiting: VecDeque::new(),
             is_committed: false,
-            completion: None,
+            completion,
+            received_bytes: 0,
             _permit: permit,
         })
     }
@@ -160,6 +179,10 @@ impl OpenStream {
         let patience = self.deadline.min(Instant::now() + MAX_IDLE);
         match timeout_at(patience, self.response.chunk()).await {
             Ok(Ok(Some(piece))) => {
+                self.received_bytes += piece.len();
+                if self.received_bytes > MAX_BODY_BYTES {
+                    return Err(provider.too_large("stream"));
+                }
                 self.reader.push(&piece);
                 Ok(true)
             }

@@ -1,0 +1,68 @@
+//! One log line for each request, written when it has ended, with what it came to and never what it said.
+
+use serde_json::{Value, json};
+
+use crate::app::{TestApp, question, receive, spawn_app_for};
+use crate::log_watch::{lines_of, watch_log};
+use crate::upstream::{Point, Step, Upstream};
+
+async fn ask(app: &TestApp, id: &str, fields: Value) {
+    let request = app.json_request("/v1/chat/completions", &question(fields).to_string());
+    receive(request.header("x-request-id", id)).await;
+}
+
+#[track_caller]
+fn holds(lines: &[String], parts: &[&str]) {
+    let [line] = lines else { panic!("one line and not {lines:?}") };
+    for part in parts {
+        assert!(line.contains(part), "{part} is not in {line}");
+    }
+    assert!(line.contains("duration_ms=") && line.contains("path=/v1/chat/completions"), "{line}");
+    for said in ["6 times 7", "boxed"] {
+        assert!(!line.contains(said), "what was said is not for the log: {line}");
+    }
+}
+
+#[tokio::test]
+async fn an_answered_request_leaves_one_line_with_its_cost() {
+    let mut log = watch_log();
+    let upstream = Upstream::start().await;
+    upstream.answer_with(|_| Step::content("\\boxed{42}"));
+    let app = spawn_app_for(&upstream, json!({"budget": 3, "stop_rule": "none"})).await;
+    let told =
+        ["status=200", "algorithm=\"self-consistency\"", "revision=1", "planned=3", "completed=3", "prompt_tokens=30"];
+    for (id, stream) in [("line-whole", false), ("line-stream", true)] {
+        ask(&app, id, json!({"stream": stream})).await;
+        holds(&lines_of(&mut log, id).await, &told);
+    }
+    ask(&app, "line-single", json!({"budget": 1, "stream": true})).await;
+    holds(
+        &lines_of(&mut log, "line-single").await,
+        &["status=200", "algorithm=\"none\"", "planned=1", "completion_tokens=1"],
+    );
+}
+
+#[tokio::test]
+async fn a_failed_request_leaves_one_line_with_its_cause() {
+    let mut log = watch_log();
+    let upstream = Upstream::start().await;
+    let app = spawn_app_for(&upstream, json!({"budget": 2})).await;
+    ask(&app, "line-refused", json!({"temperature": 9})).await;
+    holds(&lines_of(&mut log, "line-refused").await, &["status=400", "temperature"]);
+    upstream.answer_with(|_| Step::status(500, "{\"error\": {\"message\": \"fell over\"}}"));
+    ask(&app, "line-failed", json!({})).await;
+    holds(&lines_of(&mut log, "line-failed").await, &["status=502", "upstream_unavailable: status 500", " WARN "]);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_told_apart() {
+    let mut log = watch_log();
+    let upstream = Upstream::start().await;
+    upstream.push(Step::hang_at(Point::Request));
+    let app = spawn_app_for(&upstream, json!({"budget": 1})).await;
+    let request = app.json_request("/v1/chat/completions", &question(json!({})).to_string());
+    let chat = tokio::spawn(receive(request.header("x-request-id", "line-left")));
+    upstream.wait_for(|counters| counters.in_flight == 1).await;
+    chat.abort();
+    holds(&lines_of(&mut log, "line-left").await, &["status=499", "planned=1"]);
+}
