@@ -84,4 +84,5 @@ def test_a_decided_vote_closes_the_calls_that_cannot_change_it(ask_remote, upstr
     assert stop["completed"] in (2, 3)
     counters = upstream.wait_for(in_flight=0)
     assert counters["requests"] == stop["started"]
-    assert counters["closed_early"] == stop["cancelled"]
+    # An answer may be on its way when the vote is decided: its call is cancelled, and was not cut short.
+    assert 1 <= counters["closed_early"] <= stop["cancelled"]
