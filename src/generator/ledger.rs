@@ -35,7 +35,7 @@ pub struct Account {
 }
 
 impl Ledger {
-    /// Notes that a call begins with its first attempt. Its usage is entered with [`OpenCall::settle`]; a call
+    /// Notes that a call begins with its first attempt. Its usage is entered with `OpenCall::settle`; a call
     /// that is dropped during an attempt (cancelled, failed without a count) is entered as one of unknown usage.
     pub fn begin(self: &Arc<Self>, phase: Phase) -> OpenCall {
         self.phases.lock().entry(phase).or_default().calls += 1;
