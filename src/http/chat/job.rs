@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::algorithms::{self, Observer, Outcome, Plan, RunError};
 use crate::completion::Prompt;
-use crate::config::run::AlgorithmName;
+use crate::config::run::{AlgorithmName, RunSettings};
 use crate::failure::{Failure, FailureKind};
 use crate::generator::{Generator, Run};
 use crate::http::error::ApiError;
@@ -62,8 +62,11 @@ impl Job {
         if !route.scaled && !named {
             settings.algorithm = AlgorithmName::None;
         }
-        let votes_differ = request.overrides.keys().any(|field| field != "alg" && field != "budget");
-        let rules = if votes_differ { Arc::new(super::compile_rules(&settings)?) } else { Arc::clone(&active.rules) };
+        // Compiling patterns may take longer than everything else here.
+        let rules = match votes_alike(&settings, &active.run) {
+            true => Arc::clone(&active.rules),
+            false => Arc::new(super::compile_rules(&settings)?),
+        };
 
         request.apply_defaults(&settings);
         let (plan, warning) = Plan::resolve(&settings, rules, request.stream, &mut request.prompt.sampling);
@@ -149,6 +152,14 @@ impl Job {
             with_metadata: self.with_metadata,
         }
     }
+}
+
+/// Whether two settings make the same votes, so that what was compiled for one serves the other.
+fn votes_alike(a: &RunSettings, b: &RunSettings) -> bool {
+    a.tool_vote == b.tool_vote
+        && a.vote_on == b.vote_on
+        && a.exclude_args == b.exclude_args
+        && a.regex_patterns == b.regex_patterns
 }
 
 /// What the log says of a failed run. Where an upstream has answered, its words may quote the request, so that
