@@ -2,17 +2,24 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, poll_fn};
 use futures_util::stream::{BoxStream, FuturesUnordered, StreamExt, select_all};
 use futures_util::{FutureExt, Stream};
+use tokio::time::timeout;
 
 use crate::completion::StepEvent;
 use crate::providers::openai::{Attempt, Provider};
 
 use super::ledger::{Ledger, OpenCall, Phase};
 use super::{Delivery, Extension, Generator, Path, Until};
+
+/// How long a cancelled call may still take before its connection is closed. Reading an answer that is all but here
+/// costs less than closing the connection and making another.
+const ALMOST_DONE: Duration = Duration::from_millis(5);
 
 pub struct Remote {
     provider: Arc<Provider>,
@@ -34,42 +41,56 @@ impl Generator for Remote {
 impl Remote {
     fn call(&self, paths: Vec<Path>, delivery: Delivery) -> Box<dyn Extension> {
         let Some(prepared) = paths.first().map(|path| self.provider.prepare(&path.prompt)) else {
-            return Box::new(Calls(futures_util::stream::empty().boxed()));
+            return Box::new(Calls { calls: futures_util::stream::empty().boxed(), closing: Arc::default() });
         };
+        let closing = Arc::new(AtomicBool::new(false));
         let calls = match delivery {
             Delivery::Whole => paths
                 .into_iter()
                 .map(|path| {
                     let (provider, prepared) = (Arc::clone(&self.provider), prepared.clone());
-                    async move {
+                    let (begun, closing) = (Arc::new(AtomicBool::new(false)), Arc::clone(&closing));
+                    let account = account(&path, Arc::clone(&begun));
+                    let mut call = Box::pin(async move {
                         let seed = path.run.upstream_seed(path.candidate);
-                        let event = match provider.complete(&prepared, seed, account(&path)).await {
+                        let event = match provider.complete(&prepared, seed, account).await {
                             Ok(completion) => StepEvent::Finished(completion),
                             Err(failure) => StepEvent::Failed(failure),
                         };
                         (path.candidate, event)
-                    }
+                    });
+                    poll_fn(move |context| {
+                        // Its turn came too late.
+                        if closing.load(Ordering::Relaxed) && !begun.load(Ordering::Relaxed) {
+                            return Poll::Ready(None);
+                        }
+                        call.as_mut().poll(context).map(Some)
+                    })
                 })
                 .collect::<FuturesUnordered<_>>()
+                .filter_map(std::future::ready)
                 .boxed(),
             Delivery::Live => select_all(paths.into_iter().map(|path| {
                 let seed = path.run.upstream_seed(path.candidate);
-                let events = self.provider.stream(prepared.clone(), seed, account(&path));
+                let events = self.provider.stream(prepared.clone(), seed, account(&path, Arc::default()));
                 events.map(move |event| (path.candidate, event)).boxed()
             }))
             .boxed(),
         };
-        Box::new(Calls(calls))
+        Box::new(Calls { calls, closing })
     }
 }
 
 /// Enters a candidate's attempts into the ledger of its run. The entry is begun with the first of them: a
 /// candidate whose turn never came is not a call.
-fn account(path: &Path) -> impl FnMut(Attempt) + Send + 'static {
+fn account(path: &Path, begun: Arc<AtomicBool>) -> impl FnMut(Attempt) + Send + use<> {
     let ledger: Arc<Ledger> = Arc::clone(&path.run.ledger);
     let mut call: Option<OpenCall> = None;
     move |attempt| match (attempt, &mut call) {
-        (Attempt::Begun, None) => call = Some(ledger.begin(Phase::Generate)),
+        (Attempt::Begun, None) => {
+            begun.store(true, Ordering::Relaxed);
+            call = Some(ledger.begin(Phase::Generate));
+        }
         (Attempt::Begun, Some(call)) => call.again(),
         (Attempt::Refused, Some(call)) => call.refused(),
         (Attempt::Lost, Some(call)) => call.lost(),
@@ -83,20 +104,25 @@ fn account(path: &Path) -> impl FnMut(Attempt) + Send + 'static {
 }
 
 /// Calls in flight or waiting for their turn.
-struct Calls(BoxStream<'static, (usize, StepEvent)>);
+struct Calls {
+    calls: BoxStream<'static, (usize, StepEvent)>,
+    /// From then on none that waits for its turn gets it.
+    closing: Arc<AtomicBool>,
+}
 
 impl Stream for Calls {
     type Item = (usize, StepEvent);
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.poll_next_unpin(context)
+        self.calls.poll_next_unpin(context)
     }
 }
 
 impl Extension for Calls {
     fn cancel(self: Box<Self>) -> BoxFuture<'static, ()> {
-        // A closed connection tells nobody what was spent on it: the ledger counts the calls as unknown.
-        drop(self);
+        // Nobody waits for these answers: the ledger counts the calls as unknown.
+        self.closing.store(true, Ordering::Relaxed);
+        tokio::spawn(timeout(ALMOST_DONE, self.calls.for_each(|_| std::future::ready(()))));
         std::future::ready(()).boxed()
     }
 }
