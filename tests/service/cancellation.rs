@@ -166,6 +166,7 @@ async fn an_idle_connection_does_not_hold_a_stop_up() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(feature = "llama"), ignore = "needs the in-process engine")]
 async fn a_client_of_the_embedded_model_that_leaves_frees_its_sequences() {
     // With room for one candidate at a time, a sequence that is not given back stops everybody.
     let app = spawn_app_with(|settings| settings.llama.max_sequences = 1).await;

@@ -8,6 +8,7 @@ use crate::app::{document, receive, spawn_app, spawn_app_for, spawn_app_in};
 use crate::upstream::Upstream;
 
 #[tokio::test]
+#[cfg_attr(not(feature = "llama"), ignore = "needs the in-process engine")]
 async fn a_configuration_is_set_told_and_used() {
     let upstream = Upstream::start().await;
     let app = spawn_app().await;
@@ -30,6 +31,7 @@ async fn a_configuration_is_set_told_and_used() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(feature = "llama"), ignore = "needs the in-process engine")]
 async fn a_field_that_cannot_be_is_named_and_nothing_changes() {
     let upstream = Upstream::start().await;
     let app = spawn_app_for(&upstream, json!({"budget": 2})).await;
@@ -196,6 +198,7 @@ async fn a_restart_brings_the_last_configuration_back_with_its_keys() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(feature = "llama"), ignore = "needs the in-process engine")]
 async fn a_reference_is_kept_as_one_and_read_anew_at_a_restart() {
     let upstream = Upstream::start().await;
     let state_dir = Arc::new(tempfile::tempdir().unwrap());

@@ -72,6 +72,7 @@ async fn a_daemon_without_a_configuration_says_so_until_it_has_one() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(feature = "llama"), ignore = "needs the in-process engine")]
 async fn the_models_are_exactly_the_names_that_requests_may_use() {
     let upstream = Upstream::start().await;
     let fields = json!({
@@ -102,6 +103,7 @@ async fn the_models_are_exactly_the_names_that_requests_may_use() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(feature = "llama"), ignore = "needs the in-process engine")]
 async fn a_local_model_beside_the_active_one_answers_plainly_unless_it_is_asked_for_more() {
     let upstream = Upstream::start().await;
     let app = spawn_app_for(&upstream, json!({"budget": 8})).await;
@@ -123,6 +125,7 @@ async fn a_local_model_beside_the_active_one_answers_plainly_unless_it_is_asked_
 }
 
 #[tokio::test]
+#[cfg_attr(not(feature = "llama"), ignore = "needs the in-process engine")]
 async fn without_any_configuration_the_model_that_ships_answers_with_a_vote() {
     let app = spawn_app().await;
     let messages = json!([{"role": "user", "content": "What is 12 + 7?"}]);
@@ -137,6 +140,7 @@ async fn without_any_configuration_the_model_that_ships_answers_with_a_vote() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(feature = "llama"), ignore = "needs the in-process engine")]
 async fn a_seed_makes_the_embedded_model_repeat_itself() {
     let app = spawn_app().await;
     let messages = json!([{"role": "user", "content": "What is 23 + 48 - 17 + 66?"}]);

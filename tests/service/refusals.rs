@@ -132,6 +132,7 @@ async fn a_body_that_is_no_json_object_is_refused() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(feature = "llama"), ignore = "needs the in-process engine")]
 async fn an_unknown_model_is_told_with_those_there_are() {
     let upstream = Upstream::start().await;
     let app = spawn_app_for(&upstream, json!({"model_mapping": {"fast": "scripted"}})).await;
@@ -278,6 +279,7 @@ async fn a_query_that_cannot_be_read_is_refused() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(feature = "llama"), ignore = "needs the in-process engine")]
 async fn the_embedded_model_refuses_by_name_what_it_cannot_do() {
     let app = spawn_app().await;
     let ask = |fields: Value| {

@@ -231,6 +231,7 @@ async fn a_failure_in_the_middle_is_an_error_event_and_the_end() {
 }
 
 #[tokio::test]
+#[cfg_attr(not(feature = "llama"), ignore = "needs the in-process engine")]
 async fn the_embedded_model_streams() {
     let app = crate::app::spawn_app().await;
     let sum = json!({

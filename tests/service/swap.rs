@@ -130,6 +130,7 @@ async fn calls_that_wait_for_their_turn_belong_to_the_configuration_that_they_be
 }
 
 #[tokio::test]
+#[cfg_attr(not(feature = "llama"), ignore = "needs the in-process engine")]
 async fn a_vote_of_the_embedded_model_outlives_its_configuration() {
     let upstream = telling_upstream("west").await;
     let app = spawn_app().await;
