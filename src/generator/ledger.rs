@@ -32,13 +32,27 @@ pub struct Account {
     /// can be more of these than candidates.
     #[serde(flatten)]
     pub usage: Usage,
+    /// Attempts under way, whose cost nobody knows yet.
+    #[serde(skip)]
+    open: u64,
+}
+
+impl Account {
+    /// The sum as it stands: what is under way counts as unknown.
+    fn so_far(mut self) -> Self {
+        self.usage.unknown_calls += self.open;
+        self
+    }
 }
 
 impl Ledger {
     /// Notes that a call begins with its first attempt. Its usage is entered with `OpenCall::settle`; a call
     /// that is dropped during an attempt (cancelled, failed without a count) is entered as one of unknown usage.
     pub fn begin(self: &Arc<Self>, phase: Phase) -> OpenCall {
-        self.phases.lock().entry(phase).or_default().calls += 1;
+        let mut phases = self.phases.lock();
+        let account = phases.entry(phase).or_default();
+        account.calls += 1;
+        account.open += 1;
         OpenCall { ledger: Arc::clone(self), phase, is_open: true }
     }
 
@@ -47,16 +61,16 @@ impl Ledger {
         self.phases.lock().get(&phase).map_or(0, |account| account.calls)
     }
 
-    /// The sums so far.
+    /// The sums so far; attempts under way count as of unknown usage.
     pub fn by_phase(&self) -> BTreeMap<Phase, Account> {
-        self.phases.lock().clone()
+        self.phases.lock().iter().map(|(phase, account)| (*phase, account.so_far())).collect()
     }
 
     /// Tokens over all phases.
     pub fn total(&self) -> Usage {
         let mut total = Usage::default();
         for account in self.phases.lock().values() {
-            total += account.usage;
+            total += account.so_far().usage;
         }
         total
     }
@@ -74,32 +88,39 @@ pub struct OpenCall {
 impl OpenCall {
     /// Enters what the call spent.
     pub fn settle(mut self, usage: Usage) {
-        self.is_open = false;
-        self.ledger.phases.lock().entry(self.phase).or_default().usage += usage;
+        self.close(|account| account.usage += usage);
     }
 
     /// The attempt was refused, and cost nothing.
     pub fn refused(&mut self) {
-        self.is_open = false;
+        self.close(|_| {});
     }
 
     /// The attempt came to nothing that could be counted: it is entered as one of unknown usage.
     pub fn lost(&mut self) {
-        if std::mem::take(&mut self.is_open) {
-            self.ledger.phases.lock().entry(self.phase).or_default().usage.unknown_calls += 1;
-        }
+        self.close(|account| account.usage.unknown_calls += 1);
     }
 
     /// Another attempt is made.
     pub fn again(&mut self) {
         self.lost();
         self.is_open = true;
+        self.ledger.phases.lock().entry(self.phase).or_default().open += 1;
     }
 
     /// Takes the call back: it turned out that its turn never came.
     pub fn withdraw(mut self) {
-        self.is_open = false;
-        self.ledger.phases.lock().entry(self.phase).or_default().calls -= 1;
+        self.close(|account| account.calls -= 1);
+    }
+
+    /// Ends the attempt under way, if there is one, with what it comes to.
+    fn close(&mut self, enter: impl FnOnce(&mut Account)) {
+        if std::mem::take(&mut self.is_open) {
+            let mut phases = self.ledger.phases.lock();
+            let account = phases.entry(self.phase).or_default();
+            account.open -= 1;
+            enter(account);
+        }
     }
 }
 
