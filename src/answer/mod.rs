@@ -10,6 +10,7 @@ mod class;
 mod decimal;
 mod dress;
 mod equation;
+mod expression;
 mod extract;
 mod notation;
 mod number;
