@@ -12,6 +12,7 @@ mod dress;
 mod equation;
 mod expression;
 mod extract;
+mod grade;
 mod notation;
 mod number;
 #[cfg(test)]
@@ -24,6 +25,7 @@ pub use choice::choice;
 pub use class::{answer_class, number_class};
 pub use decimal::Decimal;
 pub use extract::extract;
+pub use grade::{Rule, Verdict, grade};
 
 /// How much of a text is read for an answer, in bytes. Answers stand at the end, so the end is what is kept.
 const READ_BYTES: usize = 256 * 1024;

@@ -1,0 +1,144 @@
+//! Grading a response against a reference answer.
+//!
+//! Grading may be more tolerant than the vote class, since it compares one pair only and need not be transitive: `28`
+//! is accepted for `28%`, `[2, \infty)` for `x \ge 2`. Whatever accepts is named in the verdict, so that a reader of
+//! results can take a rule out. A factor of 100 between two plain numbers is never forgiven.
+
+mod candidates;
+mod compare;
+mod lists;
+mod math_string;
+mod reading;
+mod relations;
+
+use std::fmt;
+
+use candidates::{Candidate, candidates};
+use reading::Read;
+
+/// Why a response was accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rule {
+    /// Both vote in one class.
+    SameClass,
+    /// `28` for `28%`, or the other way round.
+    PercentSign,
+    /// `0.28` for `28%`, or the other way round.
+    PercentAsFraction,
+    /// Both have one value, to a relative 1e-6, at every point that was tried.
+    Numeric,
+    /// `5` for `|AB| = 5`, `(1, 2)` for `(p, q) = (1, 2)`.
+    NamedValue,
+    /// Equations of which one is a multiple of the other.
+    EquivalentEquation,
+    /// `(1, 7)` for `1 < x < 7`, and `[1, 7]` for `x \in [1, 7]`.
+    InequalityAsInterval,
+    /// One list in different brackets: `1, 3` for `(1, 3)`.
+    ListBrackets,
+    /// One list in another order, where neither is an ordered tuple.
+    AnyOrder,
+    /// `1,22` for `1.22`.
+    DecimalComma,
+    /// The texts are one after the normalisation of the MATH benchmark.
+    MathString,
+}
+
+impl Rule {
+    /// Every rule, in the order in which they are documented.
+    pub const ALL: [Self; 11] = [
+        Self::SameClass,
+        Self::PercentSign,
+        Self::PercentAsFraction,
+        Self::Numeric,
+        Self::NamedValue,
+        Self::EquivalentEquation,
+        Self::InequalityAsInterval,
+        Self::ListBrackets,
+        Self::AnyOrder,
+        Self::DecimalComma,
+        Self::MathString,
+    ];
+
+    /// The name under which results record the rule.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SameClass => "same_class",
+            Self::PercentSign => "percent_sign",
+            Self::PercentAsFraction => "percent_as_fraction",
+            Self::Numeric => "numeric",
+            Self::NamedValue => "named_value",
+            Self::EquivalentEquation => "equivalent_equation",
+            Self::InequalityAsInterval => "inequality_as_interval",
+            Self::ListBrackets => "list_brackets",
+            Self::AnyOrder => "any_order",
+            Self::DecimalComma => "decimal_comma",
+            Self::MathString => "math_string",
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+/// What grading says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The answer is the reference's, by that rule.
+    Equal { rule: Rule, extracted: String },
+    /// There is an answer, and it is not the reference's.
+    Different { extracted: String },
+    /// There is no answer to compare, in the response or in the reference.
+    Unparsed,
+}
+
+impl Verdict {
+    /// `equal`, `different` or `unparsed`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Equal { .. } => "equal",
+            Self::Different { .. } => "different",
+            Self::Unparsed => "unparsed",
+        }
+    }
+}
+
+/// Grades a response by a reference, each of which is an answer alone or a text that holds one.
+///
+/// Of each the candidates are tried in the order that the documentation of answers gives; the first that reads as
+/// mathematics is *the* answer, so that a response which names several does not get to try them all. Where the reference
+/// is text, the response's first candidate is its answer. Reads the last 256 KiB of either.
+pub fn grade(reference: &str, response: &str) -> Verdict {
+    let references = candidates(reference);
+    let Some((reference, _)) = first_mathematics(&references).or_else(|| first(&references)) else {
+        return Verdict::Unparsed;
+    };
+    let responses = candidates(response);
+    let mathematics = first_mathematics(&responses);
+    // `x` is a letter to the class and a variable to a reference that is an expression.
+    let chosen = if reference.is_text() { first(&responses) } else { mathematics.or_else(|| first(&responses)) };
+    let Some((read, candidate)) = chosen else { return Verdict::Unparsed };
+    let extracted = candidate.text.trim().to_owned();
+    match compare::accepts(&reference, &read) {
+        Some(rule) => Verdict::Equal { rule, extracted },
+        // Prose is no answer to a question of mathematics.
+        None if !reference.is_text() && read.is_text() && !candidate.announced => Verdict::Unparsed,
+        None => Verdict::Different { extracted },
+    }
+}
+
+fn first_mathematics(candidates: &[Candidate]) -> Option<(Read, &Candidate)> {
+    let mut read = candidates.iter().filter_map(|candidate| Some((Read::of(&candidate.text)?, candidate)));
+    read.find(|(read, _)| !read.is_text())
+}
+
+fn first(candidates: &[Candidate]) -> Option<(Read, &Candidate)> {
+    candidates.iter().find_map(|candidate| Some((Read::of(&candidate.text)?, candidate)))
+}
+
+#[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod tests;
