@@ -17,8 +17,8 @@ use super::number::last_number;
 use super::rational::{label, rational};
 use super::units::{changes, is_measure, is_number_word, is_unit, scale};
 
-/// How long the exact side of an approximation may be.
-const MAX_HEAD_BYTES: usize = 1_000;
+/// Longer texts, and longer exact sides of approximations, are not looked at as mathematics.
+const MAX_EXPRESSION_BYTES: usize = 1_000;
 
 /// The class of an answer that stands alone (see [`super::extract()`]), named by its label: a number in its one
 /// spelling (`0.5`, `1/3`, `50%`), an expression in its own (`sqrt(2)/2`, `(1,2)`) or normalised text. `None` when
@@ -76,23 +76,27 @@ pub(super) fn reading(answer: &str) -> Option<Reading> {
 fn before_approximation(answer: &str) -> Option<Reading> {
     let at = ["\\approx", "\\simeq", "≈"].into_iter().filter_map(|sign| answer.find(sign)).min()?;
     let head = answer[..at].trim_end_matches(['$', ' ']);
-    let exact = !head.trim().is_empty() && head.len() <= MAX_HEAD_BYTES;
+    let exact = !head.trim().is_empty() && head.len() <= MAX_EXPRESSION_BYTES;
     let constant = |reading: &Reading| matches!(&reading.meaning, Meaning::Expression(tree) if tree.is_constant());
     exact.then(|| reading(head)).flatten().filter(constant)
 }
 
 /// An expression with its unit or without. A lone letter is an option or a name, whose case does not count.
 fn mathematics(text: &str) -> Option<Reading> {
+    if text.len() > MAX_EXPRESSION_BYTES {
+        return None;
+    }
     let read = |text: &str| {
         let tree = expression::read(text)?;
         let label = expression::key(&tree)?;
-        let lone = matches!(&tree, Tree::Symbol(name) if name != "pi");
         // What comes to a plain number is that number, and what comes to a letter is that letter.
         if let Some(value) = rational(&label) {
             return Some(Reading::number(value));
         }
-        let letter = matches!(expression::read(&label), Some(Tree::Symbol(name)) if name != "pi");
-        (!lone && !letter).then_some(Reading { label, meaning: Meaning::Expression(tree) })
+        match expression::read(&label) {
+            Some(Tree::Symbol(name)) if name != "pi" => Some(Reading { label: normalised(&label), meaning: Meaning::Text }),
+            _ => Some(Reading { label, meaning: Meaning::Expression(tree) }),
+        }
     };
     let unit = text.match_indices(' ').find(|(at, _)| is_measure(&text[at + 1..])).map(|(at, _)| &text[..at]);
     if let Some(bare) = unit

@@ -10,6 +10,8 @@ mod class;
 mod decimal;
 mod dress;
 mod equation;
+#[cfg(test)]
+mod equivalence;
 mod expression;
 mod extract;
 mod grade;

@@ -16,8 +16,9 @@ const FUNCTION_LETTERS: [&str; 7] = ["f", "g", "h", "F", "G", "H", "W"];
 /// for what is none of these, is ambiguous, or is too long or too deep.
 pub(in crate::answer) fn read(text: &str) -> Option<Tree> {
     // `5-10`, `3-1-2` and `555-1234` are ranges, scores and telephone numbers.
-    let range = text.chars().all(|c| c.is_ascii_digit() || matches!(c, '-' | '.' | ' ' | '(' | ')'))
-        && text.trim_start_matches(['(', '-', ' ']).contains('-');
+    let inner = text.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')).unwrap_or(text);
+    let range = inner.chars().all(|c| c.is_ascii_digit() || matches!(c, '-' | '.' | ' '))
+        && inner.trim_start_matches(['-', ' ']).contains('-');
     if text.len() > MAX_BYTES || range {
         return None;
     }
@@ -104,7 +105,10 @@ impl<'a> Parser<'a> {
             match self.peek() {
                 Some(Token::Sign('+')) => {
                     self.at += 1;
-                    parts.push(self.product()?);
+                    // `3 + -2`
+                    let negative = self.sign('-');
+                    let part = self.product()?;
+                    parts.push(if negative { part.negated() } else { part });
                 }
                 Some(Token::Sign('-')) => {
                     self.at += 1;

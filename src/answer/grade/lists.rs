@@ -9,33 +9,26 @@ use super::{Rule, compare};
 /// The rule by which one list is accepted for the other.
 pub(super) fn accepts(reference: &Read, response: &Read) -> Option<Rule> {
     let (mut one, mut other) = (parts(reference)?, parts(response)?);
-    let named = |list: &Parts| {
-        let first = list.parts.first().and_then(|part| part.name.as_ref());
-        // Several values of one thing (`x = 1, x = 2`) need no names to tell them apart.
-        list.parts.iter().any(|part| part.name.as_ref() != first)
-    };
-    let ordered = |list: &Parts| matches!(list.brackets, Brackets::Around(..));
-    let rule = match (named(&one), named(&other)) {
-        (true, true) => return by_name(&one, &other).then_some(Rule::AnyOrder),
-        (false, false) if !ordered(&one) && !ordered(&other) => {
-            if in_order(&one, &other) {
-                return Some(list_rule(&one, &other));
-            }
-            // A solution that is given twice is one solution.
-            for list in [&mut one, &mut other] {
-                let mut seen = BTreeSet::new();
-                list.parts.retain(|part| seen.insert(part.read.label.clone()));
-            }
-            return matched(&one.parts, &other.parts, |_, _| true).then_some(Rule::AnyOrder);
-        }
-        (false, false) => list_rule(&one, &other),
-        _ => Rule::NamedValue,
-    };
-    in_order(&one, &other).then_some(rule)
+    if names_differ(&one) && names_differ(&other) {
+        return matched(&one.parts, &other.parts, |left, right| left.name == right.name).then_some(Rule::AnyOrder);
+    }
+    let rule = in_order(&one, &other);
+    let ordered = |list: &Parts| matches!(list.brackets, Brackets::Around(..)) || names_differ(list);
+    if rule.is_some() || ordered(&one) || ordered(&other) {
+        return rule;
+    }
+    // A solution that is given twice is one solution.
+    for list in [&mut one, &mut other] {
+        let mut seen = BTreeSet::new();
+        list.parts.retain(|part| seen.insert(part.read.label.clone()));
+    }
+    matched(&one.parts, &other.parts, |_, _| true).then_some(Rule::AnyOrder)
 }
 
-fn list_rule(one: &Parts, other: &Parts) -> Rule {
-    if one.brackets == other.brackets { Rule::NamedValue } else { Rule::ListBrackets }
+/// Whether the parts are told apart by their names. Several values of one thing (`x = 1, x = 2`) are not.
+fn names_differ(list: &Parts) -> bool {
+    let first = list.parts.first().and_then(|part| part.name.as_ref());
+    list.parts.iter().any(|part| part.name.as_ref() != first)
 }
 
 /// The parts of a list; those of a pair in round brackets too, which a bare list may stand for but no set.
@@ -48,16 +41,22 @@ fn parts(read: &Read) -> Option<Parts> {
     Some(Parts { brackets: *brackets, parts: parts.collect::<Option<_>>()? })
 }
 
-fn in_order(one: &Parts, other: &Parts) -> bool {
+/// The most tolerant of the rules by which the parts are accepted one by one.
+fn in_order(one: &Parts, other: &Parts) -> Option<Rule> {
     let shown = |list: &Parts| list.brackets == Brackets::Set { shown: true };
     let tuple = |list: &Parts| matches!(list.brackets, Brackets::Around(..));
     // A set that is meant as one is no pair.
-    let mixed = shown(one) && tuple(other) || tuple(one) && shown(other);
-    !mixed && one.parts.len() == other.parts.len() && one.parts.iter().zip(&other.parts).all(|(left, right)| compare::one(&left.read, &right.read).is_some())
-}
-
-fn by_name(one: &Parts, other: &Parts) -> bool {
-    matched(&one.parts, &other.parts, |left, right| left.name == right.name)
+    if one.parts.len() != other.parts.len() || shown(one) && tuple(other) || tuple(one) && shown(other) {
+        return None;
+    }
+    let mut rule = if one.brackets == other.brackets { Rule::SameClass } else { Rule::ListBrackets };
+    for (left, right) in one.parts.iter().zip(&other.parts) {
+        rule = rule.max(compare::one(&left.read, &right.read)?);
+        if left.name != right.name {
+            rule = rule.max(Rule::NamedValue);
+        }
+    }
+    Some(rule)
 }
 
 /// Whether every part has its own partner on the other side.

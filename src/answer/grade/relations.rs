@@ -27,17 +27,6 @@ pub(super) fn accepts(reference: &Tree, response: &Tree) -> Option<Rule> {
     None
 }
 
-/// Whether both are equations that give the value of something, and not of the same: `x = 5` and `y = 5`.
-pub(super) fn name_different_things(one: &Tree, other: &Tree) -> bool {
-    match (equation(one), equation(other)) {
-        (Some((left, _)), Some((right, _))) => {
-            let symbol = |tree: &Tree| matches!(tree, Tree::Symbol(_));
-            symbol(left) && symbol(right) && left != right
-        }
-        _ => false,
-    }
-}
-
 fn equation(tree: &Tree) -> Option<(&Tree, &Tree)> {
     match tree {
         Tree::Relation(sides, comparisons) if *comparisons == [Comparison::Equal] => Some((&sides[0], &sides[1])),
