@@ -95,11 +95,15 @@ impl Sum {
         for (atoms, value) in &self.0 {
             for (more_atoms, more_value) in &other.0 {
                 steps.take(1 + atoms.len() + more_atoms.len())?;
-                let term = merged(value * more_value, atoms, more_atoms, steps)?;
-                product = product.plus(term, steps)?;
+                for (atoms, value) in merged(value * more_value, atoms, more_atoms, steps)?.0 {
+                    product.add_term(value, atoms);
+                }
+                if product.0.len() > MAX_TERMS {
+                    return None;
+                }
             }
         }
-        Some(product)
+        product.bounded()
     }
 
     /// `sum · 1/sum`, where `other` is one term that holds this sum below the line.

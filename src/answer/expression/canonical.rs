@@ -17,7 +17,18 @@ const MAX_FACTORIAL: u32 = 170;
 /// of a negative number), where parts do not belong together, or where it takes too much work.
 pub(in crate::answer) fn key(tree: &Tree) -> Option<String> {
     let mut steps = Steps::new();
-    spelled(tree, &mut steps)
+    match lone_value(tree) {
+        Some(value) => spelled(value, &mut steps),
+        None => spelled(tree, &mut steps),
+    }
+}
+
+/// What a lone variable equals, whichever side it stands on. In a list (`x = 1, y = 2`) the names count.
+fn lone_value(tree: &Tree) -> Option<&Tree> {
+    let Tree::Relation(sides, comparisons) = tree else { return None };
+    let ([left, right], [Comparison::Equal]) = (sides.as_slice(), comparisons.as_slice()) else { return None };
+    let value_of = |name: &Tree, other: &Tree| matches!(name, Tree::Symbol(symbol) if !name.is_constant() && !other.mentions(symbol));
+    [(left, right), (right, left)].into_iter().find(|(name, other)| value_of(name, other)).map(|(_, other)| other)
 }
 
 /// The difference of two sides in coprime integers and with one sign, so that an equation's is the same however it is
@@ -91,14 +102,6 @@ fn relation(sides: &[Tree], comparisons: &[Comparison], steps: &mut Steps) -> Op
         }
     }
     if let ([Comparison::Equal | Comparison::Unequal], [left, right]) = (comparisons.as_slice(), sides) {
-        // What equals a lone variable is its value, whichever side it stands on.
-        if comparisons[0] == Comparison::Equal {
-            for (name, other, at) in [(left, right, 1), (right, left, 0)] {
-                if matches!(name, Tree::Symbol(symbol) if !name.is_constant() && !other.mentions(symbol)) {
-                    return Some(keys.swap_remove(at));
-                }
-            }
-        }
         let constant = [left.is_constant(), right.is_constant()];
         if constant == [true, false] || constant[0] == constant[1] && keys[0] > keys[1] {
             keys.reverse();

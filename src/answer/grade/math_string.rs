@@ -33,9 +33,10 @@ fn spelled(answer: &str) -> Cow<'_, str> {
     ] {
         text = text.replace(long, short);
     }
-    // A unit follows the number; text that stands alone is the answer.
+    // A unit ends the answer; text that stands alone is the answer, and `1 \text{ or } 2` has no unit.
     if let Some(at) = text.find("\\text{")
         && at > 0
+        && text[at..].find('}').is_some_and(|close| text[at + close + 1..].trim().is_empty())
     {
         text.truncate(at);
     }

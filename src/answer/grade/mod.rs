@@ -11,8 +11,6 @@ mod math_string;
 mod reading;
 mod relations;
 
-use std::fmt;
-
 use candidates::{Candidate, candidates};
 use reading::Read;
 
@@ -77,12 +75,6 @@ impl Rule {
     }
 }
 
-impl fmt::Display for Rule {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.name())
-    }
-}
-
 /// What grading says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -95,6 +87,16 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// The verdict as one JSON object: `verdict`, and `rule` and `extracted`, which are null where there is none.
+    pub fn to_json(&self) -> serde_json::Value {
+        let (rule, extracted) = match self {
+            Self::Equal { rule, extracted } => (Some(rule.name()), Some(extracted)),
+            Self::Different { extracted } => (None, Some(extracted)),
+            Self::Unparsed => (None, None),
+        };
+        serde_json::json!({ "verdict": self.name(), "rule": rule, "extracted": extracted })
+    }
+
     /// `equal`, `different` or `unparsed`.
     pub fn name(&self) -> &'static str {
         match self {
@@ -117,7 +119,6 @@ pub fn grade(reference: &str, response: &str) -> Verdict {
     };
     let responses = candidates(response);
     let mathematics = first_mathematics(&responses);
-    // `x` is a letter to the class and a variable to a reference that is an expression.
     let chosen = if reference.is_text() { first(&responses) } else { mathematics.or_else(|| first(&responses)) };
     let Some((read, candidate)) = chosen else { return Verdict::Unparsed };
     let extracted = candidate.text.trim().to_owned();
