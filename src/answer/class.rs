@@ -65,11 +65,29 @@ pub(super) fn reading(answer: &str) -> Option<Reading> {
             Reading::number(value)
         });
     }
-    if let Some(reading) = mathematics(value) {
+    if let Some(reading) = without_text(answer).or_else(|| mathematics(value)) {
         return Some(reading);
     }
     let label = normalised(value);
     (!label.is_empty()).then_some(Reading { label, meaning: Meaning::Text })
+}
+
+/// An expression that ends with a unit or a description in LaTeX's text: `2^n \text{ ways}`.
+fn without_text(answer: &str) -> Option<Reading> {
+    if answer.len() > MAX_EXPRESSION_BYTES {
+        return None;
+    }
+    let answer = answer.trim_end_matches(['$', '.', ' ']);
+    let commands = ["\\text{", "\\textbf{", "\\textrm{", "\\mbox{", "\\mathrm{"];
+    let (at, command) = commands.into_iter().filter_map(|command| Some((answer.rfind(command)?, command))).max()?;
+    let (unit, power) = answer[at + command.len()..].split_once('}')?;
+    let ends = matches!(power, "" | "^2" | "^3" | "^{2}" | "^{3}" | "^{-1}");
+    if !ends || !is_unit(unit.trim(), false) {
+        return None;
+    }
+    let head = undress(&answer[..at]);
+    let head = trim(&head);
+    mathematics(value_of_equation(head).map_or(head, trim)).filter(|reading| matches!(reading.meaning, Meaning::Expression(_)))
 }
 
 /// The exact value of `1/3 ≈ 0.33`.

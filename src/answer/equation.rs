@@ -15,8 +15,7 @@ pub(super) fn value_of_equation(text: &str) -> Option<&str> {
         return Some(first);
     }
     // `10 = 2x` says nothing of one thing.
-    (is_name(first) || is_computed(first) && (is_computed(last) || !last.contains(|c: char| c.is_ascii_digit())))
-        .then_some(last)
+    (is_name(first) || is_computed(first) && is_computed(last)).then_some(last)
 }
 
 /// What stands between the equality signs that are outside brackets, so that `P(X = 2) = 5` has two sides.

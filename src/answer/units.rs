@@ -91,9 +91,9 @@ pub(super) fn is_measure(unit: &str) -> bool {
     let mut words = unit.split([' ', '/', '.']).filter(|word| !word.is_empty()).peekable();
     let is_measure = |word: &str| {
         let power = word.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '^' | '{' | '}' | '²' | '³'));
-        listed(MEASURES, &singular(power))
+        power.is_empty() || listed(MEASURES, &singular(power))
     };
-    words.peek().is_some() && words.take(4).all(is_measure)
+    words.peek().is_some_and(|word| word.starts_with(char::is_alphabetic)) && words.take(4).all(is_measure)
 }
 
 /// Whether a word beside a number makes it another number.

@@ -16,8 +16,18 @@ const MAX_JOINED: usize = 32;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Candidate {
     pub text: String,
-    /// Whether the response says that this is its answer, by words or by a box.
-    pub announced: bool,
+    pub standing: Standing,
+}
+
+/// What speaks for a candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// The text says that this is its answer, by words or by a box.
+    Announced,
+    /// The text is nothing but this formula.
+    Formula,
+    /// The text, or the last that could be an answer in it.
+    Prose,
 }
 
 /// The candidates of a text: "final answer is … I hope", "final answer is", the last box with those joined to it,
@@ -34,16 +44,17 @@ pub(super) fn candidates(text: &str) -> Vec<Candidate> {
         found.phrase(phrase);
     }
     if let Some(boxed) = joined_boxes(text) {
-        found.push(boxed, true);
+        found.push(boxed, Standing::Announced);
     }
     if let Some(phrase) = after_marker(text, &lower, &MARKERS) {
         found.phrase(phrase);
     }
     if let Some(line) = after_hashes(text) {
-        found.push(line.to_owned(), true);
+        found.push(line.to_owned(), Standing::Announced);
     }
     if text.trim().len() <= MAX_BYTES {
-        found.push(text.trim().to_owned(), false);
+        let standing = if is_formula(text.trim()) { Standing::Formula } else { Standing::Prose };
+        found.push(text.trim().to_owned(), standing);
     }
     let formula = last_formulas(text);
     let number = last_quantity(text);
@@ -52,7 +63,7 @@ pub(super) fn candidates(text: &str) -> Vec<Candidate> {
     let number = number.map(str::to_owned);
     let last = if behind { [number, formula] } else { [formula, number] };
     for text in last.into_iter().flatten() {
-        found.push(text, false);
+        found.push(text, Standing::Prose);
     }
     found.0
 }
@@ -61,22 +72,29 @@ pub(super) fn candidates(text: &str) -> Vec<Candidate> {
 struct Found(Vec<Candidate>);
 
 impl Found {
-    fn push(&mut self, text: String, announced: bool) {
+    fn push(&mut self, text: String, standing: Standing) {
         if !text.trim().is_empty() {
-            self.0.push(Candidate { text, announced });
+            self.0.push(Candidate { text, standing });
         }
     }
 
     /// A phrase, the formula in it, and its number where it has no other.
     fn phrase(&mut self, phrase: &str) {
-        self.push(phrase.to_owned(), true);
+        // "The answer is as follows:" announces what stands elsewhere.
+        if phrase.ends_with(':') || ["follows", "below"].iter().any(|word| phrase.contains(word)) {
+            return;
+        }
+        self.push(phrase.to_owned(), Standing::Announced);
+        if is_formula(phrase) {
+            return;
+        }
         if let Some(formula) = last_formulas(phrase) {
-            self.push(formula, true);
+            self.push(formula, Standing::Announced);
         }
         if let Some(range) = last_number(phrase)
             && last_number(&phrase[..range.start]).is_none()
         {
-            self.push(phrase[range].to_owned(), true);
+            self.push(phrase[range].to_owned(), Standing::Announced);
         }
     }
 }
@@ -135,6 +153,33 @@ fn last_formulas(text: &str) -> Option<String> {
     let contents: Vec<&str> = chain.iter().map(|(_, inside)| text[inside.clone()].trim()).collect();
     let joined = contents.join(", ");
     (!joined.trim().is_empty()).then_some(joined)
+}
+
+/// Whether a text holds no prose: it is one formula between its delimiters, or has no word outside commands. `dx` is
+/// none.
+fn is_formula(text: &str) -> bool {
+    if let [(whole, _)] = formulas(text).as_slice()
+        && whole.len() == text.len()
+    {
+        return true;
+    }
+    let is_word = |word: &str| {
+        let word = word.trim_end_matches(['.', ',', ':', ';', '!', '?']);
+        word.len() > 1 && word.chars().all(char::is_alphabetic) && !(word.len() == 2 && word.starts_with('d'))
+    };
+    if text.split_whitespace().any(is_word) {
+        return false;
+    }
+    let mut letters = 0;
+    let mut in_command = false;
+    for c in text.chars() {
+        letters = if c.is_alphabetic() { letters + 1 } else { 0 };
+        in_command = c == '\\' || in_command && c.is_ascii_alphabetic();
+        if letters >= 3 && !in_command {
+            return false;
+        }
+    }
+    true
 }
 
 /// Where the last formula ends.

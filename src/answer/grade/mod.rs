@@ -11,7 +11,7 @@ mod math_string;
 mod reading;
 mod relations;
 
-use candidates::{Candidate, candidates};
+use candidates::{Candidate, Standing, candidates};
 use reading::Read;
 
 /// Why a response was accepted.
@@ -109,34 +109,40 @@ impl Verdict {
 
 /// Grades a response by a reference, each of which is an answer alone or a text that holds one.
 ///
-/// Of each the candidates are tried in the order that the documentation of answers gives; the first that reads as
-/// mathematics is *the* answer, so that a response which names several does not get to try them all. Where the reference
-/// is text, the response's first candidate is its answer. Reads the last 256 KiB of either.
+/// Of each the candidates are tried in the order that the documentation of answers gives; the first that will do is
+/// *the* answer, so that a response which names several does not get to try them all. Reads the last 256 KiB of either.
 pub fn grade(reference: &str, response: &str) -> Verdict {
     let references = candidates(reference);
-    let Some((reference, _)) = first_mathematics(&references).or_else(|| first(&references)) else {
-        return Verdict::Unparsed;
-    };
+    let Some((reference, _)) = answer(&references) else { return Verdict::Unparsed };
     let responses = candidates(response);
-    let mathematics = first_mathematics(&responses);
-    let chosen = if reference.is_text() { first(&responses) } else { mathematics.or_else(|| first(&responses)) };
-    let Some((read, candidate)) = chosen else { return Verdict::Unparsed };
+    let chosen = if reference.is_text() { read(&responses).next() } else { answer(&responses) };
+    let Some((response, candidate)) = chosen else { return Verdict::Unparsed };
     let extracted = candidate.text.trim().to_owned();
-    match compare::accepts(&reference, &read) {
+    match compare::accepts(&reference, &response) {
         Some(rule) => Verdict::Equal { rule, extracted },
         // Prose is no answer to a question of mathematics.
-        None if !reference.is_text() && read.is_text() && !candidate.announced => Verdict::Unparsed,
+        None if !reference.is_text() && response.is_text() && candidate.standing == Standing::Prose => Verdict::Unparsed,
         None => Verdict::Different { extracted },
     }
 }
 
-fn first_mathematics(candidates: &[Candidate]) -> Option<(Read, &Candidate)> {
-    let mut read = candidates.iter().filter_map(|candidate| Some((Read::of(&candidate.text)?, candidate)));
-    read.find(|(read, _)| !read.is_text())
+/// The candidate that is the answer: of those that the text announces the first that reads as mathematics, else the
+/// first, and only where nothing is announced one of the others by the same rule. A formula that cannot be read is an
+/// answer too, so that no number within it is taken for one.
+fn answer(candidates: &[Candidate]) -> Option<(Read, &Candidate)> {
+    let standings: [&[Standing]; 2] = [&[Standing::Announced], &[Standing::Formula, Standing::Prose]];
+    for standings in standings {
+        let of_standing = || read(candidates).filter(|(_, candidate)| standings.contains(&candidate.standing));
+        let found = of_standing().find(|(read, candidate)| !read.is_text() || candidate.standing == Standing::Formula);
+        if let Some(found) = found.or_else(|| of_standing().next()) {
+            return Some(found);
+        }
+    }
+    None
 }
 
-fn first(candidates: &[Candidate]) -> Option<(Read, &Candidate)> {
-    candidates.iter().find_map(|candidate| Some((Read::of(&candidate.text)?, candidate)))
+fn read(candidates: &[Candidate]) -> impl Iterator<Item = (Read, &Candidate)> {
+    candidates.iter().filter_map(|candidate| Some((Read::of(&candidate.text)?, candidate)))
 }
 
 #[cfg(test)]

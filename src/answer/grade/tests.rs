@@ -75,6 +75,10 @@ fn another_answer_is_refused() {
         ("5", ""),
         ("", "5"),
         ("1", "\\boxed{1 \\text{ or } 2}"),
+        ("6", "\\boxed{\\text{no solution}} since 5 < 6"),
+        ("5", "\\int_0^1 x^5"),
+        ("\\int_0^1 x^5", "5"),
+        ("5", "$\\oint 5$"),
     ] {
         assert_eq!(accepted(reference, response), None, "{reference} and {response}: {:?}", grade(reference, response));
     }
@@ -95,6 +99,8 @@ fn only_the_first_place_counts_in_the_documented_order() {
         ("The final answer is in the box: \\boxed{7}", "7"),
         ("Final Answer: it took Jane 3 hours. I hope it is correct.", "3"),
         ("\\\\boxed{7}", "7"),
+        ("The answer is as follows:\n$$x = 8$$", "x = 8"),
+        ("\\boxed{\\text{none}} of 12", "\\text{none}"),
     ] {
         let verdict = grade("99", response);
         assert_eq!(verdict, Verdict::Different { extracted: extracted.to_owned() }, "{response}");
