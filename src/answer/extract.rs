@@ -222,6 +222,7 @@ pub(super) fn last_quantity(text: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::READ_BYTES;
     use super::*;
     use proptest::prelude::*;
 
@@ -285,6 +286,23 @@ mod tests {
         assert_eq!(extract(&nested), Some("7"));
         let markers = "answer is ".repeat(50_000);
         let _ = extract(&markers);
+    }
+
+    #[test]
+    fn no_more_than_the_end_of_a_text_is_read() {
+        let filler = "x".repeat(READ_BYTES);
+        assert_eq!(extract(&format!("\\boxed{{1}} {filler}")), None);
+        assert_eq!(extract(&format!("{filler} \\boxed{{1}}")), Some("1"));
+        // A cut within a character moves to the next.
+        assert_eq!(extract(&format!("é{} 7", "é".repeat(READ_BYTES / 2))), Some("7"));
+    }
+
+    #[test]
+    fn every_box_is_found_in_one_pass() {
+        let nested = format!("{}7{}", "\\boxed{".repeat(10_000), "}".repeat(10_000));
+        let found = boxes(&nested);
+        assert_eq!(found.len(), 10_000);
+        assert!(found.windows(2).all(|pair| pair[0].whole.end > pair[1].whole.end));
     }
 
     proptest! {

@@ -16,11 +16,11 @@ const MAX_FACTORIAL: u32 = 170;
 /// The key of a tree, itself an expression with that key. `None` where there is no value (`1/0`, `0^0`, the square root
 /// of a negative number), where parts do not belong together, or where it takes too much work.
 pub(in crate::answer) fn key(tree: &Tree) -> Option<String> {
-    let mut steps = Steps::new();
-    match lone_value(tree) {
-        Some(value) => spelled(value, &mut steps),
-        None => spelled(tree, &mut steps),
-    }
+    key_within(tree, &mut Steps::new())
+}
+
+pub(super) fn key_within(tree: &Tree, steps: &mut Steps) -> Option<String> {
+    spelled(lone_value(tree).unwrap_or(tree), steps)
 }
 
 /// What a lone variable equals, whichever side it stands on. In a list (`x = 1, y = 2`) the names count.

@@ -8,6 +8,7 @@ mod arithmetic;
 mod canonical;
 mod lexer;
 mod numeric;
+mod operands;
 mod parser;
 mod print;
 mod surd;
@@ -43,5 +44,47 @@ impl Steps {
     fn take(&mut self, steps: usize) -> Option<()> {
         self.0 = self.0.checked_sub(u32::try_from(steps).ok()?)?;
         Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What it took to work out the key of a text, whether there was one or not.
+    fn steps_taken(text: &str) -> u32 {
+        let Some(tree) = read(text) else { return 0 };
+        let mut steps = Steps::new();
+        let _ = canonical::key_within(&tree, &mut steps);
+        MAX_STEPS - steps.0
+    }
+
+    #[test]
+    fn usual_answers_take_few_steps() {
+        for text in ["\\frac{5\\sqrt{42}}{27}", "(x-2)(x+2)(x-3)", "(x+y)^6", "\\frac{1}{\\sqrt{2}+\\sqrt{3}+\\sqrt{5}}"] {
+            let taken = steps_taken(text);
+            assert!((1..=MAX_STEPS / 2).contains(&taken), "{text} takes {taken} steps");
+            assert!(read(text).and_then(|tree| key(&tree)).is_some(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_long_deep_or_dear_is_left_alone() {
+        for text in [
+            format!("x{}", "+x".repeat(500)),
+            format!("{}x{}", "(".repeat(30), ")".repeat(30)),
+            format!("{}x{}", "\\frac{".repeat(30), "}{2}".repeat(30)),
+            "\\frac".repeat(100),
+            "\\sqrt".repeat(100),
+            "\\sin".repeat(100),
+            format!("2{}", "^-".repeat(100)),
+            format!("5{}", "!".repeat(100)),
+        ] {
+            assert_eq!(read(&text), None, "{text}");
+        }
+        for text in ["9^{9^9}", "((x+y+a)^9)^9", "171!", "\\frac{1}{3}^{-9999}", "(a+b+c+d+x+y)^{12}"] {
+            let tree = read(text).unwrap_or_else(|| panic!("{text} is an expression"));
+            assert_eq!(key(&tree), None, "{text}");
+        }
     }
 }
