@@ -14,7 +14,6 @@ use crate::generator::{Generator, Run};
 use crate::http::error::ApiError;
 use crate::http::request_log::RequestRecord;
 use crate::runtime::ActiveConfig;
-use crate::scorers::JudgeTarget;
 
 use super::request::ChatRequest;
 use super::response::{Finished, warnings_header};
@@ -70,7 +69,7 @@ impl Job {
         };
 
         request.apply_defaults(&settings);
-        let judge = JudgeTarget { generator: Arc::clone(&route.generator), model: route.model.clone() };
+        let judge = active.judge(&route);
         let wanted = Wanted { answers: 1, live: request.stream };
         let (plan, warning) =
             Plan::resolve(&settings, Resources { rules, judge }, wanted, &mut request.prompt.sampling)?;
