@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::algorithms::vote::VoteRules;
 use crate::config::document::Secrets;
+use crate::config::prices::Prices;
 use crate::config::provider::{ProviderName, StructuredOutput};
 use crate::config::run::RunSettings;
 use crate::generator::Generator;
@@ -20,6 +21,9 @@ pub struct ActiveConfig {
     pub run: RunSettings,
     /// The vote that `run` describes.
     pub rules: Arc<VoteRules>,
+    pub prices: Prices,
+    /// The judge by the name that the configuration gives it; `None` means the model that answers.
+    pub judge_model: Option<String>,
     pub(super) description: Description,
     /// The literal secrets that the fingerprints of the description stand for.
     pub(super) secrets: Secrets,
