@@ -1,26 +1,40 @@
 //! The providers that can be named, as data: where they are and which variable holds their key.
 
-use serde_json::Value;
+use super::field::SettingsError;
+use super::word::words;
 
-use super::field::{self, SettingsError};
+words! {
+    /// Who answers: the model engine in this process, or a service that speaks OpenAI's protocol.
+    pub enum ProviderName {
+        OpenAi = "openai",
+        /// Chooses the provider by the prefix of the model's name.
+        LiteLlm = "litellm",
+        /// Any service at an address of its own.
+        OpenAiCompatible = "openai-compatible",
+        Llama = "llama",
+        Vllm = "vllm",
+        LlamaServer = "llama-server",
+        Ollama = "ollama",
+        LmStudio = "lmstudio",
+        OpenRouter = "openrouter",
+        DeepInfra = "deepinfra",
+        Groq = "groq",
+        Together = "together",
+    }
+    later "bedrock", "azure", "text-generation-webui",
+}
 
-/// Who answers: the model engine in this process, or a service that speaks OpenAI's protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ProviderName {
-    OpenAi,
-    /// Chooses the provider by the prefix of the model's name.
-    LiteLlm,
-    /// Any service at an address of its own.
-    OpenAiCompatible,
-    Llama,
-    Vllm,
-    LlamaServer,
-    Ollama,
-    LmStudio,
-    OpenRouter,
-    DeepInfra,
-    Groq,
-    Together,
+/// How far a server can be held to a shape of answer by `response_format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StructuredOutput {
+    /// To a JSON Schema.
+    JsonSchema,
+    /// To any JSON object, by `json_object`.
+    JsonObject,
+    /// Not at all.
+    Unsupported,
+    /// It differs by model or nobody knows: a schema is asked for, and a refusal of it is no surprise.
+    Unknown,
 }
 
 /// What a remote provider's name stands for.
@@ -32,33 +46,10 @@ pub struct RemoteDefaults {
     pub base_url_variable: Option<&'static str>,
     /// The variables that may hold the key, in the order in which they are looked at.
     pub key_variables: &'static [&'static str],
+    pub structured_output: StructuredOutput,
 }
 
 impl ProviderName {
-    const KNOWN: [(&'static str, Self); 12] = [
-        ("openai", Self::OpenAi),
-        ("litellm", Self::LiteLlm),
-        ("openai-compatible", Self::OpenAiCompatible),
-        ("llama", Self::Llama),
-        ("vllm", Self::Vllm),
-        ("llama-server", Self::LlamaServer),
-        ("ollama", Self::Ollama),
-        ("lmstudio", Self::LmStudio),
-        ("openrouter", Self::OpenRouter),
-        ("deepinfra", Self::DeepInfra),
-        ("groq", Self::Groq),
-        ("together", Self::Together),
-    ];
-    const LATER: [&'static str; 3] = ["bedrock", "azure", "text-generation-webui"];
-
-    pub fn parse(value: &Value) -> Result<Self, SettingsError> {
-        field::choice("provider", value, &Self::KNOWN, &Self::LATER)
-    }
-
-    pub fn as_str(self) -> &'static str {
-        Self::KNOWN.iter().find(|(_, provider)| *provider == self).expect("every provider has a name").0
-    }
-
     /// The provider that really answers, and the model's name there. Only `litellm` takes a prefix off; one
     /// that it does not know, such as `Qwen/`, is part of the name.
     ///
@@ -95,37 +86,47 @@ impl ProviderName {
 
     /// `None` for the engine in this process.
     pub fn remote_defaults(self) -> Option<RemoteDefaults> {
-        let remote = |base_url, key_variables| RemoteDefaults {
+        use StructuredOutput::{JsonObject, JsonSchema, Unknown};
+        let remote = |base_url, key_variables, structured_output| RemoteDefaults {
             base_url: Some(base_url),
             base_url_variable: None,
             key_variables,
+            structured_output,
         };
         match self {
             Self::OpenAi | Self::LiteLlm => Some(RemoteDefaults {
                 base_url: Some("https://api.openai.com/v1"),
                 base_url_variable: Some("OPENAI_BASE_URL"),
                 key_variables: &["OPENAI_API_KEY"],
+                structured_output: JsonSchema,
             }),
-            Self::OpenAiCompatible => {
-                Some(RemoteDefaults { base_url: None, base_url_variable: None, key_variables: &[] })
-            }
+            Self::OpenAiCompatible => Some(RemoteDefaults {
+                base_url: None,
+                base_url_variable: None,
+                key_variables: &[],
+                structured_output: Unknown,
+            }),
             Self::Llama => None,
-            Self::Vllm => Some(remote("http://localhost:8000/v1", &["VLLM_API_KEY"])),
-            Self::LlamaServer => Some(remote("http://localhost:8080/v1", &["LLAMA_API_KEY"])),
-            Self::Ollama => Some(remote("http://localhost:11434/v1", &[])),
-            Self::LmStudio => Some(remote("http://localhost:1234/v1", &[])),
-            Self::OpenRouter => Some(remote("https://openrouter.ai/api/v1", &["OPENROUTER_API_KEY"])),
-            Self::DeepInfra => {
-                Some(remote("https://api.deepinfra.com/v1/openai", &["DEEPINFRA_API_KEY", "DEEPINFRA_TOKEN"]))
-            }
-            Self::Groq => Some(remote("https://api.groq.com/openai/v1", &["GROQ_API_KEY"])),
-            Self::Together => Some(remote("https://api.together.xyz/v1", &["TOGETHER_API_KEY"])),
+            Self::Vllm => Some(remote("http://localhost:8000/v1", &["VLLM_API_KEY"], JsonSchema)),
+            Self::LlamaServer => Some(remote("http://localhost:8080/v1", &["LLAMA_API_KEY"], JsonSchema)),
+            Self::Ollama => Some(remote("http://localhost:11434/v1", &[], JsonSchema)),
+            Self::LmStudio => Some(remote("http://localhost:1234/v1", &[], JsonSchema)),
+            Self::OpenRouter => Some(remote("https://openrouter.ai/api/v1", &["OPENROUTER_API_KEY"], Unknown)),
+            Self::DeepInfra => Some(remote(
+                "https://api.deepinfra.com/v1/openai",
+                &["DEEPINFRA_API_KEY", "DEEPINFRA_TOKEN"],
+                JsonObject,
+            )),
+            Self::Groq => Some(remote("https://api.groq.com/openai/v1", &["GROQ_API_KEY"], JsonObject)),
+            Self::Together => Some(remote("https://api.together.xyz/v1", &["TOGETHER_API_KEY"], Unknown)),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
     use crate::config::field::SettingsCode;
 
@@ -143,14 +144,16 @@ mod tests {
 
     #[test]
     fn every_provider_is_read_back_by_its_name() {
-        for (name, provider) in ProviderName::KNOWN {
-            assert_eq!(ProviderName::parse(&Value::from(name)).unwrap(), provider);
-            assert_eq!(provider.as_str(), name);
+        for name in ProviderName::WORDS {
+            assert_eq!(ProviderName::parse("provider", &Value::from(*name)).unwrap().as_str(), *name);
         }
         for name in ProviderName::LATER {
-            assert_eq!(ProviderName::parse(&Value::from(name)).unwrap_err().code, SettingsCode::NotSupportedYet);
+            assert_eq!(
+                ProviderName::parse("provider", &Value::from(*name)).unwrap_err().code,
+                SettingsCode::NotSupportedYet
+            );
         }
-        let error = ProviderName::parse(&Value::from("opnai")).unwrap_err();
+        let error = ProviderName::parse("provider", &Value::from("opnai")).unwrap_err();
         assert!(error.message.contains("did you mean `openai`"), "{}", error.message);
     }
 }
