@@ -87,7 +87,8 @@ fn without_text(answer: &str) -> Option<Reading> {
     }
     let head = undress(&answer[..at]);
     let head = trim(&head);
-    mathematics(value_of_equation(head).map_or(head, trim)).filter(|reading| matches!(reading.meaning, Meaning::Expression(_)))
+    mathematics(value_of_equation(head).map_or(head, trim))
+        .filter(|reading| matches!(reading.meaning, Meaning::Expression(_)))
 }
 
 /// The exact value of `1/3 ≈ 0.33`.
@@ -112,7 +113,9 @@ fn mathematics(text: &str) -> Option<Reading> {
             return Some(Reading::number(value));
         }
         match expression::read(&label) {
-            Some(Tree::Symbol(name)) if name != "pi" => Some(Reading { label: normalised(&label), meaning: Meaning::Text }),
+            Some(Tree::Symbol(name)) if name != "pi" => {
+                Some(Reading { label: normalised(&label), meaning: Meaning::Text })
+            }
             _ => Some(Reading { label, meaning: Meaning::Expression(tree) }),
         }
     };

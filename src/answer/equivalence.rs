@@ -65,7 +65,9 @@ impl Term {
             Self::Variable(letter) => letter.to_string(),
             Self::Sum(one, other) => format!("{} + {}", one.latex(), other.latex()),
             Self::Difference(one, other) => format!("{} - \\left({}\\right)", one.latex(), other.latex()),
-            Self::Product(one, other) => format!("\\left({}\\right) \\cdot \\left({}\\right)", one.latex(), other.latex()),
+            Self::Product(one, other) => {
+                format!("\\left({}\\right) \\cdot \\left({}\\right)", one.latex(), other.latex())
+            }
             Self::Square(inner) => format!("\\left({}\\right)^{{2}}", inner.latex()),
         }
     }
@@ -90,8 +92,20 @@ impl Term {
                 1 => format!("\\frac{{{radicand}}}{{\\sqrt{{{radicand}}}}}"),
                 _ => format!("{radicand}^{{1/2}}"),
             },
-            Self::Pi => if seed % 2 == 0 { "π".to_owned() } else { "\\frac{2\\pi}{2}".to_owned() },
-            Self::Variable(letter) => if seed % 2 == 0 { format!("({letter} + 0)") } else { format!("\\frac{{{letter}^2}}{{{letter}}}") },
+            Self::Pi => {
+                if seed.is_multiple_of(2) {
+                    "π".to_owned()
+                } else {
+                    "\\frac{2\\pi}{2}".to_owned()
+                }
+            }
+            Self::Variable(letter) => {
+                if seed.is_multiple_of(2) {
+                    format!("({letter} + 0)")
+                } else {
+                    format!("\\frac{{{letter}^2}}{{{letter}}}")
+                }
+            }
             Self::Sum(one, other) => format!("({}) + ({})", other.rewritten(next), one.rewritten(next ^ 1)),
             Self::Difference(one, other) => format!("-({}) + {}", other.rewritten(next), one.rewritten(next ^ 2)),
             Self::Product(one, other) => match one.as_ref() {

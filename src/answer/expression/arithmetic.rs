@@ -251,8 +251,7 @@ impl Sum {
             Atom::Symbol(name) => matches!(name.as_str(), "pi" | "e"),
             Atom::Opaque(_) | Atom::Nested(_) => false,
         };
-        let (outside, inside): (Monomial, Monomial) =
-            atoms.clone().into_iter().partition(|(atom, _)| positive(atom));
+        let (outside, inside): (Monomial, Monomial) = atoms.clone().into_iter().partition(|(atom, _)| positive(atom));
         let mut result = surd::power(&value.abs(), power, steps)?;
         let raised = outside.into_iter().map(|(atom, exponent)| (atom, exponent * power)).collect();
         result = result.times(&merged(BigRational::one(), &raised, &Monomial::new(), steps)?, steps)?;

@@ -39,9 +39,39 @@ pub(super) const FUNCTIONS: [&str; 24] = [
 
 /// Greek letters that stand for variables.
 const GREEK: [&str; 33] = [
-    "alpha", "beta", "gamma", "delta", "epsilon", "varepsilon", "zeta", "eta", "theta", "vartheta", "iota", "kappa",
-    "lambda", "mu", "nu", "xi", "rho", "sigma", "tau", "upsilon", "phi", "varphi", "chi", "psi", "omega", "Gamma",
-    "Delta", "Theta", "Lambda", "Sigma", "Phi", "Omega", "ell",
+    "alpha",
+    "beta",
+    "gamma",
+    "delta",
+    "epsilon",
+    "varepsilon",
+    "zeta",
+    "eta",
+    "theta",
+    "vartheta",
+    "iota",
+    "kappa",
+    "lambda",
+    "mu",
+    "nu",
+    "xi",
+    "rho",
+    "sigma",
+    "tau",
+    "upsilon",
+    "phi",
+    "varphi",
+    "chi",
+    "psi",
+    "omega",
+    "Gamma",
+    "Delta",
+    "Theta",
+    "Lambda",
+    "Sigma",
+    "Phi",
+    "Omega",
+    "ell",
 ];
 
 /// Lower-case letters that stand beside each other for a product (`xy`, `abc`), where they are no word.
@@ -145,7 +175,8 @@ impl Lexer<'_> {
     /// (`0.\overline{3}`).
     fn number(&mut self) -> Option<()> {
         let bytes = self.rest.as_bytes();
-        let digits = |from: usize| bytes.get(from..).map_or(0, |rest| rest.iter().take_while(|b| b.is_ascii_digit()).count());
+        let digits =
+            |from: usize| bytes.get(from..).map_or(0, |rest| rest.iter().take_while(|b| b.is_ascii_digit()).count());
         let mut end = digits(0);
         if self.depth == 0 && (1..=3).contains(&end) && bytes[0] != b'0' {
             while bytes.get(end) == Some(&b',') && digits(end + 1) == 3 {

@@ -61,7 +61,9 @@ mod tests {
 
     #[test]
     fn usual_answers_take_few_steps() {
-        for text in ["\\frac{5\\sqrt{42}}{27}", "(x-2)(x+2)(x-3)", "(x+y)^6", "\\frac{1}{\\sqrt{2}+\\sqrt{3}+\\sqrt{5}}"] {
+        for text in
+            ["\\frac{5\\sqrt{42}}{27}", "(x-2)(x+2)(x-3)", "(x+y)^6", "\\frac{1}{\\sqrt{2}+\\sqrt{3}+\\sqrt{5}}"]
+        {
             let taken = steps_taken(text);
             assert!((1..=MAX_STEPS / 2).contains(&taken), "{text} takes {taken} steps");
             assert!(read(text).and_then(|tree| key(&tree)).is_some(), "{text}");

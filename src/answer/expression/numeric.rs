@@ -101,9 +101,10 @@ pub(in crate::answer) fn value(tree: &Tree, point: u64) -> Option<f64> {
 /// A number from 0.5 to 2.5 that belongs to a name and a point.
 fn seeded(name: &str, point: u64) -> f64 {
     // FNV-1a, then the finisher of SplitMix64.
-    let mut state = name.bytes().fold(0xcbf2_9ce4_8422_2325 ^ point.wrapping_mul(0x9e37_79b9_7f4a_7c15), |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
+    let mut state =
+        name.bytes().fold(0xcbf2_9ce4_8422_2325 ^ point.wrapping_mul(0x9e37_79b9_7f4a_7c15), |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
     state = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     state = (state ^ (state >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     state ^= state >> 31;

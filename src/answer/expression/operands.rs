@@ -54,7 +54,13 @@ impl Parser<'_> {
     /// A number, or the mixed number that begins with it: `1\frac12`, `1 1/2`.
     fn mixed(&mut self, whole: &BigRational, plain: bool) -> Option<Tree> {
         let rest = &self.tokens[self.at..];
-        if let [(Token::Number(above, true), true), (Token::Sign('/'), false), (Token::Number(below, true), false), ..] = rest {
+        if let [
+            (Token::Number(above, true), true),
+            (Token::Sign('/'), false),
+            (Token::Number(below, true), false),
+            ..,
+        ] = rest
+        {
             self.at += 3;
             return (plain && above < below).then(|| Tree::Number(whole + above / below));
         }
@@ -145,7 +151,9 @@ impl Parser<'_> {
     /// The arguments in the brackets that follow.
     fn arguments(&mut self) -> Option<Vec<Tree>> {
         match self.group()? {
-            Tree::List(Brackets::Around('(', ')') | Brackets::Set { shown: false }, items) if items.len() > 1 => Some(items),
+            Tree::List(Brackets::Around('(', ')') | Brackets::Set { shown: false }, items) if items.len() > 1 => {
+                Some(items)
+            }
             Tree::List(..) => None,
             one => Some(vec![one]),
         }

@@ -21,7 +21,8 @@ pub(in crate::answer) fn read(text: &str) -> Option<Tree> {
     }
     let tokens = tokens(text)?;
     // A number with a capital glued to it is a seat or a room.
-    if matches!(tokens.as_slice(), [(Token::Number(..), _), (Token::Symbol(name), false)] if name.starts_with(char::is_uppercase)) {
+    if matches!(tokens.as_slice(), [(Token::Number(..), _), (Token::Symbol(name), false)] if name.starts_with(char::is_uppercase))
+    {
         return None;
     }
     let mut parser = Parser { tokens: &tokens, at: 0, depth: 0, bars: 0 };

@@ -194,7 +194,8 @@ fn formulas(text: &str) -> Vec<(Range<usize>, Range<usize>)> {
     let mut at = 0;
     while at < text.len() {
         let rest = &text.as_bytes()[at..];
-        let delimiter = ["$$", "$", "\\(", "\\)", "\\[", "\\]"].into_iter().find(|sign| rest.starts_with(sign.as_bytes()));
+        let delimiter =
+            ["$$", "$", "\\(", "\\)", "\\[", "\\]"].into_iter().find(|sign| rest.starts_with(sign.as_bytes()));
         let Some(sign) = delimiter else {
             // An escaped dollar is money.
             at += if rest.starts_with(b"\\$") { 2 } else { 1 };

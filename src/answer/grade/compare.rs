@@ -49,7 +49,10 @@ pub(super) fn trees(one: &Tree, other: &Tree) -> Option<Rule> {
     }
     match (one, other) {
         (Tree::Number(left), Tree::Number(right)) if left.is_integer() && right.is_integer() => None,
-        (Tree::List(Brackets::Around(open, close), left), Tree::List(Brackets::Around(other_open, other_close), right)) => {
+        (
+            Tree::List(Brackets::Around(open, close), left),
+            Tree::List(Brackets::Around(other_open, other_close), right),
+        ) => {
             (open == other_open && close == other_close && left.len() == right.len()).then_some(())?;
             elementwise(left.iter().zip(right))
         }
@@ -72,7 +75,8 @@ fn elementwise<'a>(pairs: impl Iterator<Item = (&'a Tree, &'a Tree)>) -> Option<
 fn decimal_comma(reference: &Read, response: &Read) -> Option<Rule> {
     let with_point = |text: &str| {
         let (whole, decimals) = text.trim().trim_matches('$').split_once(',')?;
-        let digits = |part: &str| !part.is_empty() && part.len() <= 40 && part.bytes().all(|byte| byte.is_ascii_digit());
+        let digits =
+            |part: &str| !part.is_empty() && part.len() <= 40 && part.bytes().all(|byte| byte.is_ascii_digit());
         let decimal = digits(whole.strip_prefix('-').unwrap_or(whole)) && digits(decimals) && decimals.len() != 3;
         decimal.then(|| Read::of(&format!("{whole}.{decimals}"))).flatten()
     };

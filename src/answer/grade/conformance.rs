@@ -76,8 +76,7 @@ fn the_string_rule_judges_as_the_math_benchmark_does() {
 
 #[test]
 fn the_rows_that_are_not_met_are_the_documented_ones() {
-    let file: File<Graded> =
-        serde_json::from_str(include_str!("../../../tests/data/math_grading.json")).expect("rows");
+    let file: File<Graded> = serde_json::from_str(include_str!("../../../tests/data/math_grading.json")).expect("rows");
     let mut by_group: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     let mut missed = BTreeSet::new();
     for (at, row) in file.rows.iter().enumerate() {
@@ -89,7 +88,8 @@ fn the_rows_that_are_not_met_are_the_documented_ones() {
             missed.insert(at + 1);
         }
     }
-    let documented: BTreeSet<usize> = table("row").iter().map(|cells| cells[0].parse().expect("a row's number")).collect();
+    let documented: BTreeSet<usize> =
+        table("row").iter().map(|cells| cells[0].parse().expect("a row's number")).collect();
     assert_eq!(missed, documented, "by group, met of all: {by_group:#?}");
     assert!((file.rows.len() - missed.len()) * 100 >= file.rows.len() * 95);
     for cells in table("row") {
@@ -101,8 +101,7 @@ fn the_rows_that_are_not_met_are_the_documented_ones() {
 
 #[test]
 fn the_required_groups_are_met_but_for_a_mistake_in_them() {
-    let file: File<Graded> =
-        serde_json::from_str(include_str!("../../../tests/data/math_grading.json")).expect("rows");
+    let file: File<Graded> = serde_json::from_str(include_str!("../../../tests/data/math_grading.json")).expect("rows");
     for row in file.rows.iter().filter(|row| REQUIRED.iter().any(|group| row.group.contains(group))) {
         let mistake = (row.gold.as_str(), row.pred.as_str()) == MISTAKE;
         assert_eq!(row.is_met(), !mistake, "{}: {} and {}", row.group, row.gold, row.pred);

@@ -62,8 +62,11 @@ fn in_order(one: &Parts, other: &Parts) -> Option<Rule> {
 /// Whether every part has its own partner on the other side.
 fn matched(one: &[Part], other: &[Part], may: impl Fn(&Part, &Part) -> bool) -> bool {
     let mut free: Vec<&Part> = other.iter().collect();
-    one.len() == other.len() && one.iter().all(|part| {
-        let partner = free.iter().position(|candidate| may(part, candidate) && compare::one(&part.read, &candidate.read).is_some());
-        partner.map(|at| free.swap_remove(at)).is_some()
-    })
+    one.len() == other.len()
+        && one.iter().all(|part| {
+            let partner = free
+                .iter()
+                .position(|candidate| may(part, candidate) && compare::one(&part.read, &candidate.read).is_some());
+            partner.map(|at| free.swap_remove(at)).is_some()
+        })
 }

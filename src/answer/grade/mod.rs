@@ -121,7 +121,9 @@ pub fn grade(reference: &str, response: &str) -> Verdict {
     match compare::accepts(&reference, &response) {
         Some(rule) => Verdict::Equal { rule, extracted },
         // Prose is no answer to a question of mathematics.
-        None if !reference.is_text() && response.is_text() && candidate.standing == Standing::Prose => Verdict::Unparsed,
+        None if !reference.is_text() && response.is_text() && candidate.standing == Standing::Prose => {
+            Verdict::Unparsed
+        }
         None => Verdict::Different { extracted },
     }
 }

@@ -57,7 +57,13 @@ impl Read {
     /// A reading of an expression that was worked out.
     pub fn of_tree(tree: &Tree) -> Option<Self> {
         let label = expression::key(tree)?;
-        Some(Self { text: label.clone(), label, meaning: Meaning::Expression(tree.clone()), whole: Some(tree.clone()), parts: None })
+        Some(Self {
+            text: label.clone(),
+            label,
+            meaning: Meaning::Expression(tree.clone()),
+            whole: Some(tree.clone()),
+            parts: None,
+        })
     }
 
     /// Whether this is neither a number nor an expression nor a list of such.
@@ -172,8 +178,7 @@ fn conjunction(text: &str, at: usize) -> usize {
     let Some(word) = ["and", "or"].into_iter().find(|word| rest.starts_with(word.as_bytes())) else { return 0 };
     let apart = |c: Option<char>| c.is_none_or(|c| c == ' ' || c == ',' || c == ')' || c == '(');
     let after = at + word.len();
-    let alone = text.is_char_boundary(at)
-        && apart(text[..at].chars().next_back())
-        && apart(text[after..].chars().next());
+    let alone =
+        text.is_char_boundary(at) && apart(text[..at].chars().next_back()) && apart(text[after..].chars().next());
     if alone { word.len() } else { 0 }
 }

@@ -47,7 +47,8 @@ fn names(name: &Tree, value: &Tree) -> bool {
             factor => segment(factor),
         }),
         Tree::List(Brackets::Around('(', ')'), items) => {
-            items.iter().all(symbol) && matches!(value, Tree::List(Brackets::Around('(', ')'), values) if values.len() == items.len())
+            items.iter().all(symbol)
+                && matches!(value, Tree::List(Brackets::Around('(', ')'), values) if values.len() == items.len())
         }
         _ => false,
     }

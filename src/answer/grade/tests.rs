@@ -35,7 +35,12 @@ fn one_answer_is_accepted_for_another_by_the_strictest_rule() {
         ("y = 2, x = 1", "x = 1, y = 2", Rule::AnyOrder),
         ("3.5", "3,5", Rule::DecimalComma),
     ] {
-        assert_eq!(accepted(reference, response), Some(rule), "{reference} and {response}: {:?}", grade(reference, response));
+        assert_eq!(
+            accepted(reference, response),
+            Some(rule),
+            "{reference} and {response}: {:?}",
+            grade(reference, response)
+        );
     }
 }
 
