@@ -7,7 +7,9 @@ mod outcome;
 mod plan;
 mod sampling;
 mod self_consistency;
+mod several;
 mod single;
+pub mod stop_rule;
 pub mod vote;
 
 use std::sync::Arc;
@@ -51,8 +53,9 @@ pub async fn run(
 ) -> Result<Outcome, RunError> {
     match &plan.algorithm {
         Algorithm::Single => single::run(plan, prompt, generator, run, observer).await,
+        Algorithm::Several => several::run(plan, prompt, generator, run, observer).await,
         Algorithm::SelfConsistency(settings) => {
-            self_consistency::run(settings, plan.budget, prompt, generator, run, observer).await
+            self_consistency::run(settings, plan, prompt, generator, run, observer).await
         }
     }
 }

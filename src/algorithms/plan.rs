@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::completion::Sampling;
-use crate::config::run::{AlgorithmName, RunSettings, StopRule};
+use crate::config::run::{AlgorithmName, RunSettings, StopRule, VoteWeight, Wave};
 
-use super::vote::VoteRules;
+use super::stop_rule::Stopping;
+use super::vote::{VoteRules, Weighting};
 use crate::scorers::JudgeTarget;
 
 /// A run, decided upon but not begun.
@@ -16,6 +17,8 @@ pub struct Plan {
     pub budget: usize,
     /// Answers to return, the best of the run: at least 1, at most `budget`.
     pub answers: usize,
+    /// Candidates that may be started, at least 1; the run ends with those where it is fewer than `budget`.
+    pub max_candidates: usize,
     /// Whether pieces of the answer are wanted as they are generated.
     pub live: bool,
 }
@@ -40,6 +43,8 @@ pub struct Wanted {
 pub enum Algorithm {
     /// One plain call.
     Single,
+    /// Plain calls, all of whose answers are returned.
+    Several,
     SelfConsistency(SelfConsistency),
 }
 
@@ -47,7 +52,9 @@ pub enum Algorithm {
 #[derive(Debug, Clone)]
 pub struct SelfConsistency {
     pub rules: Arc<VoteRules>,
-    pub stop_rule: StopRule,
+    pub stopping: Stopping,
+    pub wave: Wave,
+    pub weighting: Weighting,
 }
 
 /// Why no plan could be made of the settings: a field of theirs that does not fit.
@@ -74,15 +81,27 @@ impl Plan {
         sampling: &mut Sampling,
     ) -> Result<(Self, Option<String>), PlanError> {
         let Wanted { answers, live } = wanted;
-        let single = Self { algorithm: Algorithm::Single, budget: 1, answers: 1, live };
+        let max_candidates = settings.limits.max_candidates.unwrap_or(usize::MAX);
+        let plain = Self { algorithm: Algorithm::Single, budget: 1, answers: 1, max_candidates, live };
+        let plain = match answers {
+            1 => plain,
+            _ => Self { algorithm: Algorithm::Several, budget: answers, answers, ..plain },
+        };
         let stop_rule = match settings.algorithm {
-            AlgorithmName::None => return Ok((single, None)),
+            AlgorithmName::None => return Ok((plain, None)),
+            _ if answers > settings.budget => {
+                let message = format!(
+                    "`n` asks for {answers} answers of {} candidates; raise `budget`, or ask for fewer",
+                    settings.budget
+                );
+                return Err(PlanError { param: "n", message });
+            }
             AlgorithmName::SelfConsistency
             | AlgorithmName::AdaptiveSelfConsistency
             | AlgorithmName::BetaSelfConsistency
                 if settings.budget == 1 =>
             {
-                return Ok((single, None));
+                return Ok((plain, None));
             }
             AlgorithmName::SelfConsistency => settings.stop_rule,
             AlgorithmName::AdaptiveSelfConsistency => StopRule::Threshold,
@@ -94,18 +113,42 @@ impl Plan {
         };
         let warning = match diverse(settings, sampling) {
             Ok(warning) => warning,
-            Err(warning) => return Ok((single, Some(warning))),
+            Err(warning) => return Ok((plain, Some(warning))),
         };
-        let algorithm = Algorithm::SelfConsistency(SelfConsistency { rules: resources.rules, stop_rule });
-        Ok((Self { algorithm, budget: settings.budget, answers, live }, warning))
+        let algorithm = Algorithm::SelfConsistency(SelfConsistency {
+            rules: resources.rules,
+            stopping: Stopping::of(stop_rule, settings),
+            wave: settings.wave,
+            weighting: weighting(settings)?,
+        });
+        Ok((Self { algorithm, budget: settings.budget, answers, max_candidates, live }, warning))
+    }
+
+    /// Whether the run itself reads the log-probabilities of its candidates, so that they must be asked for.
+    pub fn needs_logprobs(&self) -> bool {
+        match &self.algorithm {
+            Algorithm::Single | Algorithm::Several => false,
+            Algorithm::SelfConsistency(settings) => matches!(settings.weighting, Weighting::Confidence { .. }),
+        }
     }
 
     /// The algorithm's name in headers, metadata and logs.
     pub fn algorithm_name(&self) -> &'static str {
         match self.algorithm {
-            Algorithm::Single => "none",
+            Algorithm::Single | Algorithm::Several => "none",
             Algorithm::SelfConsistency(_) => "self-consistency",
         }
+    }
+}
+
+fn weighting(settings: &RunSettings) -> Result<Weighting, PlanError> {
+    match settings.vote_weight {
+        VoteWeight::None => Ok(Weighting::Equal),
+        VoteWeight::Confidence => Ok(Weighting::Confidence { temperature: settings.weight_temperature }),
+        VoteWeight::Score => Err(PlanError {
+            param: "vote_weight",
+            message: "`vote_weight` `score` is not supported yet; use `confidence` or `none`".to_owned(),
+        }),
     }
 }
 
