@@ -92,6 +92,14 @@ impl StopReason {
     }
 }
 
+impl StopReason {
+    /// The failure of a scorer that was not asked, because the run had ended for this reason.
+    pub(super) fn without_scores(self) -> Failure {
+        let kind = self.without_answer().kind;
+        Failure::new(kind, format!("the run had reached its limit `{}` before candidates were scored", self.as_str()))
+    }
+}
+
 impl From<Bound> for StopReason {
     fn from(bound: Bound) -> Self {
         match bound {

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use crate::completion::Sampling;
-use crate::config::run::{AlgorithmName, RunSettings, StopRule, VoteWeight, Wave};
+use crate::config::run::{AlgorithmName, JudgeFallback, RewardName, RunSettings, StopRule, VoteWeight, Wave};
 
 use super::stop_rule::Stopping;
 use super::vote::{VoteRules, Weighting};
-use crate::scorers::JudgeTarget;
+use crate::scorers::{Judge, JudgeTarget, Scorer};
 
 /// A run, decided upon but not begun.
 #[derive(Debug, Clone)]
@@ -55,6 +55,8 @@ pub struct SelfConsistency {
     pub stopping: Stopping,
     pub wave: Wave,
     pub weighting: Weighting,
+    /// What gives the scores of [`Weighting::Scores`], and what is done where it cannot.
+    pub scorer: Option<(Scorer, JudgeFallback)>,
 }
 
 /// Why no plan could be made of the settings: a field of theirs that does not fit.
@@ -115,12 +117,16 @@ impl Plan {
             Ok(warning) => warning,
             Err(warning) => return Ok((plain, Some(warning))),
         };
-        let algorithm = Algorithm::SelfConsistency(SelfConsistency {
-            rules: resources.rules,
-            stopping: Stopping::of(stop_rule, settings),
-            wave: settings.wave,
-            weighting: weighting(settings)?,
-        });
+        let stopping = Stopping::of(stop_rule, settings);
+        let (weighting, scorer) = match settings.vote_weight {
+            VoteWeight::None => (Weighting::Equal, None),
+            VoteWeight::Confidence => (Weighting::Confidence { temperature: settings.weight_temperature }, None),
+            VoteWeight::Score => {
+                (Weighting::Scores, Some((scorer(settings, resources.judge)?, settings.judge.fallback)))
+            }
+        };
+        let (rules, wave) = (resources.rules, settings.wave);
+        let algorithm = Algorithm::SelfConsistency(SelfConsistency { rules, stopping, wave, weighting, scorer });
         Ok((Self { algorithm, budget: settings.budget, answers, max_candidates, live }, warning))
     }
 
@@ -141,13 +147,17 @@ impl Plan {
     }
 }
 
-fn weighting(settings: &RunSettings) -> Result<Weighting, PlanError> {
-    match settings.vote_weight {
-        VoteWeight::None => Ok(Weighting::Equal),
-        VoteWeight::Confidence => Ok(Weighting::Confidence { temperature: settings.weight_temperature }),
-        VoteWeight::Score => Err(PlanError {
-            param: "vote_weight",
-            message: "`vote_weight` `score` is not supported yet; use `confidence` or `none`".to_owned(),
+/// What gives the scores that `vote_weight` asks for.
+fn scorer(settings: &RunSettings, target: JudgeTarget) -> Result<Scorer, PlanError> {
+    match settings.rm_name {
+        Some(RewardName::LlmJudge) => Ok(Scorer::Judge(Judge { target, settings: settings.judge.clone() })),
+        Some(other) => {
+            let message = format!("`rm_name` `{}` is not supported yet; use `llm-judge`", other.as_str());
+            Err(PlanError { param: "rm_name", message })
+        }
+        None => Err(PlanError {
+            param: "rm_name",
+            message: "`vote_weight` `score` needs `rm_name`, which says what gives the scores".to_owned(),
         }),
     }
 }

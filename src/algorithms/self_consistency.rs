@@ -5,12 +5,14 @@
 
 use std::sync::Arc;
 
-use crate::completion::Prompt;
-use crate::config::run::Wave;
+use crate::completion::{Completion, Prompt};
+use crate::config::run::{JudgeFallback, Wave};
+use crate::failure::Failure;
 use crate::generator::{Generator, Run};
+use crate::scorers::{Scorer, Scores};
 
 use super::Observer;
-use super::outcome::{Answer, Outcome, RunError, Stop, StopReason, fewer_answers};
+use super::outcome::{Answer, Candidate, Outcome, RunError, Stop, StopReason, fewer_answers};
 use super::plan::{Plan, SelfConsistency};
 use super::sampling::{Heard, Sampling};
 use super::stop_rule::{Stopped, Watch};
@@ -25,24 +27,55 @@ pub(super) async fn run(
     observer: &mut impl Observer,
 ) -> Result<Outcome, RunError> {
     let validity = Arc::new(Validity::of(&prompt));
-    let mut sampling = Sampling::new(generator, prompt, run, plan.budget).at_most(plan.max_candidates);
+    let mut sampling = Sampling::new(generator, Arc::clone(&prompt), run, plan.budget).at_most(plan.max_candidates);
     let ballot = Ballot::new(Arc::clone(&settings.rules), Arc::clone(&validity), sampling.allowed());
     let mut ballot = ballot.weighted(settings.weighting);
     let stopped = sample(settings, plan, &mut sampling, &mut ballot, observer).await;
     let candidates = sampling.finish().await;
 
+    let mut warnings = Vec::new();
+    let mut scores = None;
+    let mut is_first_wanted = false;
+    if let Some((scorer, fallback)) = &settings.scorer {
+        match score(scorer, &prompt, &candidates, &mut ballot, run).await {
+            Ok(Some(given)) => {
+                warnings.extend(given.notes);
+                scores = Some(given.values);
+            }
+            Ok(None) => {}
+            Err(failure) => {
+                let name = scorer.name();
+                let instead = match fallback {
+                    JudgeFallback::Error => return Err(RunError { failures: vec![(0, failure)] }),
+                    JudgeFallback::First => "the first candidate is returned",
+                    JudgeFallback::Vote => "all votes weigh the same",
+                };
+                is_first_wanted = *fallback == JudgeFallback::First;
+                warnings.push(format!("{name} gave no scores, so {instead}: {}", failure.message));
+            }
+        }
+    }
+
     let verdict = ballot.verdict_of_first(stopped.after.unwrap_or(usize::MAX));
     let Some(verdict) = verdict else { return Err(RunError::of(candidates, stopped.reason)) };
     // Only the schemas that a candidate needed were compiled, so their warnings are known by now.
-    let warnings = validity.warnings().into_iter().chain(verdict.notes.iter().cloned());
-    let chosen: Vec<usize> = verdict.ranking.iter().copied().take(plan.answers).collect();
+    warnings.splice(0..0, validity.warnings());
+    let mut ranking = verdict.ranking.clone();
+    if is_first_wanted {
+        let is_aside = |index: usize| verdict.set_aside.iter().any(|aside| aside.candidate == index);
+        ranking.sort_by_key(|&index| (is_aside(index), index));
+    } else {
+        warnings.extend(verdict.notes.iter().cloned());
+    }
+    ranking.truncate(plan.answers);
+    warnings.extend(fewer_answers(plan.answers, ranking.len()));
     Ok(Outcome {
-        warnings: warnings.chain(fewer_answers(plan.answers, chosen.len())).collect(),
-        answer: Answer::Chosen(chosen),
+        answer: Answer::Chosen(ranking),
         candidates,
-        verdict: Some(verdict),
-        scores: None,
+        verdict: (!is_first_wanted).then_some(verdict),
+        scores,
         stop: Stop { reason: stopped.reason, planned: plan.budget },
+        warnings,
     })
 }
 
@@ -87,4 +120,30 @@ async fn sample(
         }
         return stopped;
     }
+}
+
+/// Has the candidates scored that vote, and gives the ballot their weights. Returns the scores in candidate order;
+/// `None` where there was nothing to choose between.
+async fn score(
+    scorer: &Scorer,
+    prompt: &Arc<Prompt>,
+    candidates: &[Candidate],
+    ballot: &mut Ballot,
+    run: &Arc<Run>,
+) -> Result<Option<Scores>, Failure> {
+    let voting = ballot.voting();
+    if voting.len() < 2 {
+        return Ok(None);
+    }
+    if let Some(bound) = run.exhausted() {
+        return Err(StopReason::from(bound).without_scores());
+    }
+    let shown: Vec<&Completion> = voting.iter().filter_map(|index| candidates[*index].completion()).collect();
+    let given = run.until_deadline(scorer.score(prompt, &shown, run)).await??;
+    let mut values = vec![None; candidates.len()];
+    for (index, value) in voting.into_iter().zip(given.values) {
+        values[index] = value;
+    }
+    ballot.weigh(&values);
+    Ok(Some(Scores { values, notes: given.notes }))
 }

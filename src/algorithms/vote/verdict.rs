@@ -105,6 +105,12 @@ impl Ballot {
         Some(Verdict { notes, ..self.with_those_aside(counted, electorate, late) })
     }
 
+    /// The candidates whose votes are compared, lowest index first: those that a score can make a difference to.
+    pub fn voting(&self) -> Vec<usize> {
+        let voters = self.electorate(&self.entries).and_then(|electorate| electorate.voters).unwrap_or_default();
+        voters.iter().map(|voter| voter.index).collect()
+    }
+
     /// Who votes among these candidates; `None` for none.
     pub(super) fn electorate<'a>(&self, entries: &'a [Entry]) -> Option<Electorate<'a>> {
         let standing = entries.iter().map(|entry| entry.standing).min()?;
@@ -157,20 +163,20 @@ impl Ballot {
 
     /// In words, whose weight is not known.
     fn note_on_weights(&self, side: &[&Entry], voters: &[Voter<'_>]) -> Option<String> {
-        let what = match self.weighting {
+        let (one, none) = match self.weighting {
             Weighting::Equal => return None,
-            Weighting::Confidence { .. } => "log-probabilities",
-            Weighting::Scores => "score",
+            Weighting::Confidence { .. } => ("log-probabilities", "no log-probabilities"),
+            Weighting::Scores => ("a score", "no score"),
         };
         let is_unknown =
             |voter: &&Voter<'_>| side.iter().any(|entry| entry.index == voter.index && entry.weight.is_none());
         match voters.iter().filter(is_unknown).count() {
             0 => None,
             unknown if unknown == voters.len() => {
-                Some(format!("no vote has {what} to be weighed by, so all weigh the same"))
+                Some(format!("no vote has {one} to be weighed by, so all weigh the same"))
             }
             unknown => Some(format!(
-                "{unknown} of {} votes have no {what} to be weighed by and weigh the mean of the others",
+                "{unknown} of {} votes have {none} to be weighed by and weigh the mean of the others",
                 voters.len()
             )),
         }
