@@ -4,32 +4,36 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix_web::http::header::{HeaderName, HeaderValue};
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::algorithms::{self, Observer, Outcome, Plan, Resources, RunError, Wanted};
 use crate::completion::Prompt;
-use crate::config::run::{AlgorithmName, RunSettings};
+use crate::config::run::{AlgorithmName, RunSettings, StopRule};
 use crate::failure::{Failure, FailureKind};
-use crate::generator::{Generator, Run};
+use crate::generator::{Generator, Phase, Run};
 use crate::http::error::ApiError;
 use crate::http::request_log::RequestRecord;
 use crate::runtime::ActiveConfig;
 use crate::scorers::JudgeTarget;
 
-use super::request::ChatRequest;
+use super::precedence::{self, PathChoice};
+use super::request::{ChatRequest, StreamOptions};
 use super::response::{Finished, warnings_header};
 
 /// Everything that one chat request needs; it reads nothing else of the daemon's state.
 pub struct Job {
     pub identity: Identity,
     pub stream: bool,
-    pub include_usage: bool,
+    pub stream_options: StreamOptions,
     generator: Arc<dyn Generator>,
     plan: Plan,
     prompt: Arc<Prompt>,
     run: Arc<Run>,
     warnings: Vec<String>,
     with_metadata: bool,
+    /// The strategy in the client's words, where a `tts_*` field or the path chose the run.
+    strategy: Option<String>,
     record: Arc<RequestRecord>,
 }
 
@@ -54,26 +58,42 @@ impl Job {
     pub fn prepare(
         active: &ActiveConfig,
         mut request: ChatRequest,
+        path: &PathChoice,
         record: Arc<RequestRecord>,
     ) -> Result<Self, ApiError> {
         let client_model = request.prompt.model.clone();
-        let route = active.route(&client_model)?;
+        let (route, wait_rounds) = precedence::route(active, &client_model)?;
+        path.put_over(&mut request.overrides);
+        if let Some(rounds) = wait_rounds {
+            request.warnings.extend(precedence::put_suffix_under(rounds, &mut request.overrides)?);
+        }
+        let names_budget = request.overrides.contains_key("budget");
+        if let Some(tts) = &request.tts {
+            tts.put_defaults(&mut request.overrides, &active.run)?;
+        }
         let mut settings = active.run.overridden_by(&request.overrides)?;
         let named = ["alg", "budget"].iter().any(|field| request.overrides.contains_key(*field));
-        if !route.scaled && !named {
+        if !route.scaled && !named && request.n == 1 {
             settings.algorithm = AlgorithmName::None;
         }
+        make_room(&mut settings, request.n, names_budget, &mut request.warnings)?;
         // Compiling patterns may take longer than everything else here.
         let rules = match votes_alike(&settings, &active.run) {
             true => Arc::clone(&active.rules),
             false => Arc::new(super::compile_rules(&settings)?),
         };
 
-        request.apply_defaults(&settings);
+        let strategy = strategy(&request, path, settings.algorithm);
+        let is_chosen = path.algorithm.is_some() || request.tts.as_ref().is_some_and(|tts| tts.strategy.is_some());
+        request.apply_defaults(&settings, is_chosen);
         let judge = JudgeTarget { generator: Arc::clone(&route.generator), model: route.model.clone() };
-        let wanted = Wanted { answers: 1, live: request.stream };
+        let wanted = Wanted { answers: request.n, live: request.stream };
         let (plan, warning) =
             Plan::resolve(&settings, Resources { rules, judge }, wanted, &mut request.prompt.sampling)?;
+        if plan.answers < request.n {
+            let cause = warning.unwrap_or_else(|| format!("the run makes {} answers", plan.answers));
+            return Err(ApiError::invalid_value("n", format!("there are no {} answers to give: {cause}", request.n)));
+        }
         request.warnings.extend(warning);
         request.prompt.model = route.model;
 
@@ -93,13 +113,14 @@ impl Job {
         Ok(Self {
             identity,
             stream: request.stream,
-            include_usage: request.include_usage,
+            stream_options: request.stream_options,
             generator: route.generator,
             plan,
             prompt: Arc::new(request.prompt),
             run,
             warnings: request.warnings,
-            with_metadata: !request.return_response_only,
+            with_metadata: request.with_metadata,
+            strategy,
             record,
         })
     }
@@ -114,6 +135,24 @@ impl Job {
     /// Candidates that will be asked for.
     pub fn planned(&self) -> usize {
         self.plan.budget
+    }
+
+    /// The ids by which a client knows the request.
+    pub fn names(&self) -> [String; 2] {
+        [self.record.id.clone(), self.identity.completion_id.clone()]
+    }
+
+    /// What the latest calls of the run are made for.
+    pub fn phase(&self) -> Phase {
+        let begun = |phase: &Phase| self.run.ledger.calls(*phase) > 0;
+        [Phase::Judge, Phase::Synthesize].into_iter().find(begun).unwrap_or(Phase::Generate)
+    }
+
+    /// What a client is told whose request was cancelled, which is also noted for the log.
+    pub fn cancelled(&self) -> ApiError {
+        let failure = Failure::new(FailureKind::Cancelled, "the request was cancelled by POST /v1/chat/cancel");
+        self.record.note(|facts| facts.error = Some(failure.kind.as_str().to_owned()));
+        ApiError::from(&failure)
     }
 
     /// Runs to the answer.
@@ -141,6 +180,10 @@ impl Job {
         }
         result.map(|mut outcome| {
             outcome.warnings.splice(0..0, self.warnings.iter().cloned());
+            let (found, wanted) = (outcome.answers().len(), self.plan.answers);
+            if found < wanted {
+                outcome.warnings.push(format!("{found} of the {wanted} answers that `n` asks for: no more completed"));
+            }
             outcome
         })
     }
@@ -152,9 +195,55 @@ impl Job {
             outcome,
             usage: self.run.ledger.total(),
             by_phase: self.run.ledger.by_phase(),
+            cost_usd: self.run.cost_usd(),
             elapsed_ms: self.record.elapsed_ms(),
             with_metadata: self.with_metadata,
+            strategy: self.strategy.as_deref(),
         }
+    }
+}
+
+/// Makes room for `n` answers: a budget that nobody named rises to it, and one plain call becomes so many.
+fn make_room(
+    settings: &mut RunSettings,
+    n: usize,
+    names_budget: bool,
+    warnings: &mut Vec<String>,
+) -> Result<(), ApiError> {
+    if n == 1 {
+        return Ok(());
+    }
+    let algorithm = settings.algorithm;
+    if matches!(algorithm, AlgorithmName::Wait | AlgorithmName::MixtureOfN) {
+        let message = format!("`n` is {n}, but `alg` `{}` makes one answer; leave `n` out", algorithm.as_str());
+        return Err(ApiError::invalid_value("n", message));
+    }
+    if names_budget && settings.budget < n {
+        let message = format!("`n` is {n}, more than a `budget` of {} has candidates; raise it", settings.budget);
+        return Err(ApiError::invalid_value("n", message));
+    }
+    settings.budget = settings.budget.max(n);
+    if algorithm == AlgorithmName::None {
+        warnings.push(format!("`alg` `none` is one call; for `n` {n} it became a vote among as many candidates"));
+        settings.algorithm = AlgorithmName::SelfConsistency;
+        settings.stop_rule = StopRule::None;
+        settings.budget = n;
+    }
+    Ok(())
+}
+
+/// The strategy of a run in the client's words, where its path or the `tts_*` family chose it.
+fn strategy(request: &ChatRequest, path: &PathChoice, algorithm: AlgorithmName) -> Option<String> {
+    if let Some(named) = &path.algorithm {
+        return Some(named.clone());
+    }
+    let named = request.tts.as_ref()?.strategy.as_ref();
+    let is_run = |named: &&String| AlgorithmName::parse("tts_strategy", &json!(named)).is_ok_and(|it| it == algorithm);
+    match (named.filter(is_run), algorithm) {
+        (Some(named), _) => Some(named.clone()),
+        // The service's own word, which is another name of ours too.
+        (None, AlgorithmName::BestOfN) => Some("offline_bon".to_owned()),
+        (None, algorithm) => Some(algorithm.as_str().replace('-', "_")),
     }
 }
 
