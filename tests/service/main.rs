@@ -4,7 +4,9 @@
 #[path = "../upstream/server.rs"]
 mod upstream;
 
+mod answers;
 mod app;
+mod cancel_requests;
 mod cancellation;
 mod configuration;
 mod failures;
@@ -12,6 +14,7 @@ mod fidelity;
 mod layering;
 mod log_watch;
 mod operations;
+mod progress;
 mod provider;
 mod provider_accounts;
 mod provider_failures;
@@ -22,6 +25,7 @@ mod refusals;
 mod request_lines;
 mod robustness;
 mod secrecy;
+mod strategies;
 mod streams;
 mod swap;
 mod votes;
