@@ -4,19 +4,19 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix_web::http::header::{HeaderName, HeaderValue};
-use serde_json::json;
 use uuid::Uuid;
 
 use crate::algorithms::{self, Observer, Outcome, Plan, Resources, RunError, Wanted};
 use crate::completion::Prompt;
-use crate::config::run::{AlgorithmName, RunSettings, StopRule};
+use crate::config::run::{AlgorithmName, RunSettings};
 use crate::failure::{Failure, FailureKind};
 use crate::generator::{Generator, Phase, Run};
 use crate::http::error::ApiError;
 use crate::http::request_log::RequestRecord;
+use crate::http::spending;
 use crate::runtime::ActiveConfig;
-use crate::scorers::JudgeTarget;
 
+use super::answers;
 use super::precedence::{self, PathChoice};
 use super::request::{ChatRequest, StreamOptions};
 use super::response::{Finished, warnings_header};
@@ -76,28 +76,27 @@ impl Job {
         if !route.scaled && !named && request.n == 1 {
             settings.algorithm = AlgorithmName::None;
         }
-        make_room(&mut settings, request.n, names_budget, &mut request.warnings)?;
+        request.warnings.extend(answers::make_room(&mut settings, request.n, names_budget)?);
         // Compiling patterns may take longer than everything else here.
         let rules = match votes_alike(&settings, &active.run) {
             true => Arc::clone(&active.rules),
             false => Arc::new(super::compile_rules(&settings)?),
         };
 
-        let strategy = strategy(&request, path, settings.algorithm);
+        let strategy = path.strategy(request.tts.as_ref(), settings.algorithm);
         let is_chosen = path.algorithm.is_some() || request.tts.as_ref().is_some_and(|tts| tts.strategy.is_some());
         request.apply_defaults(&settings, is_chosen);
-        let judge = JudgeTarget { generator: Arc::clone(&route.generator), model: route.model.clone() };
+        let judge = active.judge(&route);
+        let names = [client_model.as_str(), route.model.as_str()];
+        let (prices, bounds) = spending::of_run(active, &settings, names, &judge.model, record.arrived())?;
         let wanted = Wanted { answers: request.n, live: request.stream };
         let (plan, warning) =
             Plan::resolve(&settings, Resources { rules, judge }, wanted, &mut request.prompt.sampling)?;
-        if plan.answers < request.n {
-            let cause = warning.unwrap_or_else(|| format!("the run makes {} answers", plan.answers));
-            return Err(ApiError::invalid_value("n", format!("there are no {} answers to give: {cause}", request.n)));
-        }
+        answers::check(request.n, &plan, warning.as_deref())?;
         request.warnings.extend(warning);
         request.prompt.model = route.model;
 
-        let run = Arc::new(Run::new(request.prompt.sampling.seed));
+        let run = Arc::new(Run { prices, bounds, ..Run::new(request.prompt.sampling.seed) });
         let identity = Identity {
             completion_id: format!("chatcmpl-{}", Uuid::new_v4().simple()),
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs().cast_signed()),
@@ -180,10 +179,8 @@ impl Job {
         }
         result.map(|mut outcome| {
             outcome.warnings.splice(0..0, self.warnings.iter().cloned());
-            let (found, wanted) = (outcome.answers().len(), self.plan.answers);
-            if found < wanted {
-                outcome.warnings.push(format!("{found} of the {wanted} answers that `n` asks for: no more completed"));
-            }
+            let found = outcome.answers().len();
+            outcome.warnings.extend(answers::shortfall(found, &self.plan));
             outcome
         })
     }
@@ -200,50 +197,6 @@ impl Job {
             with_metadata: self.with_metadata,
             strategy: self.strategy.as_deref(),
         }
-    }
-}
-
-/// Makes room for `n` answers: a budget that nobody named rises to it, and one plain call becomes so many.
-fn make_room(
-    settings: &mut RunSettings,
-    n: usize,
-    names_budget: bool,
-    warnings: &mut Vec<String>,
-) -> Result<(), ApiError> {
-    if n == 1 {
-        return Ok(());
-    }
-    let algorithm = settings.algorithm;
-    if matches!(algorithm, AlgorithmName::Wait | AlgorithmName::MixtureOfN) {
-        let message = format!("`n` is {n}, but `alg` `{}` makes one answer; leave `n` out", algorithm.as_str());
-        return Err(ApiError::invalid_value("n", message));
-    }
-    if names_budget && settings.budget < n {
-        let message = format!("`n` is {n}, more than a `budget` of {} has candidates; raise it", settings.budget);
-        return Err(ApiError::invalid_value("n", message));
-    }
-    settings.budget = settings.budget.max(n);
-    if algorithm == AlgorithmName::None {
-        warnings.push(format!("`alg` `none` is one call; for `n` {n} it became a vote among as many candidates"));
-        settings.algorithm = AlgorithmName::SelfConsistency;
-        settings.stop_rule = StopRule::None;
-        settings.budget = n;
-    }
-    Ok(())
-}
-
-/// The strategy of a run in the client's words, where its path or the `tts_*` family chose it.
-fn strategy(request: &ChatRequest, path: &PathChoice, algorithm: AlgorithmName) -> Option<String> {
-    if let Some(named) = &path.algorithm {
-        return Some(named.clone());
-    }
-    let named = request.tts.as_ref()?.strategy.as_ref();
-    let is_run = |named: &&String| AlgorithmName::parse("tts_strategy", &json!(named)).is_ok_and(|it| it == algorithm);
-    match (named.filter(is_run), algorithm) {
-        (Some(named), _) => Some(named.clone()),
-        // The service's own word, which is another name of ours too.
-        (None, AlgorithmName::BestOfN) => Some("offline_bon".to_owned()),
-        (None, algorithm) => Some(algorithm.as_str().replace('-', "_")),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `POST /v1/chat/completions`: one question in, one answer out, whatever was spent in between.
 
+mod answers;
 mod chunks;
 mod job;
 mod metadata;

@@ -11,6 +11,7 @@ use crate::http::error::ApiError;
 use crate::runtime::{ActiveConfig, Route};
 
 use super::request::Fields;
+use super::tts::Tts;
 
 const BUDGET_HEADER: &str = "X-ITS-Budget";
 
@@ -52,6 +53,22 @@ impl PathChoice {
         }
         if let Some(scorer) = self.scorer {
             set(overrides, "rm_name", &scorer.as_str());
+        }
+    }
+
+    /// The strategy of a run in the client's words, where the path or the `tts_*` family chose it.
+    pub fn strategy(&self, tts: Option<&Tts>, algorithm: AlgorithmName) -> Option<String> {
+        if let Some(named) = &self.algorithm {
+            return Some(named.clone());
+        }
+        let is_run = |named: &&String| {
+            AlgorithmName::parse("tts_strategy", &Value::from(named.as_str())).is_ok_and(|named| named == algorithm)
+        };
+        match tts?.strategy.as_ref().filter(is_run) {
+            Some(named) => Some(named.clone()),
+            // The service's own word, which is another name of ours too.
+            None if algorithm == AlgorithmName::BestOfN => Some("offline_bon".to_owned()),
+            None => Some(algorithm.as_str().replace('-', "_")),
         }
     }
 }
@@ -163,6 +180,23 @@ mod tests {
             PathChoice::parse(algorithm, scorer).unwrap().put_over(&mut overrides);
             assert_eq!(shown(&overrides), meant, "{algorithm:?} {scorer:?}");
         }
+    }
+
+    #[test]
+    fn a_run_is_told_in_the_words_that_chose_it() {
+        let tts = |strategy: Option<&str>| Tts { strategy: strategy.map(str::to_owned), ..Tts::default() };
+        for (path, strategy, algorithm, told) in [
+            (None, Some("offline-bon"), AlgorithmName::BestOfN, "offline-bon"),
+            (None, None, AlgorithmName::BestOfN, "offline_bon"),
+            (None, None, AlgorithmName::SelfConsistency, "self_consistency"),
+            // `alg` beside it won.
+            (None, Some("offline_bon"), AlgorithmName::None, "none"),
+            (Some("best-of-n"), Some("self_consistency"), AlgorithmName::BestOfN, "best-of-n"),
+        ] {
+            let path = PathChoice::parse(path, None).unwrap();
+            assert_eq!(path.strategy(Some(&tts(strategy)), algorithm).as_deref(), Some(told));
+        }
+        assert_eq!(PathChoice::default().strategy(None, AlgorithmName::BestOfN), None);
     }
 
     #[test]
