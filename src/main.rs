@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use itsd::app::BuildError;
 use itsd::config::Environment;
-use itsd::config::cli::{Cli, Command};
+use itsd::config::cli::{Cli, Command, ConfigCommand};
 use itsd::config::server::SettingsFileError;
 
 /// `EX_CONFIG` of sysexits.h: the configuration is wrong, so restarting will not help.
@@ -14,8 +14,11 @@ const EXIT_BAD_CONFIGURATION: u8 = 78;
 fn main() -> ExitCode {
     let environment = Environment::process();
     let result = match Cli::parse().command {
-        Command::Serve(arguments) => itsd::serve::serve(&arguments, environment),
-        Command::CheckConfig { file } => itsd::serve::check_config(&file, &environment),
+        Command::Serve(arguments) => itsd::serve::serve(arguments, environment),
+        Command::CheckConfig { file } => itsd::serve::check_config(&file, environment),
+        Command::Config(ConfigCommand::Show { origin, sources }) => {
+            itsd::serve::show_config(sources, origin, environment)
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

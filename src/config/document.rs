@@ -63,6 +63,23 @@ pub fn put_back_secrets(document: &mut Document, stored: &Secrets) -> Result<(),
     strange.map_or(Ok(()), Err)
 }
 
+/// Applies a JSON merge patch (RFC 7396): objects are merged, null takes a field away, anything else replaces.
+pub fn merge_patch(target: &mut Document, patch: &Document) {
+    for (name, change) in patch {
+        match change {
+            Value::Null => drop(target.shift_remove(name)),
+            Value::Object(change) => {
+                let field = target.entry(name.clone()).or_insert(Value::Null);
+                if !field.is_object() {
+                    *field = Value::Object(Map::new());
+                }
+                merge_patch(field.as_object_mut().expect("it was just made one"), change);
+            }
+            other => drop(target.insert(name.clone(), other.clone())),
+        }
+    }
+}
+
 /// SHA-256, in hexadecimal, of a document without its secrets in canonical JSON: keys sorted, nulls of the
 /// top level left out, because they mean nothing.
 pub fn content_hash(shown: &Document) -> String {
@@ -131,6 +148,27 @@ mod tests {
         let mut shown = original.clone();
         assert!(take_secrets(&mut shown).is_empty());
         assert_eq!(shown, original);
+    }
+
+    #[test]
+    fn a_merge_patch_does_what_the_examples_of_its_specification_say() {
+        // RFC 7396, appendix A, those whose target and patch are objects.
+        for (target, patch, expected) in [
+            (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"})),
+            (json!({"a": "b"}), json!({"a": null}), json!({})),
+            (json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"})),
+            (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": "c"}), json!({"a": ["b"]}), json!({"a": ["b"]})),
+            (json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}})),
+            (json!({"a": [{"b": "c"}]}), json!({"a": [1]}), json!({"a": [1]})),
+            (json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1})),
+            (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
+        ] {
+            let mut merged = document(target.clone());
+            merge_patch(&mut merged, &document(patch.clone()));
+            assert_eq!(Value::from(merged), expected, "{target} with {patch}");
+        }
     }
 
     #[test]

@@ -16,6 +16,8 @@ use super::document::Document;
 use super::endpoint::OutboundPolicy;
 use super::environment::Environment;
 use super::field::SettingsError;
+use super::first;
+use super::origin::{self, FieldOrigins, SettingOrigins};
 use super::raw::{RawLogFormat, RawSettings};
 use super::shipped;
 
@@ -30,6 +32,8 @@ pub struct Settings {
     pub outbound: OutboundPolicy,
     /// The `[active]` table of the file: the first active configuration.
     pub active: Option<Document>,
+    /// Where the fields of `active` came from.
+    pub active_origins: FieldOrigins,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -114,7 +118,24 @@ impl Settings {
     /// When a source cannot be read, names a setting that does not exist or gives a value that cannot be, and
     /// when `[active]` is no configuration.
     pub fn load(arguments: &ServeArguments, environment: &Environment) -> Result<Self, SettingsFileError> {
-        RawSettings::read(arguments, environment)?.resolve(environment)
+        Self::load_with_origins(arguments, environment).map(|(settings, _)| settings)
+    }
+
+    /// The settings from every source, and where each came from that is not as built in.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Settings::load`].
+    pub fn load_with_origins(
+        arguments: &ServeArguments,
+        environment: &Environment,
+    ) -> Result<(Self, SettingOrigins), SettingsFileError> {
+        let (raw, origins) = RawSettings::read(arguments, environment)?;
+        let mut settings = raw.resolve(environment)?;
+        if let Some(active) = &settings.active {
+            settings.active_origins = origin::of_active(&origins, active);
+        }
+        Ok((settings, origins))
     }
 
     /// Reads a settings file as the daemon would, with nothing changed.
@@ -123,8 +144,7 @@ impl Settings {
     ///
     /// As for [`Settings::load`].
     pub fn check_file(file: &Path, environment: &Environment) -> Result<(), SettingsFileError> {
-        let arguments = ServeArguments { config: Some(file.to_owned()), ..ServeArguments::default() };
-        Self::load(&arguments, environment).map(|_| ())
+        Self::load(&ServeArguments::of_file(file), environment).map(|_| ())
     }
 }
 
@@ -137,7 +157,9 @@ impl RawSettings {
             None => PathBuf::from(".port"),
         });
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let mut dirs = self.models.dirs;
+        // The file that the operator names wins over others of its name.
+        let mut dirs: Vec<_> = first::model_dir(environment).into_iter().collect();
+        dirs.extend(self.models.dirs);
         dirs.extend(shipped::model_dirs());
 
         within("server.workers", self.server.workers.unwrap_or(1), 1, 1024)?;
@@ -197,6 +219,7 @@ impl RawSettings {
             },
             outbound: OutboundPolicy { allow_http: lower_case(self.outbound.allow_http) },
             active: self.active,
+            active_origins: FieldOrigins::new(),
         })
     }
 }
@@ -267,7 +290,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("itsd.toml");
         std::fs::write(&file, content).unwrap();
-        load(ServeArguments { config: Some(file), ..ServeArguments::default() }, &[])
+        load(ServeArguments::of_file(file), &[])
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod body;
 pub mod chat;
 pub mod configure;
 pub mod error;
+pub mod history;
 pub mod host;
 mod models;
 mod ops;
@@ -39,10 +40,13 @@ pub fn routes(service: &mut ServiceConfig) {
             ApiError::bad_request(None, "invalid_value", format!("the query string is wrong: {error}")).into()
         }))
         .service(
-            resource("/configure", "GET, POST")
+            resource("/configure", "GET, PATCH, POST")
                 .route(web::get().to(configure::show))
+                .route(web::patch().to(configure::patch))
                 .route(web::post().to(configure::replace)),
         )
+        .service(resource("/configure/history", "GET").route(web::get().to(history::list)))
+        .service(resource("/configure/rollback", "POST").route(web::post().to(history::roll_back)))
         .service(resource("/v1/chat/completions", "POST").route(web::post().to(chat::complete)))
         .service(resource("/v1/models", "GET").route(web::get().to(models::list)))
         .service(resource("/v1/models/{id:.+}", "GET").route(web::get().to(models::show)))

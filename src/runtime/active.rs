@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::algorithms::vote::VoteRules;
 use crate::config::document::Secrets;
+use crate::config::origin::FieldOrigins;
 use crate::config::provider::ProviderName;
 use crate::config::run::RunSettings;
 use crate::generator::Generator;
@@ -20,6 +21,8 @@ pub struct ActiveConfig {
     /// The vote that `run` describes.
     pub rules: Arc<VoteRules>,
     pub(super) description: Description,
+    /// Where the fields of the document came from.
+    pub(super) field_origins: FieldOrigins,
     /// The literal secrets that the fingerprints of the description stand for.
     pub(super) secrets: Secrets,
     pub(super) names: Names,
