@@ -16,6 +16,7 @@ mod raw;
 pub mod run;
 pub mod secret;
 pub mod server;
+mod settings_table;
 pub mod shipped;
 pub mod shown;
 

@@ -19,6 +19,7 @@ use super::field::SettingsError;
 use super::first;
 use super::origin::{self, FieldOrigins, SettingOrigins};
 use super::raw::{RawLogFormat, RawSettings};
+use super::settings_table;
 use super::shipped;
 
 /// What the daemon runs with.
@@ -162,18 +163,18 @@ impl RawSettings {
         dirs.extend(self.models.dirs);
         dirs.extend(shipped::model_dirs());
 
-        within("server.workers", self.server.workers.unwrap_or(1), 1, 1024)?;
-        within("server.body_limit_bytes", self.server.body_limit_bytes, 1024, 1024 * 1024 * 1024)?;
-        within("server.shutdown_timeout_s", self.server.shutdown_timeout_s as usize, 0, 86_400)?;
-        within("llama.threads", self.llama.threads.unwrap_or(1), 1, 1024)?;
-        within("llama.context_tokens", self.llama.context_tokens.unwrap_or(16) as usize, 16, 16 * 1024 * 1024)?;
-        // The engine's own limits, told here with the name of the setting.
-        within("llama.max_sequences", self.llama.max_sequences as usize, 1, 192)?;
-        within("llama.batch_tokens", self.llama.batch_tokens as usize, self.llama.max_sequences as usize, 65_536)?;
-        if self.llama.gpu_layers < -1 {
+        within("server.workers", self.server.workers.unwrap_or(1) as i64)?;
+        within("server.body_limit_bytes", self.server.body_limit_bytes as i64)?;
+        within("server.shutdown_timeout_s", self.server.shutdown_timeout_s as i64)?;
+        within("llama.threads", self.llama.threads.unwrap_or(1) as i64)?;
+        within("llama.context_tokens", i64::from(self.llama.context_tokens.unwrap_or(16)))?;
+        within("llama.max_sequences", i64::from(self.llama.max_sequences))?;
+        within("llama.batch_tokens", i64::from(self.llama.batch_tokens))?;
+        within("llama.gpu_layers", i64::from(self.llama.gpu_layers))?;
+        if self.llama.batch_tokens < self.llama.max_sequences {
             return Err(SettingsFileError::Invalid {
-                key: "llama.gpu_layers",
-                message: "must be -1 (all) or more".to_owned(),
+                key: "llama.batch_tokens",
+                message: format!("must be at least `llama.max_sequences`, which is {}", self.llama.max_sequences),
             });
         }
         if self.server.host.trim().is_empty() {
@@ -224,11 +225,13 @@ impl RawSettings {
     }
 }
 
-fn within(key: &'static str, value: usize, least: usize, most: usize) -> Result<(), SettingsFileError> {
-    if (least..=most).contains(&value) {
+fn within(key: &'static str, value: i64) -> Result<(), SettingsFileError> {
+    let range = settings_table::range(key);
+    if range.contains(&value) {
         return Ok(());
     }
-    Err(SettingsFileError::Invalid { key, message: format!("must be from {least} to {most}, not {value}") })
+    let message = format!("must be from {} to {}, not {value}", range.start(), range.end());
+    Err(SettingsFileError::Invalid { key, message })
 }
 
 /// Refuses what is no filter of `tracing`, and a single word that is no level: `tracing` would take that for a
