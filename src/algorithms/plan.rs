@@ -32,43 +32,53 @@ pub struct SelfConsistency {
     pub stop_rule: StopRule,
 }
 
+/// Why no plan could be made of the settings: a field of theirs that does not fit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct PlanError {
+    pub param: &'static str,
+    /// What is wrong and what to change; lower case, no full stop.
+    pub message: String,
+}
+
 impl Plan {
     /// Resolves `settings` for a prompt drawn with `sampling`, whose temperature is raised to
     /// `diversity_temperature` when it is 0 and several candidates are asked for. Also says what was decided
     /// against the letter of the request.
+    ///
+    /// # Errors
+    ///
+    /// When the settings do not make a run.
     pub fn resolve(
         settings: &RunSettings,
         rules: Arc<VoteRules>,
         live: bool,
         sampling: &mut Sampling,
-    ) -> (Self, Option<String>) {
+    ) -> Result<(Self, Option<String>), PlanError> {
         let single = Self { algorithm: Algorithm::Single, budget: 1, live };
-        match settings.algorithm {
-            AlgorithmName::None => return (single, None),
-            AlgorithmName::SelfConsistency if settings.budget == 1 => return (single, None),
-            AlgorithmName::SelfConsistency => {}
-        }
-        let mut warning = None;
-        if sampling.temperature == Some(0.0) {
-            match settings.diversity_temperature {
-                Some(temperature) => {
-                    sampling.temperature = Some(temperature);
-                    warning = Some(format!(
-                        "temperature 0 was replaced by diversity_temperature {temperature}, since {} greedy answers are one",
-                        settings.budget
-                    ));
-                }
-                None => {
-                    let warning = format!(
-                        "one call instead of {}: at temperature 0 every candidate is the same; set a temperature or diversity_temperature",
-                        settings.budget
-                    );
-                    return (single, Some(warning));
-                }
+        let stop_rule = match settings.algorithm {
+            AlgorithmName::None => return Ok((single, None)),
+            AlgorithmName::SelfConsistency
+            | AlgorithmName::AdaptiveSelfConsistency
+            | AlgorithmName::BetaSelfConsistency
+                if settings.budget == 1 =>
+            {
+                return Ok((single, None));
             }
-        }
-        let algorithm = Algorithm::SelfConsistency(SelfConsistency { rules, stop_rule: settings.stop_rule });
-        (Self { algorithm, budget: settings.budget, live }, warning)
+            AlgorithmName::SelfConsistency => settings.stop_rule,
+            AlgorithmName::AdaptiveSelfConsistency => StopRule::Threshold,
+            AlgorithmName::BetaSelfConsistency => StopRule::Beta,
+            AlgorithmName::BestOfN | AlgorithmName::MixtureOfN | AlgorithmName::Wait => {
+                let message = format!("`alg` `{}` is not supported yet", settings.algorithm.as_str());
+                return Err(PlanError { param: "alg", message });
+            }
+        };
+        let warning = match diverse(settings, sampling) {
+            Ok(warning) => warning,
+            Err(warning) => return Ok((single, Some(warning))),
+        };
+        let algorithm = Algorithm::SelfConsistency(SelfConsistency { rules, stop_rule });
+        Ok((Self { algorithm, budget: settings.budget, live }, warning))
     }
 
     /// The algorithm's name in headers, metadata and logs.
@@ -80,6 +90,25 @@ impl Plan {
     }
 }
 
+/// Sees to it that several candidates differ, and says what was changed for it; `Err` tells why one call is as
+/// good as all.
+fn diverse(settings: &RunSettings, sampling: &mut Sampling) -> Result<Option<String>, String> {
+    if sampling.temperature != Some(0.0) {
+        return Ok(None);
+    }
+    let Some(temperature) = settings.diversity_temperature else {
+        return Err(format!(
+            "one call instead of {}: at temperature 0 every candidate is the same; set a temperature or diversity_temperature",
+            settings.budget
+        ));
+    };
+    sampling.temperature = Some(temperature);
+    Ok(Some(format!(
+        "temperature 0 was replaced by diversity_temperature {temperature}, since {} greedy answers are one",
+        settings.budget
+    )))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,7 +116,7 @@ mod tests {
     fn resolve(settings: &RunSettings, temperature: Option<f64>) -> (Plan, Option<String>, Option<f64>) {
         let mut sampling = Sampling { temperature, ..Sampling::default() };
         let rules = Arc::new(VoteRules::compile(settings).unwrap());
-        let (plan, warning) = Plan::resolve(settings, rules, false, &mut sampling);
+        let (plan, warning) = Plan::resolve(settings, rules, false, &mut sampling).unwrap();
         (plan, warning, sampling.temperature)
     }
 

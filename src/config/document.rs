@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::extra_args;
 use super::field::SettingsError;
+use super::fields;
 use super::secret::{fingerprint, is_fingerprint, is_reference, secret_not_stored};
 
 /// A `/configure` document as the client wrote it.
@@ -20,11 +21,15 @@ pub fn visit_literals(document: &mut Document, visit: &mut dyn FnMut(&str, &mut 
             visit(place, text);
         }
     };
-    if let Some(Value::String(text)) = document.get_mut("api_key") {
-        visit_literal("api_key", text);
+    for field in ["api_key", "judge_api_key"] {
+        if let Some(Value::String(text)) = document.get_mut(field) {
+            visit_literal(field, text);
+        }
     }
-    if let Some(Value::Object(extra_args)) = document.get_mut("extra_args") {
-        extra_args::visit_secrets(extra_args, &mut visit_literal);
+    for field in ["extra_args", "judge_extra_args"] {
+        if let Some(Value::Object(extra_args)) = document.get_mut(field) {
+            extra_args::visit_secrets(field, extra_args, &mut visit_literal);
+        }
     }
 }
 
@@ -63,8 +68,19 @@ pub fn put_back_secrets(document: &mut Document, stored: &Secrets) -> Result<(),
     strange.map_or(Ok(()), Err)
 }
 
+/// Applies a JSON merge patch to a configuration. A field that the patch gives under one name takes the place of
+/// what the document has under another name of the same field.
+pub fn patch(document: &mut Document, patch: &Document) {
+    for field in patch.keys().filter_map(|name| fields::find(name)) {
+        for other in std::iter::once(&field.name).chain(field.aliases).filter(|other| !patch.contains_key(**other)) {
+            document.shift_remove(*other);
+        }
+    }
+    merge_patch(document, patch);
+}
+
 /// Applies a JSON merge patch (RFC 7396): objects are merged, null takes a field away, anything else replaces.
-pub fn merge_patch(target: &mut Document, patch: &Document) {
+fn merge_patch(target: &mut Document, patch: &Document) {
     for (name, change) in patch {
         match change {
             Value::Null => drop(target.shift_remove(name)),
@@ -114,7 +130,8 @@ mod tests {
     fn with_secrets() -> Document {
         document(json!({
             "model": "m", "api_key": "sk-literal-1",
-            "extra_args": {"headers": {"Authorization": "Bearer sk-literal-2", "X-Title": "t"}, "my_token": "sk-literal-3"}
+            "extra_args": {"headers": {"Authorization": "Bearer sk-literal-2", "X-Title": "t"}, "my_token": "sk-literal-3"},
+            "judge_api_key": "sk-literal-4", "judge_extra_args": {"my_token": "sk-literal-5"}
         }))
     }
 
@@ -125,7 +142,7 @@ mod tests {
         let secrets = take_secrets(&mut shown);
         let text = serde_json::to_string(&shown).unwrap();
         assert!(!text.contains("sk-literal"), "{text}");
-        assert_eq!(secrets.len(), 3);
+        assert_eq!(secrets.len(), 5);
         assert_eq!(shown["extra_args"]["headers"]["X-Title"], "t");
         put_back_secrets(&mut shown, &secrets).unwrap();
         assert_eq!(shown, original);
@@ -169,6 +186,18 @@ mod tests {
             merge_patch(&mut merged, &document(patch.clone()));
             assert_eq!(Value::from(merged), expected, "{target} with {patch}");
         }
+    }
+
+    #[test]
+    fn a_patch_under_another_name_of_a_field_takes_its_place() {
+        let patched = |change: Value| {
+            let mut patched = document(json!({"model": "m", "exclude_args": ["a"]}));
+            patch(&mut patched, &document(change));
+            Value::from(patched)
+        };
+        assert_eq!(patched(json!({"exclude_tool_args": ["b"]})), json!({"model": "m", "exclude_tool_args": ["b"]}));
+        assert_eq!(patched(json!({"exclude_tool_args": null})), json!({"model": "m"}));
+        assert_eq!(patched(json!({"exclude_args": ["b"]})), json!({"model": "m", "exclude_args": ["b"]}));
     }
 
     #[test]

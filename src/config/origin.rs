@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::document::Document;
+use super::fields;
 
 /// What gave one of the server's settings its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,5 +76,17 @@ pub fn all(document: &Document, origin: &str) -> FieldOrigins {
 pub fn patched(mut origins: FieldOrigins, patch: &Document, merged: &Document) -> FieldOrigins {
     origins.extend(all(patch, REQUEST));
     origins.retain(|field, _| merged.contains_key(field));
+    origins
+}
+
+/// The origin of every field there is: of those that `named` does not have the built-in default. A field that
+/// was named by another of its names is told under that.
+pub fn of_every_field(named: &FieldOrigins) -> FieldOrigins {
+    let mut origins = named.clone();
+    for field in fields::FIELDS {
+        if !field.aliases.iter().any(|alias| named.contains_key(*alias)) {
+            origins.entry(field.name.to_owned()).or_insert_with(|| DEFAULT.to_owned());
+        }
+    }
     origins
 }

@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::config::origin::FieldOrigins;
+use crate::config::origin;
 use crate::runtime::{ConfigureError, ConfigureOptions, Configured};
 
 use super::AppState;
@@ -72,7 +72,7 @@ pub async fn show(state: Data<AppState>) -> Result<HttpResponse, ApiError> {
     let mut body = description.document;
     body.insert("revision".to_owned(), Value::from(description.revision));
     body.insert("content_hash".to_owned(), Value::from(description.content_hash));
-    body.insert("origin".to_owned(), Value::Object(origins(&description.origins)));
+    body.insert("origin".to_owned(), Value::from_iter(origin::of_every_field(&description.origins)));
     Ok(HttpResponse::Ok()
         .insert_header((ETAG, format!("\"{}\"", description.revision)))
         .insert_header((CACHE_CONTROL, "no-store"))
@@ -97,13 +97,6 @@ pub(super) fn options(
 ) -> Result<ConfigureOptions, ApiError> {
     let if_match = expected_revision(request)?.or(from_body);
     Ok(ConfigureOptions { validate_only: query.validate_only, if_match })
-}
-
-/// Every field with where its value came from, those that nobody named included.
-fn origins(named: &FieldOrigins) -> Map<String, Value> {
-    let mut origins: Map<String, Value> = Map::new();
-    origins.extend(named.iter().map(|(field, origin)| (field.clone(), Value::from(origin.as_str()))));
-    origins
 }
 
 pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {

@@ -42,7 +42,7 @@ const PAGE: &str = r#"<!DOCTYPE html>
 "#;
 
 /// The page's own few lines. It fetches the document from beside itself and sends nothing anywhere else.
-const START: &str = r#"SwaggerUIBundle({
+const START: &str = r##"SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#swagger-ui",
   deepLinking: true,
@@ -50,7 +50,7 @@ const START: &str = r#"SwaggerUIBundle({
   defaultModelsExpandDepth: 0,
   docExpansion: "list",
 });
-"#;
+"##;
 
 /// Nothing is loaded from elsewhere; Swagger UI sets styles on elements and has images in its style sheet.
 const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'";
@@ -98,8 +98,9 @@ fn files() -> &'static BTreeMap<&'static str, (&'static str, Vec<u8>)> {
             .into_iter()
             .map(|(name, media_type)| {
                 let wanted = format!("/dist/{name}");
-                let path = archive.file_names().find(|path| path.ends_with(&wanted)).expect("a test looks for each");
-                let path = path.to_owned();
+                let mut paths = archive.file_names().filter_map(Result::ok).map(|path| path.into_owned());
+                let path = paths.find(|path| path.ends_with(&wanted)).expect("a test looks for each");
+                drop(paths);
                 let mut content = Vec::new();
                 archive
                     .by_name(&path)

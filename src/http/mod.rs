@@ -6,10 +6,12 @@
 pub mod body;
 pub mod chat;
 pub mod configure;
+mod documentation;
 pub mod error;
 pub mod history;
 pub mod host;
 mod models;
+mod openapi;
 mod ops;
 pub mod request_log;
 
@@ -52,6 +54,10 @@ pub fn routes(service: &mut ServiceConfig) {
         .service(resource("/v1/models/{id:.+}", "GET").route(web::get().to(models::show)))
         .service(resource("/health", "GET, HEAD").route(web::get().to(ops::health)).route(web::head().to(ops::health)))
         .service(resource("/ready", "GET, HEAD").route(web::get().to(ops::ready)).route(web::head().to(ops::ready)))
+        .service(resource("/docs", "GET").route(web::get().to(documentation::page)))
+        .service(resource("/docs/", "GET").route(web::get().to(documentation::page)))
+        .service(resource("/docs/{file}", "GET").route(web::get().to(documentation::file)))
+        .service(resource("/openapi.json", "GET").route(web::get().to(documentation::document)))
         .default_service(web::to(unknown_path));
 }
 

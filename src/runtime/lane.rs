@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::algorithms::vote::VoteRules;
-use crate::config::document::{Document, content_hash, merge_patch, put_back_secrets, take_secrets};
+use crate::config::document::{self, Document, content_hash, put_back_secrets, take_secrets};
 use crate::config::origin::{self, FieldOrigins};
 use crate::config::{ActiveSettings, SettingsError};
 use crate::store::{NewRevision, Origin, StoreError};
@@ -220,7 +220,7 @@ impl Runtime {
             Change::Patch(patch) => {
                 let active = active.ok_or(ConfigureError::NotConfigured)?;
                 let mut document = active.description.document.clone();
-                merge_patch(&mut document, &patch);
+                document::patch(&mut document, &patch);
                 put_back_secrets(&mut document, &active.secrets)?;
                 let field_origins = origin::patched(active.field_origins.clone(), &patch, &document);
                 Draft { document, origin: Origin::Patch, field_origins }

@@ -69,7 +69,7 @@ impl Job {
         };
 
         request.apply_defaults(&settings);
-        let (plan, warning) = Plan::resolve(&settings, rules, request.stream, &mut request.prompt.sampling);
+        let (plan, warning) = Plan::resolve(&settings, rules, request.stream, &mut request.prompt.sampling)?;
         request.warnings.extend(warning);
         request.prompt.model = route.model;
 
