@@ -111,6 +111,7 @@ fn kind(kind: Kind) -> Value {
         Kind::Number(least, most) => json!({"type": "number", "minimum": least, "maximum": most}),
         Kind::Positive(most) => json!({"type": "number", "exclusiveMinimum": 0, "maximum": most}),
         Kind::Text => json!({"type": "string", "pattern": NOT_BLANK}),
+        Kind::Token => json!({"type": "string", "minLength": 1}),
         Kind::Secret => json!({"type": "string", "pattern": NOT_BLANK_LINE}),
         Kind::Url => json!({"type": "string", "pattern": URL}),
         Kind::Texts => json!({"type": "array", "items": {"type": "string", "minLength": 1}}),
@@ -251,7 +252,7 @@ mod tests {
                 Just(json!(most)),
                 Just(json!(least.saturating_sub(1))),
                 Just(json!(most.saturating_add(1))),
-                Just(json!(least as f64 + 0.5)),
+                Just(json!(1.5)),
                 Just(json!(3.0)),
                 (-5_i64..2000).prop_map(Value::from),
             ]
@@ -277,7 +278,7 @@ mod tests {
             Kind::Integer(least, most) => whole(least, most),
             Kind::Number(least, most) => number(least, most),
             Kind::Positive(most) => number(0.0, most),
-            Kind::Text | Kind::Secret => text().prop_map(Value::from).boxed(),
+            Kind::Text | Kind::Token | Kind::Secret => text().prop_map(Value::from).boxed(),
             Kind::Url => proptest::sample::select(vec![
                 "auto", " auto ", "", "gateway", "https://a.example", "http://localhost:8000/v1", "http://[::1]:8000", "ftp://a.example",
                 "https://a.example/?q=1", "https://u:p@a.example", "https://a.example/#f",
@@ -331,7 +332,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 4000, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 4000, failure_persistence: None, ..ProptestConfig::default() })]
 
         #[test]
         fn what_the_schema_takes_the_parser_takes_and_nothing_else(
