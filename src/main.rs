@@ -19,6 +19,10 @@ fn main() -> ExitCode {
         Command::Config(ConfigCommand::Show { origin, sources }) => {
             itsd::serve::show_config(sources, origin, environment)
         }
+        Command::Config(ConfigCommand::Schema) => {
+            println!("{:#}", itsd::config::schema::settings_file());
+            Ok(())
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

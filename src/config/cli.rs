@@ -43,6 +43,8 @@ pub enum ConfigCommand {
         #[command(flatten)]
         sources: SourceArguments,
     },
+    /// Print the JSON Schema of the configuration file, for editors.
+    Schema,
 }
 
 /// Which files the settings come from.

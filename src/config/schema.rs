@@ -197,10 +197,18 @@ mod tests {
                 let property = &properties[*name];
                 match field.kind {
                     Kind::Integer(least, most) => {
-                        assert_eq!((&property["minimum"], &property["maximum"]), (&least.into(), &most.into()), "{name}");
+                        assert_eq!(
+                            (&property["minimum"], &property["maximum"]),
+                            (&least.into(), &most.into()),
+                            "{name}"
+                        );
                     }
                     Kind::Number(least, most) => {
-                        assert_eq!((&property["minimum"], &property["maximum"]), (&least.into(), &most.into()), "{name}");
+                        assert_eq!(
+                            (&property["minimum"], &property["maximum"]),
+                            (&least.into(), &most.into()),
+                            "{name}"
+                        );
                     }
                     Kind::Positive(most) => assert_eq!(property["maximum"], most, "{name}"),
                     _ => {}
@@ -217,13 +225,18 @@ mod tests {
     fn the_file_that_ships_is_one_that_the_schema_takes_and_mistakes_are_not() {
         let schema = settings_file();
         let validator = validator(&schema);
-        let example = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(crate::config::DEFAULT_FILE)).unwrap();
+        let example =
+            fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(crate::config::DEFAULT_FILE)).unwrap();
         let example = config::Config::builder()
             .add_source(config::File::from_str(&example, config::FileFormat::Toml))
             .build()
             .unwrap();
         let example: Value = example.try_deserialize().unwrap();
-        assert!(validator.is_valid(&example), "{:?}", validator.iter_errors(&example).map(|e| e.to_string()).collect::<Vec<_>>());
+        assert!(
+            validator.is_valid(&example),
+            "{:?}",
+            validator.iter_errors(&example).map(|e| e.to_string()).collect::<Vec<_>>()
+        );
         for wrong in [
             json!({"server": {"prot": 1}}),
             json!({"server": {"port": 70_000}}),
@@ -271,7 +284,8 @@ mod tests {
         let text = || "[a-z /_-]{0,8}|\t| ";
         let words = |words: &'static [&'static str]| {
             let spelt = spellings(words);
-            prop_oneof![3 => proptest::sample::select(spelt).prop_map(Value::from), 1 => text().prop_map(Value::from)].boxed()
+            prop_oneof![3 => proptest::sample::select(spelt).prop_map(Value::from), 1 => text().prop_map(Value::from)]
+                .boxed()
         };
         let own = match kind {
             Kind::Boolean => any::<bool>().prop_map(Value::from).boxed(),
@@ -280,8 +294,17 @@ mod tests {
             Kind::Positive(most) => number(0.0, most),
             Kind::Text | Kind::Token | Kind::Secret => text().prop_map(Value::from).boxed(),
             Kind::Url => proptest::sample::select(vec![
-                "auto", " auto ", "", "gateway", "https://a.example", "http://localhost:8000/v1", "http://[::1]:8000", "ftp://a.example",
-                "https://a.example/?q=1", "https://u:p@a.example", "https://a.example/#f",
+                "auto",
+                " auto ",
+                "",
+                "gateway",
+                "https://a.example",
+                "http://localhost:8000/v1",
+                "http://[::1]:8000",
+                "ftp://a.example",
+                "https://a.example/?q=1",
+                "https://u:p@a.example",
+                "https://a.example/#f",
             ])
             .prop_map(Value::from)
             .boxed(),
@@ -295,15 +318,28 @@ mod tests {
             Kind::WordOrText(known) => prop_oneof![words(known), "[a-z]{1,4} [a-z]{0,4}".prop_map(Value::from)].boxed(),
             Kind::WordOrInteger(known, least, most) => prop_oneof![words(known), whole(least, most)].boxed(),
             Kind::Object(members) => members_of(members),
-            Kind::TextMap => proptest::collection::btree_map("[a-z ]{0,2}", "[a-z ]{0,2}", 0..3).prop_map(|map| json!(map)).boxed(),
+            Kind::TextMap => {
+                proptest::collection::btree_map("[a-z ]{0,2}", "[a-z ]{0,2}", 0..3).prop_map(|map| json!(map)).boxed()
+            }
             Kind::ObjectMap(members) => members_of(members).prop_map(|object| json!({"m": object})).boxed(),
             Kind::AnyObject => Just(json!({"top_a": 1})).boxed(),
         };
         let other = proptest::sample::select(vec![
-            json!(null), json!(true), json!(0), json!(1), json!(1.5), json!(""), json!("a b"), json!([]), json!({}), json!({"zzz": 1}),
+            json!(null),
+            json!(true),
+            json!(0),
+            json!(1),
+            json!(1.5),
+            json!(""),
+            json!("a b"),
+            json!([]),
+            json!({}),
+            json!({"zzz": 1}),
         ]);
         // An object of any content takes names that are refused by itsd for reasons of its own.
-        let other = other.prop_filter("an object of any content", move |value| !matches!(kind, Kind::AnyObject) || *value != json!({"zzz": 1}));
+        let other = other.prop_filter("an object of any content", move |value| {
+            !matches!(kind, Kind::AnyObject) || *value != json!({"zzz": 1})
+        });
         prop_oneof![4 => own, 1 => other].boxed()
     }
 

@@ -53,7 +53,8 @@ const START: &str = r##"SwaggerUIBundle({
 "##;
 
 /// Nothing is loaded from elsewhere; Swagger UI sets styles on elements and has images in its style sheet.
-const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'";
+const POLICY: &str =
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'";
 
 /// The page.
 pub async fn page(request: HttpRequest) -> HttpResponse {

@@ -7,6 +7,7 @@ mod upstream;
 mod app;
 mod cancellation;
 mod configuration;
+mod documentation;
 mod environment_made;
 mod failures;
 mod fidelity;

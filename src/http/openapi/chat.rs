@@ -1,0 +1,162 @@
+//! What a chat request may hold: OpenAI's parameters as far as itsd reads them, and its own fields, which come
+//! from the table of fields.
+
+use serde_json::{Map, Value, json};
+
+use crate::config::fields::Scope;
+use crate::config::schema;
+
+/// `POST /v1/chat/completions` and its siblings.
+pub fn request() -> Value {
+    let mut properties: Map<String, Value> = Map::new();
+    for (name, schema, about) in parameters() {
+        let mut schema = schema;
+        schema["description"] = about.into();
+        properties.insert(name.to_owned(), schema);
+    }
+    // The fields of a run say of themselves what they are; what OpenAI's parameters take is told above.
+    properties.extend(schema::of_scope(Scope::Run));
+    json!({
+        "type": "object",
+        "required": ["model", "messages"],
+        "properties": properties,
+        "additionalProperties": true,
+        "allOf": [
+            only_with("top_logprobs", json!({"type": "integer", "minimum": 1}), "logprobs"),
+            only_with("stream_options", json!({"type": "object"}), "stream"),
+        ],
+    })
+}
+
+/// `POST /v1/completions`.
+pub fn completion_request() -> Value {
+    json!({
+        "type": "object",
+        "required": ["model", "prompt"],
+        "properties": {
+            "model": {"type": "string", "minLength": 1},
+            "prompt": {"type": "string", "description": "The raw text; no chat template is applied."},
+            "max_tokens": {"type": ["integer", "null"], "minimum": 1, "maximum": u32::MAX},
+            "temperature": {"type": ["number", "null"], "minimum": 0, "maximum": 2},
+            "top_p": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
+            "stop": stop(),
+            "stream": {"type": ["boolean", "null"], "default": false},
+        },
+        "additionalProperties": true,
+    })
+}
+
+/// `needed` must be true where `field` has a value of this schema.
+fn only_with(field: &str, schema: Value, needed: &str) -> Value {
+    json!({
+        "if": {"required": [field], "properties": {field: schema}},
+        "then": {"required": [needed], "properties": {needed: {"const": true}}},
+    })
+}
+
+fn stop() -> Value {
+    json!({"anyOf": [
+        {"type": "string", "minLength": 1},
+        {"type": "array", "items": {"type": "string", "minLength": 1}},
+        {"type": "null"},
+    ]})
+}
+
+/// Name, schema and meaning of every parameter that is read.
+fn parameters() -> Vec<(&'static str, Value, &'static str)> {
+    let number = |least: f64, most: f64| json!({"type": ["number", "null"], "minimum": least, "maximum": most});
+    let tokens = json!({"type": ["integer", "null"], "minimum": 1, "maximum": u32::MAX});
+    vec![
+        ("model", json!({"type": "string", "minLength": 1}), "One of GET /v1/models."),
+        ("messages", json!({"type": "array", "minItems": 1, "items": message()}), "The conversation so far."),
+        ("n", json!({"type": ["integer", "null"], "minimum": 1, "maximum": 1000}), "How many of the best answers."),
+        ("stream", json!({"type": ["boolean", "null"], "default": false}), "Answer as a stream of events."),
+        (
+            "stream_options",
+            json!({"type": ["object", "null"], "properties": {
+                "include_usage": {"type": ["boolean", "null"]},
+                "include_progress": {"type": ["boolean", "null"]},
+            }}),
+            "Only with `stream`: a chunk with the usage, and objects that tell of the progress.",
+        ),
+        ("temperature", number(0.0, 2.0), "Sampling temperature."),
+        ("top_p", number(0.0, 1.0), "Nucleus."),
+        ("min_p", number(0.0, 1.0), "Least probability, relative to the likeliest token's."),
+        (
+            "top_k",
+            json!({"type": ["integer", "null"], "minimum": -1, "maximum": 1_000_000}),
+            "Likeliest tokens; 0 and -1 for all.",
+        ),
+        ("presence_penalty", number(-2.0, 2.0), "Against tokens that have occurred."),
+        ("frequency_penalty", number(-2.0, 2.0), "Against tokens by how often they have occurred."),
+        (
+            "logit_bias",
+            json!({
+                "type": ["object", "null"],
+                "propertyNames": {"pattern": "^(0|[1-9][0-9]{0,8})$"},
+                "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
+            }),
+            "Token id to what is added to its logit.",
+        ),
+        ("max_tokens", tokens.clone(), "Length limit in tokens."),
+        ("max_completion_tokens", tokens, "The same under its newer name; send one of the two."),
+        (
+            "seed",
+            json!({"type": ["integer", "null"], "minimum": i64::MIN, "maximum": i64::MAX}),
+            "Each candidate's seed derives from it.",
+        ),
+        ("stop", stop(), "Texts that end an answer."),
+        ("logprobs", json!({"type": ["boolean", "null"]}), "Log probabilities of the answer's tokens."),
+        (
+            "top_logprobs",
+            json!({"type": ["integer", "null"], "minimum": 0, "maximum": 20}),
+            "Alternatives to tell of; needs `logprobs`.",
+        ),
+        ("tools", json!({"type": ["array", "null"], "items": tool()}), "Functions that the model may call."),
+        ("tool_choice", json!({"type": ["string", "object", "null"]}), "`none`, `auto`, `required`, or one function."),
+        ("response_format", json!({"type": ["object", "null"]}), "Text, JSON, or JSON of a schema."),
+        (
+            "return_response_only",
+            json!({"type": ["boolean", "null"], "default": true}),
+            "With false, `metadata` tells of every candidate, the vote and what it cost.",
+        ),
+    ]
+}
+
+fn message() -> Value {
+    let parts = json!({"type": "array", "items": {
+        "type": "object", "required": ["type"], "properties": {"type": {"type": "string"}}
+    }});
+    json!({
+        "type": "object",
+        "required": ["role"],
+        "oneOf": [
+            {
+                "required": ["content"],
+                "properties": {
+                    "role": {"enum": ["system", "developer", "user"]},
+                    "content": {"anyOf": [{"type": "string"}, parts]},
+                },
+            },
+            {"properties": {
+                "role": {"enum": ["assistant", "tool", "function"]},
+                "content": {"anyOf": [{"type": "string"}, parts, {"type": "null"}]},
+            }},
+        ],
+    })
+}
+
+fn tool() -> Value {
+    json!({
+        "type": "object",
+        "required": ["type", "function"],
+        "properties": {
+            "type": {"const": "function"},
+            "function": {
+                "type": "object",
+                "required": ["name"],
+                "properties": {"name": {"type": "string"}, "parameters": {"type": ["object", "null"]}},
+            },
+        },
+    })
+}
