@@ -4,7 +4,6 @@
 //! a change of it is named in a warning.
 
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -23,7 +22,21 @@ pub struct Reloader {
     pub arguments: ServeArguments,
     pub environment: Environment,
     pub running: Settings,
+    /// The file as it was before it was read for that.
+    pub as_read: FileVersion,
     pub runtime: Arc<Runtime>,
+}
+
+/// What tells that a file is another one than before; nothing where there is no file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileVersion(Option<(SystemTime, u64, u64)>);
+
+impl FileVersion {
+    /// That of the configuration file that the arguments lead to, as it is now.
+    pub fn of(arguments: &ServeArguments) -> Self {
+        let metadata = settings_file(arguments).and_then(|file| std::fs::metadata(file).ok());
+        Self(metadata.and_then(|metadata| Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))))
+    }
 }
 
 impl Reloader {
@@ -37,12 +50,12 @@ impl Reloader {
         };
         let mut look = tokio::time::interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut known = self.file().map(Version::of);
+        let mut known = self.as_read.clone();
         loop {
             tokio::select! {
                 Some(()) = hangup.recv() => {}
                 _ = look.tick(), if self.arguments.dev => {
-                    let now = self.file().map(Version::of);
+                    let now = FileVersion::of(&self.arguments);
                     if now == known {
                         continue;
                     }
@@ -55,7 +68,7 @@ impl Reloader {
 
     /// Reads the file once and applies what can be applied. What goes wrong is logged, and all stays as it is.
     pub async fn reload(&self) {
-        let Some(file) = self.file() else {
+        let Some(file) = settings_file(&self.arguments) else {
             tracing::warn!("there is no configuration file to read again; --config names one");
             return;
         };
@@ -93,33 +106,21 @@ impl Reloader {
             settings.shown().into_iter().filter(|shown| !shown.0.starts_with("active.") && !running.contains(shown));
         differ.map(|(name, _)| name).collect()
     }
-
-    fn file(&self) -> Option<&Path> {
-        settings_file(&self.arguments)
-    }
-}
-
-/// What tells that a file is another one than before.
-#[derive(Debug, PartialEq, Eq)]
-struct Version(Option<(SystemTime, u64, u64)>);
-
-impl Version {
-    fn of(file: &Path) -> Self {
-        let metadata = std::fs::metadata(file).ok();
-        Self(metadata.and_then(|metadata| Some((metadata.modified().ok()?, metadata.len(), metadata.ino()))))
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     async fn started(file: &Path, state: &Path) -> Reloader {
         let arguments = ServeArguments { state_dir: Some(state.to_owned()), ..ServeArguments::of_file(file) };
         let environment = Environment::default();
+        let as_read = FileVersion::of(&arguments);
         let running = Settings::load(&arguments, &environment).unwrap();
         let runtime = Arc::new(Runtime::start(&running, environment.clone()).await.unwrap());
-        Reloader { arguments, environment, running, runtime }
+        Reloader { arguments, environment, running, as_read, runtime }
     }
 
     fn text(port: u16, model: &str) -> String {

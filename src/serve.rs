@@ -14,7 +14,7 @@ use crate::config::cli::{ServeArguments, SourceArguments};
 use crate::config::server::ServerSettings;
 use crate::config::{Environment, Settings, shown};
 use crate::port_file::PortFile;
-use crate::reload::Reloader;
+use crate::reload::{FileVersion, Reloader};
 use crate::runtime::Runtime;
 use crate::telemetry;
 
@@ -25,10 +25,12 @@ use crate::telemetry;
 /// Bad settings, an unusable state directory, an address that cannot be bound.
 pub fn serve(arguments: ServeArguments, environment: Environment) -> anyhow::Result<()> {
     let environment = environment.with_env_file(arguments.sources.env_file.as_deref())?;
+    let as_read = FileVersion::of(&arguments);
     let settings = Settings::load(&arguments, &environment)?;
     telemetry::init(settings.telemetry.log_format, &settings.telemetry.log_level)?;
     let workers = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("itsd-run").build()?;
-    let result = actix_web::rt::System::new().block_on(run(arguments, settings, environment, workers.handle().clone()));
+    let result = actix_web::rt::System::new()
+        .block_on(run(Start { arguments, as_read, settings, environment }, workers.handle().clone()));
     // Runs that outlived the drain end here, with their upstream calls.
     workers.shutdown_timeout(Duration::from_secs(1));
     result
@@ -58,12 +60,17 @@ pub fn show_config(sources: SourceArguments, origin: bool, environment: Environm
     Ok(())
 }
 
-async fn run(
+/// What the daemon is started with.
+struct Start {
     arguments: ServeArguments,
+    /// The configuration file as it was before it was read.
+    as_read: FileVersion,
     settings: Settings,
     environment: Environment,
-    workers: tokio::runtime::Handle,
-) -> anyhow::Result<()> {
+}
+
+async fn run(start: Start, workers: tokio::runtime::Handle) -> anyhow::Result<()> {
+    let Start { arguments, as_read, settings, environment } = start;
     // Before the state is touched and a model loaded: whoever starts a second one shall not wait to hear of it.
     let listener = app::bind(&settings)?;
     let runtime = Arc::new(Runtime::start(&settings, environment.clone()).await?);
@@ -75,7 +82,7 @@ async fn run(
     let (end_now, ended) = oneshot::channel();
     let watch = actix_web::rt::spawn(heed_signals(application.stopper(), end_now));
     let watchdog = actix_web::rt::spawn(feed_watchdog());
-    let reload = actix_web::rt::spawn(Reloader { arguments, environment, running: settings, runtime }.watch());
+    let reload = actix_web::rt::spawn(Reloader { arguments, environment, running: settings, as_read, runtime }.watch());
     tell_supervisor(&[NotifyState::Ready]);
     // A server that drains hears of nothing else, so that it is dropped to end at once.
     let result = tokio::select! {

@@ -267,12 +267,17 @@ fn refuse_unknown_keys(config: &Config, file: Option<&Path>) -> Result<(), Setti
         let Some(known_section) = known.get(section) else {
             return Err(unknown_key(section, section, place(value), &known));
         };
-        if let (ValueKind::Table(keys), true) = (&value.kind, known_section.is_object()) {
-            for (key, value) in keys {
-                if known_section.get(key).is_none() {
-                    return Err(unknown_key(key, &format!("{section}.{key}"), place(value), known_section));
+        match &value.kind {
+            ValueKind::Table(keys) if known_section.is_object() => {
+                for (key, value) in keys {
+                    if known_section.get(key).is_none() {
+                        return Err(unknown_key(key, &format!("{section}.{key}"), place(value), known_section));
+                    }
                 }
             }
+            // What stands in its place may be a key, so that it is not left to a parser that quotes it.
+            ValueKind::Table(_) | ValueKind::Nil => {}
+            _ => return Err(SettingsFileError::Source(format!("`{section}` must be a table{}", place(value)))),
         }
     }
     Ok(())

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use crate::config::field;
 use crate::runtime::{ConfigureError, PastRevision};
 
 use super::AppState;
@@ -53,6 +54,9 @@ pub async fn list(state: Data<AppState>, query: Query<HistoryQuery>) -> Result<H
             ApiError::invalid_value("limit", format!("`limit` must be a whole number from 1 to {MOST}, not {limit}"))
         })?,
     };
+    if query.before.is_some_and(|before| before < 0) {
+        return Err(ApiError::invalid_value("before", "`before` must be the number of a revision, 0 or more"));
+    }
     let (revisions, has_more) = state
         .runtime
         .history(query.before, limit)
@@ -80,9 +84,7 @@ pub async fn roll_back(
     }
     let number = match fields.get("revision") {
         None | Some(Value::Null) => return Err(ApiError::missing_field("revision")),
-        Some(number) => number.as_i64().ok_or_else(|| {
-            ApiError::invalid_value("revision", "`revision` must be the number of a revision of GET /configure/history")
-        })?,
+        Some(number) => field::integer("revision", number, 0..=i64::MAX)?,
     };
     let options = options(&request, &query, None)?;
     Ok(accepted(state.runtime.roll_back(number, options).await?))

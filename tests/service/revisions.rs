@@ -144,6 +144,7 @@ async fn the_history_lists_what_was_active_without_its_secrets() {
     for wrong in ["limit=0", "limit=101", "limit=-1"] {
         assert_eq!(app.get(&format!("/configure/history?{wrong}")).await.error(400)["param"], "limit", "{wrong}");
     }
+    assert_eq!(app.get("/configure/history?before=-1").await.error(400)["param"], "before");
     app.get("/configure/history?limit=many").await.error(400);
     app.get("/configure/history?page=2").await.error(400);
 }

@@ -230,7 +230,7 @@ fn change_parameters() -> Vec<Value> {
         query("validate_only", json!({"type": "boolean", "default": false}), "Build everything, and change nothing."),
         header(
             "If-Match",
-            json!({"type": "string", "pattern": "^(\\*|\"[0-9]{1,9}\")$"}),
+            json!({"type": "string", "pattern": "^(\\*|\"[0-9]{1,18}\"|[0-9]{1,18})$"}),
             "The revision that must be active, in quotes; `*` takes any.",
         ),
     ]
