@@ -16,7 +16,7 @@ use crate::completion::Prompt;
 use crate::generator::{Generator, Run};
 
 pub use outcome::{Answer, Candidate, Outcome, RunError, Stop, StopReason};
-pub use plan::{Algorithm, Plan, PlanError};
+pub use plan::{Algorithm, Plan, PlanError, Resources, Wanted};
 
 /// What an algorithm tells while it runs, for those who stream it.
 pub trait Observer: Send {

@@ -6,6 +6,7 @@ use crate::completion::Sampling;
 use crate::config::run::{AlgorithmName, RunSettings, StopRule};
 
 use super::vote::VoteRules;
+use crate::scorers::JudgeTarget;
 
 /// A run, decided upon but not begun.
 #[derive(Debug, Clone)]
@@ -13,7 +14,24 @@ pub struct Plan {
     pub algorithm: Algorithm,
     /// Candidates asked for; 1 for a single call.
     pub budget: usize,
+    /// Answers to return, the best of the run: at least 1, at most `budget`.
+    pub answers: usize,
     /// Whether pieces of the answer are wanted as they are generated.
+    pub live: bool,
+}
+
+/// What the active configuration has built for runs.
+pub struct Resources {
+    pub rules: Arc<VoteRules>,
+    /// Who judges, where the run has a judge: the model that answers unless the configuration names another.
+    pub judge: JudgeTarget,
+}
+
+/// What the client wants of the response.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// How many answers, at least 1.
+    pub answers: usize,
     pub live: bool,
 }
 
@@ -51,11 +69,12 @@ impl Plan {
     /// When the settings do not make a run.
     pub fn resolve(
         settings: &RunSettings,
-        rules: Arc<VoteRules>,
-        live: bool,
+        resources: Resources,
+        wanted: Wanted,
         sampling: &mut Sampling,
     ) -> Result<(Self, Option<String>), PlanError> {
-        let single = Self { algorithm: Algorithm::Single, budget: 1, live };
+        let Wanted { answers, live } = wanted;
+        let single = Self { algorithm: Algorithm::Single, budget: 1, answers: 1, live };
         let stop_rule = match settings.algorithm {
             AlgorithmName::None => return Ok((single, None)),
             AlgorithmName::SelfConsistency
@@ -77,8 +96,8 @@ impl Plan {
             Ok(warning) => warning,
             Err(warning) => return Ok((single, Some(warning))),
         };
-        let algorithm = Algorithm::SelfConsistency(SelfConsistency { rules, stop_rule });
-        Ok((Self { algorithm, budget: settings.budget, live }, warning))
+        let algorithm = Algorithm::SelfConsistency(SelfConsistency { rules: resources.rules, stop_rule });
+        Ok((Self { algorithm, budget: settings.budget, answers, live }, warning))
     }
 
     /// The algorithm's name in headers, metadata and logs.
@@ -111,12 +130,32 @@ fn diverse(settings: &RunSettings, sampling: &mut Sampling) -> Result<Option<Str
 
 #[cfg(test)]
 mod tests {
+    use futures_util::future::BoxFuture;
+
     use super::*;
+    use crate::config::provider::StructuredOutput;
+    use crate::generator::{Delivery, Extension, Generator, Path, Until};
+
+    /// Plans are made without anybody being asked.
+    struct NoGenerator;
+
+    impl Generator for NoGenerator {
+        fn extend(&self, _: Vec<Path>, _: Until, _: Delivery) -> BoxFuture<'_, Box<dyn Extension>> {
+            unreachable!("a plan is not a run")
+        }
+    }
 
     fn resolve(settings: &RunSettings, temperature: Option<f64>) -> (Plan, Option<String>, Option<f64>) {
         let mut sampling = Sampling { temperature, ..Sampling::default() };
         let rules = Arc::new(VoteRules::compile(settings).unwrap());
-        let (plan, warning) = Plan::resolve(settings, rules, false, &mut sampling).unwrap();
+        let judge = JudgeTarget {
+            generator: Arc::new(NoGenerator),
+            model: "judge".to_owned(),
+            structured_output: StructuredOutput::Unknown,
+        };
+        let wanted = Wanted { answers: 1, live: false };
+        let resources = Resources { rules, judge };
+        let (plan, warning) = Plan::resolve(settings, resources, wanted, &mut sampling).unwrap();
         (plan, warning, sampling.temperature)
     }
 

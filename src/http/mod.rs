@@ -14,6 +14,7 @@ mod models;
 mod openapi;
 mod ops;
 pub mod request_log;
+mod spending;
 
 use std::sync::Arc;
 

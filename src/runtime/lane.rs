@@ -252,8 +252,17 @@ impl Runtime {
             origins.insert(field.to_owned(), origin::environment(variable));
         }
         let description = Description { revision: 0, content_hash: content_hash(&document), document, origins };
-        let rules = Arc::new(rules);
-        let active = ActiveConfig { revision: 0, run: settings.run, rules, description, field_origins, secrets, names };
+        let active = ActiveConfig {
+            revision: 0,
+            run: settings.run,
+            rules: Arc::new(rules),
+            prices: settings.prices,
+            judge_model: settings.judge.and_then(|judge| judge.model),
+            description,
+            field_origins,
+            secrets,
+            names,
+        };
         Ok(Prepared { active, origin, warnings })
     }
 

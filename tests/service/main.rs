@@ -12,6 +12,7 @@ mod environment_made;
 mod failures;
 mod fidelity;
 mod layering;
+mod limits;
 mod log_watch;
 mod operations;
 mod provider;

@@ -6,13 +6,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use actix_web::http::header::{HeaderName, HeaderValue};
 use uuid::Uuid;
 
-use crate::algorithms::{self, Observer, Outcome, Plan, RunError};
+use crate::algorithms::{self, Observer, Outcome, Plan, Resources, RunError, Wanted};
 use crate::completion::Prompt;
 use crate::config::run::{AlgorithmName, RunSettings};
 use crate::failure::{Failure, FailureKind};
 use crate::generator::{Generator, Run};
 use crate::http::error::ApiError;
 use crate::http::request_log::RequestRecord;
+use crate::http::spending;
 use crate::runtime::ActiveConfig;
 
 use super::request::ChatRequest;
@@ -69,11 +70,16 @@ impl Job {
         };
 
         request.apply_defaults(&settings);
-        let (plan, warning) = Plan::resolve(&settings, rules, request.stream, &mut request.prompt.sampling)?;
+        let judge = active.judge(&route);
+        let names = [client_model.as_str(), route.model.as_str()];
+        let (prices, bounds) = spending::of_run(active, &settings, names, &judge.model, record.arrived())?;
+        let wanted = Wanted { answers: 1, live: request.stream };
+        let (plan, warning) =
+            Plan::resolve(&settings, Resources { rules, judge }, wanted, &mut request.prompt.sampling)?;
         request.warnings.extend(warning);
         request.prompt.model = route.model;
 
-        let run = Arc::new(Run::new(request.prompt.sampling.seed));
+        let run = Arc::new(Run { prices, bounds, ..Run::new(request.prompt.sampling.seed) });
         let identity = Identity {
             completion_id: format!("chatcmpl-{}", Uuid::new_v4().simple()),
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs().cast_signed()),

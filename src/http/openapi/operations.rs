@@ -173,7 +173,7 @@ fn chat(name: &str, summary: &str, of_the_path: &[Value]) -> Value {
         )
         .takes(&[JSON], "ChatRequest")
         .answers(200, "The winning answer.", JSON, "ChatCompletion")
-        .answers_with(200, "The winning answer.", "text/event-stream", json!({"type": "string"}));
+        .answers_with(200, "The winning answer.", "text/event-stream", event("chat.completion.chunk"));
     for (name, description) in [
         ("x-its-algorithm", "The algorithm that ran."),
         ("x-its-revision", "The configuration's revision."),
@@ -190,6 +190,16 @@ fn chat(name: &str, summary: &str, of_the_path: &[Value]) -> Value {
         });
     }
     operation
+}
+
+/// One event of a stream.
+fn event(object: &str) -> Value {
+    let description = format!("A `{object}` object as JSON, an `error` object, or `[DONE]` at the end.");
+    json!({
+        "type": "object",
+        "required": ["data"],
+        "properties": {"data": {"type": "string", "description": description}},
+    })
 }
 
 fn cancel() -> Value {
@@ -214,7 +224,7 @@ fn completions() -> Value {
     )
     .takes(&[JSON], "CompletionRequest")
     .answers(200, "The text.", JSON, "Completion")
-    .answers_with(200, "The text.", "text/event-stream", json!({"type": "string"}))
+    .answers_with(200, "The text.", "text/event-stream", event("text_completion"))
 }
 
 fn show() -> Value {
