@@ -14,6 +14,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::algorithms::vote::VoteRules;
+use crate::config::fields;
 use crate::config::run::RunSettings;
 
 use super::AppState;
@@ -57,8 +58,10 @@ pub async fn complete(
         }
     }
     let mut chat = ChatRequest::parse(&body.0, query.strict)?;
-    if let Some(budget) = budget_header(&request)? {
-        chat.overrides.insert("budget".to_owned(), budget);
+    if let Some(budget) = budget_header(&request)?
+        && let Some(overruled) = chat.overrides.insert("budget".to_owned(), budget)
+    {
+        check_budget(&overruled)?;
     }
     let job = Job::prepare(&active, chat, record)?;
     if job.stream {
@@ -88,6 +91,13 @@ fn budget_header(request: &HttpRequest) -> Result<Option<Box<RawValue>>, ApiErro
             Err(ApiError::invalid_value(BUDGET_HEADER, format!("`{BUDGET_HEADER}` must be a whole number such as 8")))
         }
     }
+}
+
+/// A budget that is overruled must still be one.
+fn check_budget(budget: &RawValue) -> Result<(), ApiError> {
+    let value = serde_json::from_str(budget.get()).expect("raw JSON is JSON");
+    fields::find("budget").expect("budget is a field").integer("budget", &value)?;
+    Ok(())
 }
 
 fn compile_rules(settings: &RunSettings) -> Result<VoteRules, ApiError> {
