@@ -359,6 +359,10 @@ mod tests {
             ("provider", Some("openai-compatible" | "openai_compatible")) => {
                 document.insert("endpoint".to_owned(), json!("https://a.example"));
             }
+            // A limit in dollars needs prices.
+            ("limits", _) => {
+                document.insert("prices".to_owned(), json!({"m": {}}));
+            }
             ("vote_on", Some("regex")) => {
                 document.insert("regex_patterns".to_owned(), json!(["a"]));
             }

@@ -28,24 +28,6 @@ pub fn request() -> Value {
     })
 }
 
-/// `POST /v1/completions`.
-pub fn completion_request() -> Value {
-    json!({
-        "type": "object",
-        "required": ["model", "prompt"],
-        "properties": {
-            "model": {"type": "string", "minLength": 1},
-            "prompt": {"type": "string", "description": "The raw text; no chat template is applied."},
-            "max_tokens": {"type": ["integer", "null"], "minimum": 1, "maximum": u32::MAX},
-            "temperature": {"type": ["number", "null"], "minimum": 0, "maximum": 2},
-            "top_p": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
-            "stop": stop(),
-            "stream": {"type": ["boolean", "null"], "default": false},
-        },
-        "additionalProperties": true,
-    })
-}
-
 /// `needed` must be true where `field` has a value of this schema.
 fn only_with(field: &str, schema: Value, needed: &str) -> Value {
     json!({
@@ -69,15 +51,14 @@ fn parameters() -> Vec<(&'static str, Value, &'static str)> {
     vec![
         ("model", json!({"type": "string", "minLength": 1}), "One of GET /v1/models."),
         ("messages", json!({"type": "array", "minItems": 1, "items": message()}), "The conversation so far."),
-        ("n", json!({"type": ["integer", "null"], "minimum": 1, "maximum": 1000}), "How many of the best answers."),
+        ("n", json!({"type": ["integer", "null"], "minimum": 1, "maximum": 1}), "One answer."),
         ("stream", json!({"type": ["boolean", "null"], "default": false}), "Answer as a stream of events."),
         (
             "stream_options",
             json!({"type": ["object", "null"], "properties": {
                 "include_usage": {"type": ["boolean", "null"]},
-                "include_progress": {"type": ["boolean", "null"]},
             }}),
-            "Only with `stream`: a chunk with the usage, and objects that tell of the progress.",
+            "Only with `stream`: a chunk with the usage.",
         ),
         ("temperature", number(0.0, 2.0), "Sampling temperature."),
         ("top_p", number(0.0, 1.0), "Nucleus."),

@@ -38,8 +38,6 @@ pub fn document() -> Value {
             "History": responses::history(),
             "ChatRequest": chat::request(),
             "ChatCompletion": responses::chat_completion(),
-            "CompletionRequest": chat::completion_request(),
-            "Completion": responses::completion(),
             "Model": responses::model(),
             "Models": responses::models(),
             "Health": responses::health(),

@@ -2,8 +2,6 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::config::run::{AlgorithmName, RewardName};
-
 use super::reference;
 
 const JSON: &str = "application/json";
@@ -16,18 +14,6 @@ const OF_A_RUN: [u16; 8] = [404, 412, 429, 499, 500, 502, 503, 504];
 pub fn paths() -> Value {
     json!({
         "/v1/chat/completions": {"post": chat("createChatCompletion", "Chat, scaled.", &[])},
-        "/v1/{algorithm}/chat/completions": {
-            "post": chat("createChatCompletionByAlgorithm", "Chat by the algorithm of the path.", &[algorithm()])
-        },
-        "/v1/{algorithm}/{scorer}/chat/completions": {
-            "post": chat(
-                "createChatCompletionByAlgorithmAndScorer",
-                "Chat by the algorithm and the scorer of the path.",
-                &[algorithm(), scorer()],
-            )
-        },
-        "/v1/chat/cancel/{request_id}": {"post": cancel()},
-        "/v1/completions": {"post": completions()},
         "/v1/models": {"get": operation("models", "listModels", "The names that requests may use.", &[], &[403])
             .answers(200, "The models, the active one first.", JSON, "Models")},
         "/v1/models/{id}": {"get": operation(
@@ -139,18 +125,6 @@ fn header(name: &str, schema: Value, description: &str) -> Value {
     json!({"name": name, "in": "header", "schema": schema, "description": description})
 }
 
-fn algorithm() -> Value {
-    path(
-        "algorithm",
-        json!({"type": "string", "enum": AlgorithmName::WORDS}),
-        "The algorithm; `-` and `_` are the same.",
-    )
-}
-
-fn scorer() -> Value {
-    path("scorer", json!({"type": "string", "enum": RewardName::WORDS}), "What scores the candidates, as `rm_name`.")
-}
-
 fn chat(name: &str, summary: &str, of_the_path: &[Value]) -> Value {
     let mut parameters = of_the_path.to_vec();
     parameters.extend([
@@ -200,31 +174,6 @@ fn event(object: &str) -> Value {
         "required": ["data"],
         "properties": {"data": {"type": "string", "description": description}},
     })
-}
-
-fn cancel() -> Value {
-    let id =
-        path("request_id", json!({"type": "string", "minLength": 1}), "The request's `x-request-id` or completion id.");
-    operation("chat", "cancelChatCompletion", "Stops a running request.", &[id], &[403, 404]).answers_with(
-        200,
-        "It was stopped.",
-        JSON,
-        json!({"type": "object"}),
-    )
-}
-
-fn completions() -> Value {
-    let errors: Vec<u16> = WITH_BODY.into_iter().chain(OF_A_RUN.into_iter().filter(|status| *status != 412)).collect();
-    operation(
-        "chat",
-        "createCompletion",
-        "OpenAI's legacy text completions: the raw prompt, never scaled.",
-        &[],
-        &errors,
-    )
-    .takes(&[JSON], "CompletionRequest")
-    .answers(200, "The text.", JSON, "Completion")
-    .answers_with(200, "The text.", "text/event-stream", event("text_completion"))
 }
 
 fn show() -> Value {

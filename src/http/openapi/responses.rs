@@ -109,29 +109,6 @@ pub fn chat_completion() -> Value {
     })
 }
 
-pub fn completion() -> Value {
-    json!({
-        "type": "object",
-        "required": ["id", "object", "created", "model", "choices"],
-        "properties": {
-            "id": {"type": "string"},
-            "object": {"const": "text_completion"},
-            "created": {"type": "integer"},
-            "model": {"type": "string"},
-            "choices": {"type": "array", "items": {
-                "type": "object",
-                "required": ["index", "text", "finish_reason"],
-                "properties": {
-                    "index": {"type": "integer"},
-                    "text": {"type": "string"},
-                    "finish_reason": {"type": ["string", "null"]},
-                },
-            }},
-            "usage": usage(),
-        },
-    })
-}
-
 fn usage() -> Value {
     json!({
         "type": "object",
