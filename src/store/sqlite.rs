@@ -318,7 +318,7 @@ mod tests {
         let reopened = Store::open(dir.path()).await.unwrap();
         assert_eq!(reopened.newest(None, 10).await.unwrap(), [second.clone(), first.clone()]);
         assert_eq!(reopened.newest(Some(2), 10).await.unwrap(), [first]);
-        assert_eq!(reopened.newest(None, 1).await.unwrap(), [second.clone()]);
+        assert_eq!(reopened.newest(None, 1).await.unwrap(), std::slice::from_ref(&second));
         assert_eq!(reopened.revision(2).await.unwrap(), Some(second));
         assert_eq!(reopened.revision(3).await.unwrap(), None);
     }

@@ -65,7 +65,7 @@ fn parameters() -> Vec<(&'static str, Value, &'static str)> {
         ("min_p", number(0.0, 1.0), "Least probability, relative to the likeliest token's."),
         (
             "top_k",
-            json!({"type": ["integer", "null"], "minimum": -1, "maximum": 1_000_000}),
+            json!({"type": ["integer", "null"], "minimum": i64::MIN, "maximum": i64::MAX}),
             "Likeliest tokens; 0 and -1 for all.",
         ),
         ("presence_penalty", number(-2.0, 2.0), "Against tokens that have occurred."),
@@ -74,7 +74,7 @@ fn parameters() -> Vec<(&'static str, Value, &'static str)> {
             "logit_bias",
             json!({
                 "type": ["object", "null"],
-                "propertyNames": {"pattern": "^(0|[1-9][0-9]{0,8})$"},
+                "propertyNames": {"pattern": r"^\+?[0-9]+$"},
                 "additionalProperties": {"type": "number", "minimum": -100, "maximum": 100},
             }),
             "Token id to what is added to its logit.",
@@ -94,8 +94,8 @@ fn parameters() -> Vec<(&'static str, Value, &'static str)> {
             "Alternatives to tell of; needs `logprobs`.",
         ),
         ("tools", json!({"type": ["array", "null"], "items": tool()}), "Functions that the model may call."),
-        ("tool_choice", json!({"type": ["string", "object", "null"]}), "`none`, `auto`, `required`, or one function."),
-        ("response_format", json!({"type": ["object", "null"]}), "Text, JSON, or JSON of a schema."),
+        ("tool_choice", json!({}), "Passed on: `none`, `auto`, `required`, or one function."),
+        ("response_format", json!({}), "Passed on: text, JSON, or JSON of a schema."),
         (
             "return_response_only",
             json!({"type": ["boolean", "null"], "default": true}),
@@ -105,9 +105,8 @@ fn parameters() -> Vec<(&'static str, Value, &'static str)> {
 }
 
 fn message() -> Value {
-    let parts = json!({"type": "array", "items": {
-        "type": "object", "required": ["type"], "properties": {"type": {"type": "string"}}
-    }});
+    // What parts hold is for the model.
+    let parts = json!({"type": "array"});
     json!({
         "type": "object",
         "required": ["role"],
@@ -127,17 +126,20 @@ fn message() -> Value {
     })
 }
 
+/// Only functions are known; tools of other types are passed on.
 fn tool() -> Value {
     json!({
         "type": "object",
-        "required": ["type", "function"],
+        "required": ["type"],
         "properties": {
-            "type": {"const": "function"},
+            "type": {"type": "string"},
             "function": {
-                "type": "object",
+                "type": ["object", "null"],
                 "required": ["name"],
-                "properties": {"name": {"type": "string"}, "parameters": {"type": ["object", "null"]}},
+                "properties": {"name": {"type": "string"}, "parameters": {"description": "A JSON Schema."}},
             },
         },
+        "if": {"properties": {"type": {"const": "function"}}},
+        "then": {"required": ["function"], "properties": {"function": {"type": "object"}}},
     })
 }
