@@ -31,6 +31,8 @@ pub enum Command {
     /// Show what the service would run with, or what its configuration file may hold.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Judge a response by a reference answer: prints a verdict as a line of JSON; the exit code is 0 where they are equal.
+    Grade(GradeArguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -56,6 +58,17 @@ pub struct SourceArguments {
     /// File of environment variables that are not set otherwise [default: .env, if there is one].
     #[arg(long, value_name = "FILE")]
     pub env_file: Option<PathBuf>,
+}
+
+/// What is to be graded, and by what.
+#[derive(Debug, Clone, Args)]
+pub struct GradeArguments {
+    /// The right answer, alone or in a text that gives it.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub reference: String,
+    /// The response to grade; `-`, or nothing, reads it from standard input.
+    #[arg(value_name = "RESPONSE", allow_hyphen_values = true)]
+    pub response: Option<String>,
 }
 
 /// What the command line says about the server. It wins over the environment and the file.
@@ -111,5 +124,13 @@ mod tests {
         let line = Cli::try_parse_from(["itsd", "config", "show", "--origin", "--config", "a.yaml"]).unwrap();
         let Command::Config(ConfigCommand::Show { origin, sources }) = line.command else { panic!("show is one") };
         assert_eq!((origin, sources.config), (true, Some(PathBuf::from("a.yaml"))));
+    }
+
+    #[test]
+    fn an_answer_to_grade_may_begin_with_a_minus() {
+        let line = Cli::try_parse_from(["itsd", "grade", "--reference", "-5", "-5"]).unwrap();
+        let Command::Grade(args) = line.command else { panic!("grade is a command") };
+        assert_eq!((args.reference.as_str(), args.response.as_deref()), ("-5", Some("-5")));
+        assert!(Cli::try_parse_from(["itsd", "grade", "5"]).is_err());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::algorithms::Plan;
 use crate::algorithms::vote::VoteRules;
 use crate::config::document::{self, Document, content_hash, put_back_secrets, take_secrets};
 use crate::config::origin::{self, FieldOrigins};
@@ -243,7 +244,9 @@ impl Runtime {
         let Draft { mut document, origin, field_origins } = draft;
         let settings = ActiveSettings::parse(&document)?;
         let mut warnings = Vec::new();
+        Plan::check(&settings.run).map_err(|error| SettingsError::invalid(error.param, error.message))?;
         let names = self.targets.prepare(&settings, &self.environment, &mut warnings).await?;
+        let judge = self.targets.prepare_judge(&settings, &self.environment, &mut warnings).await?;
         let rules =
             VoteRules::compile(&settings.run).map_err(|error| SettingsError::invalid(error.param, error.message))?;
         let secrets = take_secrets(&mut document);
@@ -262,6 +265,7 @@ impl Runtime {
             field_origins,
             secrets,
             names,
+            judge,
         };
         Ok(Prepared { active, origin, warnings })
     }

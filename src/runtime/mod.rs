@@ -5,6 +5,7 @@
 
 mod active;
 mod history;
+mod judge;
 mod lane;
 #[cfg(feature = "llama")]
 mod local;
