@@ -86,7 +86,17 @@ impl ChatRequest {
         let response_format = fields.remove("response_format");
         let (overrides, passthrough, warnings) = sort_out(fields, strict)?;
 
-        let prompt = Prompt { model, messages, tools, tool_choice, response_format, sampling, logprobs, passthrough };
+        let prompt = Prompt {
+            model,
+            messages,
+            tools,
+            tool_choice,
+            response_format,
+            sampling,
+            logprobs,
+            signals: None,
+            passthrough,
+        };
         Ok(Self { prompt, overrides, stream, include_usage, return_response_only, warnings })
     }
 
