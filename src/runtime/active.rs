@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use crate::algorithms::vote::VoteRules;
 use crate::config::document::Secrets;
-use crate::config::provider::ProviderName;
+use crate::config::prices::Prices;
+use crate::config::provider::{ProviderName, StructuredOutput};
 use crate::config::run::RunSettings;
 use crate::generator::Generator;
+use crate::scorers::JudgeTarget;
 
 use super::Description;
 
@@ -19,6 +21,9 @@ pub struct ActiveConfig {
     pub run: RunSettings,
     /// The vote that `run` describes.
     pub rules: Arc<VoteRules>,
+    pub prices: Prices,
+    /// The judge by the name that the configuration gives it; `None` means the model that answers.
+    pub judge_model: Option<String>,
     pub(super) description: Description,
     /// The literal secrets that the fingerprints of the description stand for.
     pub(super) secrets: Secrets,
@@ -118,6 +123,15 @@ impl ActiveConfig {
             name: requested.to_owned(),
             available: self.models().into_iter().map(|model| model.id).collect(),
         })
+    }
+
+    /// Who judges the candidates of a route: the model that makes them.
+    pub fn judge(&self, route: &Route) -> JudgeTarget {
+        JudgeTarget {
+            generator: Arc::clone(&route.generator),
+            model: route.model.clone(),
+            structured_output: StructuredOutput::Unknown,
+        }
     }
 
     /// Every name that a request may use, the active model first.

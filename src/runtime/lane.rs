@@ -117,8 +117,16 @@ impl Runtime {
             VoteRules::compile(&settings.run).map_err(|error| SettingsError::invalid(error.param, error.message))?;
         let secrets = take_secrets(&mut document);
         let description = Description { revision: 0, content_hash: content_hash(&document), document };
-        let active =
-            ActiveConfig { revision: 0, run: settings.run, rules: Arc::new(rules), description, secrets, names };
+        let active = ActiveConfig {
+            revision: 0,
+            run: settings.run,
+            rules: Arc::new(rules),
+            prices: settings.prices,
+            judge_model: settings.judge.and_then(|judge| judge.model),
+            description,
+            secrets,
+            names,
+        };
         Ok(Prepared { active, warnings })
     }
 
