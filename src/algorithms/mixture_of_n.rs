@@ -16,8 +16,8 @@ mod question;
 
 use std::sync::Arc;
 
-use crate::completion::{Completion, Delta, Prompt, RawObject};
-use crate::failure::FailureKind;
+use crate::completion::{Completion, Delta, Prompt};
+use crate::failure::Failure;
 use crate::generator::{Generator, Phase, Run};
 
 use super::Observer;
@@ -110,7 +110,7 @@ struct Synthesis<'a> {
 /// Why there is no synthesis.
 enum Unusable {
     /// The client has read the beginning of it.
-    Begun(crate::failure::Failure),
+    Begun(Failure),
     /// Nobody has seen any of it; why, in words.
     Replaced(String),
 }
@@ -164,6 +164,3 @@ impl<O: Observer> Observer for Listener<'_, O> {
         self.observer.progress(completed, planned);
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -3,12 +3,15 @@
 //! An algorithm asks the generator for candidates, hears how each ends, and chooses an answer. The decisions
 //! (votes, stop rules) are pure; everything that waits or fails is the generator's.
 
+mod mixture_of_n;
 mod outcome;
 mod plan;
 mod sampling;
 mod self_consistency;
+mod signals;
 mod single;
 pub mod vote;
+mod wait;
 
 use std::sync::Arc;
 
@@ -17,6 +20,7 @@ use crate::generator::{Generator, Run};
 
 pub use outcome::{Answer, Candidate, Outcome, RunError, Stop, StopReason};
 pub use plan::{Algorithm, Plan, PlanError, Resources, Wanted};
+pub use signals::signals;
 
 /// What an algorithm tells while it runs, for those who stream it.
 pub trait Observer: Send {
@@ -54,5 +58,7 @@ pub async fn run(
         Algorithm::SelfConsistency(settings) => {
             self_consistency::run(settings, plan.budget, prompt, generator, run, observer).await
         }
+        Algorithm::MixtureOfN(rules) => mixture_of_n::run(rules, plan, prompt, generator, run, observer).await,
+        Algorithm::Wait(wait) => wait::run(*wait, plan.live, prompt, generator, run, observer).await,
     }
 }

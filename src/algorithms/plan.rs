@@ -6,6 +6,7 @@ use crate::completion::Sampling;
 use crate::config::run::{AlgorithmName, RunSettings, StopRule};
 
 use super::vote::VoteRules;
+use super::wait::Wait;
 use crate::scorers::JudgeTarget;
 
 /// A run, decided upon but not begun.
@@ -41,6 +42,9 @@ pub enum Algorithm {
     /// One plain call.
     Single,
     SelfConsistency(SelfConsistency),
+    /// The vote is that of self-consistency, for want of a synthesis.
+    MixtureOfN(Arc<VoteRules>),
+    Wait(Wait),
 }
 
 /// How candidates are voted on and when the vote ends.
@@ -80,6 +84,7 @@ impl Plan {
             AlgorithmName::SelfConsistency
             | AlgorithmName::AdaptiveSelfConsistency
             | AlgorithmName::BetaSelfConsistency
+            | AlgorithmName::MixtureOfN
                 if settings.budget == 1 =>
             {
                 return Ok((single, None));
@@ -87,7 +92,9 @@ impl Plan {
             AlgorithmName::SelfConsistency => settings.stop_rule,
             AlgorithmName::AdaptiveSelfConsistency => StopRule::Threshold,
             AlgorithmName::BetaSelfConsistency => StopRule::Beta,
-            AlgorithmName::BestOfN | AlgorithmName::MixtureOfN | AlgorithmName::Wait => {
+            AlgorithmName::MixtureOfN => return Self::mixture_of_n(settings, resources, wanted, sampling),
+            AlgorithmName::Wait => return Self::wait(settings, wanted),
+            AlgorithmName::BestOfN => {
                 let message = format!("`alg` `{}` is not supported yet", settings.algorithm.as_str());
                 return Err(PlanError { param: "alg", message });
             }
@@ -100,13 +107,49 @@ impl Plan {
         Ok((Self { algorithm, budget: settings.budget, answers, live }, warning))
     }
 
+    fn mixture_of_n(
+        settings: &RunSettings,
+        resources: Resources,
+        Wanted { answers, live }: Wanted,
+        sampling: &mut Sampling,
+    ) -> Result<(Self, Option<String>), PlanError> {
+        one_answer(settings, answers)?;
+        match diverse(settings, sampling) {
+            Ok(warning) => {
+                let algorithm = Algorithm::MixtureOfN(resources.rules);
+                Ok((Self { algorithm, budget: settings.budget, answers: 1, live }, warning))
+            }
+            Err(warning) => Ok((Self { algorithm: Algorithm::Single, budget: 1, answers: 1, live }, Some(warning))),
+        }
+    }
+
+    /// Rounds follow from each other, so that neither budget nor temperature has a say in how many there are.
+    fn wait(settings: &RunSettings, Wanted { answers, live }: Wanted) -> Result<(Self, Option<String>), PlanError> {
+        one_answer(settings, answers)?;
+        let wanted = settings.wait_rounds + 1;
+        let rounds = settings.limits.max_candidates.map_or(wanted, |most| wanted.min(most.max(1)));
+        let algorithm = Algorithm::Wait(Wait { rounds, is_cut: rounds < wanted });
+        Ok((Self { algorithm, budget: rounds, answers: 1, live }, None))
+    }
+
     /// The algorithm's name in headers, metadata and logs.
     pub fn algorithm_name(&self) -> &'static str {
         match self.algorithm {
             Algorithm::Single => "none",
             Algorithm::SelfConsistency(_) => "self-consistency",
+            Algorithm::MixtureOfN(_) => "mixture-of-n",
+            Algorithm::Wait(_) => "wait",
         }
     }
+}
+
+/// An algorithm that composes its answer has no second best.
+fn one_answer(settings: &RunSettings, answers: usize) -> Result<(), PlanError> {
+    if answers == 1 {
+        return Ok(());
+    }
+    let message = format!("`n` must be 1 for `alg` `{}`, which composes one answer", settings.algorithm.as_str());
+    Err(PlanError { param: "n", message })
 }
 
 /// Sees to it that several candidates differ, and says what was changed for it; `Err` tells why one call is as
@@ -134,6 +177,7 @@ mod tests {
 
     use super::*;
     use crate::config::provider::StructuredOutput;
+    use crate::config::run::Limits;
     use crate::generator::{Delivery, Extension, Generator, Path, Until};
 
     /// Plans are made without anybody being asked.
@@ -185,5 +229,34 @@ mod tests {
     fn an_unnamed_temperature_is_left_to_the_provider() {
         let (plan, warning, temperature) = resolve(&RunSettings::default(), None);
         assert_eq!((plan.budget, warning, temperature), (8, None, None));
+    }
+
+    #[test]
+    fn wait_has_a_round_more_than_checks_and_heeds_neither_budget_nor_temperature() {
+        let settings = |wait_rounds, most| RunSettings {
+            algorithm: AlgorithmName::Wait,
+            wait_rounds,
+            budget: 1,
+            limits: Limits { max_candidates: most, ..Limits::default() },
+            ..RunSettings::default()
+        };
+        for (rounds, most, planned, is_cut) in
+            [(0, None, 1, false), (6, None, 7, false), (6, Some(7), 7, false), (6, Some(3), 3, true)]
+        {
+            let (plan, warning, temperature) = resolve(&settings(rounds, most), Some(0.0));
+            assert!(matches!(plan.algorithm, Algorithm::Wait(wait) if wait == Wait { rounds: planned, is_cut }));
+            assert_eq!((plan.budget, plan.algorithm_name(), warning, temperature), (planned, "wait", None, Some(0.0)));
+        }
+    }
+
+    #[test]
+    fn a_mixture_of_one_or_of_equals_is_one_call() {
+        let settings = |budget| RunSettings { algorithm: AlgorithmName::MixtureOfN, budget, ..RunSettings::default() };
+        assert_eq!(resolve(&settings(1), None).0.algorithm_name(), "none");
+        let (plan, warning, _) = resolve(&settings(4), Some(0.0));
+        assert_eq!((plan.algorithm_name(), plan.budget), ("none", 1));
+        assert!(warning.unwrap().contains("diversity_temperature"));
+        let (plan, _, _) = resolve(&settings(4), Some(0.7));
+        assert_eq!((plan.algorithm_name(), plan.budget, plan.answers), ("mixture-of-n", 4, 1));
     }
 }

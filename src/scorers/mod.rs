@@ -4,9 +4,8 @@
 //! nothing of why they are scored: which of them are worth it, and what is made of the scores, is decided in
 //! `algorithms`.
 
-pub mod judge;
-
 pub mod confidence;
+pub mod judge;
 
 use std::sync::Arc;
 
@@ -14,6 +13,7 @@ use crate::completion::{Completion, Prompt};
 use crate::failure::Failure;
 use crate::generator::Run;
 
+pub use confidence::Confidence;
 pub use judge::{Judge, JudgeTarget};
 
 /// What gives scores.
@@ -21,6 +21,8 @@ pub use judge::{Judge, JudgeTarget};
 pub enum Scorer {
     /// A model that is asked for its opinion.
     Judge(Judge),
+    /// What the model that wrote them thought of their tokens.
+    Confidence(Confidence),
 }
 
 /// What a scorer says of the candidates that it was shown.
@@ -51,6 +53,7 @@ impl Scorer {
     ) -> Result<Scores, Failure> {
         match self {
             Self::Judge(judge) => judge.score(prompt, candidates, run).await,
+            Self::Confidence(confidence) => confidence.score(candidates),
         }
     }
 
@@ -58,16 +61,7 @@ impl Scorer {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Judge(_) => "the judge",
+            Self::Confidence(confidence) => confidence.name(),
         }
     }
-}
-
-/// What a scorer says of the candidates that it was shown.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Scores {
-    /// In the order in which the candidates were given, finite, higher for better ones; `None` for a candidate that
-    /// could not be scored. At least one is scored.
-    pub values: Vec<Option<f64>>,
-    /// What a reader should know about how the scores came to be, in sentences without a full stop.
-    pub notes: Vec<String>,
 }

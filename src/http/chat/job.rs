@@ -77,6 +77,7 @@ impl Job {
         let (plan, warning) =
             Plan::resolve(&settings, Resources { rules, judge }, wanted, &mut request.prompt.sampling)?;
         request.warnings.extend(warning);
+        request.prompt.signals = algorithms::signals(&settings, &plan, route.generator.signals())?;
         request.prompt.model = route.model;
 
         let run = Arc::new(Run { prices, bounds, ..Run::new(request.prompt.sampling.seed) });
