@@ -282,6 +282,7 @@ mod tests {
                 finish_reason: FinishReason::Stop,
                 logprobs: None,
                 mean_logprob: None,
+                tokens: None,
                 usage: Usage { completion_tokens, ..Usage::default() },
             })
         };

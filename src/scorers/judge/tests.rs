@@ -123,6 +123,7 @@ fn completion(text: &str) -> Completion {
         finish_reason: FinishReason::Stop,
         logprobs: None,
         mean_logprob: None,
+        tokens: None,
         usage: Usage::default(),
     }
 }
@@ -136,6 +137,7 @@ fn question() -> Prompt {
         response_format: None,
         sampling: Sampling::default(),
         logprobs: None,
+        signals: None,
         passthrough: Default::default(),
     }
 }

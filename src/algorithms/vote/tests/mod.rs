@@ -22,6 +22,7 @@ fn prompt(tools: Vec<Tool>, response_format: Option<&str>) -> Prompt {
         response_format: response_format.map(raw),
         sampling: Sampling::default(),
         logprobs: None,
+        signals: None,
         passthrough: Default::default(),
     }
 }
@@ -42,6 +43,7 @@ fn completion(content: Option<&str>, calls: &[(&str, &str)]) -> Completion {
         finish_reason,
         logprobs: None,
         mean_logprob: None,
+        tokens: None,
         usage: Usage::default(),
     }
 }
