@@ -11,6 +11,7 @@ mod cancellation;
 mod configuration;
 mod failures;
 mod fidelity;
+mod judge;
 mod layering;
 mod limits;
 mod log_watch;
