@@ -215,6 +215,17 @@ impl RunError {
         Self { failures }
     }
 
+    /// The error of a run whose candidates are there, but whose scorer, which messages call `who`, has failed. What the
+    /// scorer was asked is not the client's request, so that its refusals are not the client's either.
+    pub(super) fn of_scorer(who: &str, failure: Failure) -> Self {
+        let kind = match failure.kind {
+            FailureKind::Deadline | FailureKind::Limit | FailureKind::Internal => failure.kind,
+            _ => FailureKind::JudgeFailed,
+        };
+        let message = format!("{who} failed, and `judge_fallback` is `error`: {}", failure.message);
+        Self { failures: vec![(0, Failure { kind, message, param: None, ..failure })] }
+    }
+
     /// The failure that tells the client most: what it can change itself comes first, then what its operator
     /// can, then what will pass.
     pub fn telling(&self) -> &Failure {
