@@ -222,6 +222,22 @@ mod tests {
     }
 
     #[test]
+    fn the_manual_names_every_field() {
+        let manual = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md")).unwrap();
+        for field in FIELDS {
+            let members = match field.kind {
+                Kind::Object(members) | Kind::ObjectMap(members) => members,
+                _ => &[],
+            };
+            for name in
+                std::iter::once(&field.name).chain(field.aliases).chain(members.iter().map(|member| &member.name))
+            {
+                assert!(manual.contains(&format!("`{name}`")), "{name} is missing");
+            }
+        }
+    }
+
+    #[test]
     fn the_file_that_ships_is_one_that_the_schema_takes_and_mistakes_are_not() {
         let schema = settings_file();
         let validator = validator(&schema);
