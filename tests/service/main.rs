@@ -4,7 +4,9 @@
 #[path = "../upstream/server.rs"]
 mod upstream;
 
+mod answers;
 mod app;
+mod cancel_requests;
 mod cancellation;
 mod configuration;
 mod documentation;
@@ -15,6 +17,7 @@ mod layering;
 mod limits;
 mod log_watch;
 mod operations;
+mod progress;
 mod provider;
 mod provider_accounts;
 mod provider_failures;
@@ -26,6 +29,7 @@ mod request_lines;
 mod revisions;
 mod robustness;
 mod secrecy;
+mod strategies;
 mod streams;
 mod swap;
 mod votes;
