@@ -28,6 +28,11 @@ pub fn of_scope(scope: Scope) -> Map<String, Value> {
     properties(|field| field.scope == scope)
 }
 
+/// One of a closed set of words, in each of its spellings.
+pub fn words(known: &[&str]) -> Value {
+    json!({"type": "string", "enum": spellings(known)})
+}
+
 /// The configuration file, `[active]` included.
 pub fn settings_file() -> Value {
     let defaults = serde_json::to_value(RawSettings::default()).expect("settings serialise");
@@ -119,7 +124,7 @@ fn kind(kind: Kind) -> Value {
             {"type": "string", "minLength": 1},
             {"type": "array", "items": {"type": "string", "minLength": 1}},
         ]}),
-        Kind::Word { known, later: _ } => json!({"type": "string", "enum": spellings(known)}),
+        Kind::Word { known, later: _ } => words(known),
         Kind::WordOrText(words) => json!({"anyOf": [
             {"type": "string", "enum": spellings(words)},
             {"type": "string", "pattern": r"\S\s+\S"},
@@ -219,6 +224,22 @@ mod tests {
         assert_eq!(properties.len(), names);
         assert_eq!(properties["budget"]["default"], 8);
         assert_eq!(schema["required"], json!(["model"]));
+    }
+
+    #[test]
+    fn the_manual_names_every_field() {
+        let manual = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md")).unwrap();
+        for field in FIELDS {
+            let members = match field.kind {
+                Kind::Object(members) | Kind::ObjectMap(members) => members,
+                _ => &[],
+            };
+            for name in
+                std::iter::once(&field.name).chain(field.aliases).chain(members.iter().map(|member| &member.name))
+            {
+                assert!(manual.contains(&format!("`{name}`")), "{name} is missing");
+            }
+        }
     }
 
     #[test]

@@ -15,7 +15,15 @@ pub fn request() -> Value {
         properties.insert(name.to_owned(), schema);
     }
     // The fields of a run say of themselves what they are; what OpenAI's parameters take is told above.
-    properties.extend(schema::of_scope(Scope::Run));
+    let run = schema::of_scope(Scope::Run);
+    for (name, ours, about) in TTS {
+        let mut schema = run[ours].clone();
+        let fields = schema.as_object_mut().expect("a schema is an object");
+        fields.shift_remove("default");
+        fields.insert("description".to_owned(), about.into());
+        properties.insert(name.to_owned(), schema);
+    }
+    properties.extend(run);
     json!({
         "type": "object",
         "required": ["model", "messages"],
@@ -44,6 +52,16 @@ fn stop() -> Value {
     ]})
 }
 
+/// The words of an earlier service for fields of ours: name, our name, and what is to be known beside.
+const TTS: [(&str, &str, &str); 6] = [
+    ("tts_strategy", "alg", "Another name of `alg`, with that service's defaults: temperature 0.7, 4096 tokens."),
+    ("num_paths", "budget", "Another name of `budget`; 5 with a strategy that votes."),
+    ("tts_num_trajectories", "budget", "Another name of `budget`; 8 with the strategy `offline_bon`."),
+    ("tts_scorer", "rm_name", "Another name of `rm_name`; `entropy` with the strategy `offline_bon`."),
+    ("tts_score_aggregation", "rm_agg_method", "Another name of `rm_agg_method`; `min` with `offline_bon`."),
+    ("tts_window_size", "scoring_window", "Another name of `scoring_window`."),
+];
+
 /// Name, schema and meaning of every parameter that is read.
 fn parameters() -> Vec<(&'static str, Value, &'static str)> {
     let number = |least: f64, most: f64| json!({"type": ["number", "null"], "minimum": least, "maximum": most});
@@ -51,14 +69,15 @@ fn parameters() -> Vec<(&'static str, Value, &'static str)> {
     vec![
         ("model", json!({"type": "string", "minLength": 1}), "One of GET /v1/models."),
         ("messages", json!({"type": "array", "minItems": 1, "items": message()}), "The conversation so far."),
-        ("n", json!({"type": ["integer", "null"], "minimum": 1, "maximum": 1}), "One answer."),
+        ("n", json!({"type": ["integer", "null"], "minimum": 1, "maximum": 1000}), "How many of the best answers."),
         ("stream", json!({"type": ["boolean", "null"], "default": false}), "Answer as a stream of events."),
         (
             "stream_options",
             json!({"type": ["object", "null"], "properties": {
                 "include_usage": {"type": ["boolean", "null"]},
+                "include_progress": {"type": ["boolean", "null"]},
             }}),
-            "Only with `stream`: a chunk with the usage.",
+            "Only with `stream`: a chunk with the usage, and objects that tell of the progress.",
         ),
         ("temperature", number(0.0, 2.0), "Sampling temperature."),
         ("top_p", number(0.0, 1.0), "Nucleus."),
@@ -101,7 +120,17 @@ fn parameters() -> Vec<(&'static str, Value, &'static str)> {
             json!({"type": ["boolean", "null"], "default": true}),
             "With false, `metadata` tells of every candidate, the vote and what it cost.",
         ),
+        ("tts_beam_size", at_least_one(), OF_SEARCHES),
+        ("tts_candidates_per_step", at_least_one(), OF_SEARCHES),
+        ("tts_max_steps", at_least_one(), OF_SEARCHES),
+        ("tts_verbose", json!({"type": ["boolean", "null"]}), "True says the same as `return_response_only` false."),
     ]
+}
+
+const OF_SEARCHES: &str = "Of searches step by step: checked, and without effect.";
+
+fn at_least_one() -> Value {
+    json!({"type": ["integer", "null"], "minimum": 1})
 }
 
 fn message() -> Value {
@@ -142,4 +171,18 @@ fn tool() -> Value {
         "if": {"properties": {"type": {"const": "function"}}},
         "then": {"required": ["function"], "properties": {"function": {"type": "object"}}},
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::chat::tts;
+
+    #[test]
+    fn every_word_of_the_earlier_service_is_described() {
+        let request = request();
+        for name in tts::NAMES {
+            assert!(request["properties"].get(name).is_some(), "{name}");
+        }
+    }
 }

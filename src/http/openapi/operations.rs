@@ -2,6 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::config::run::{AlgorithmName, RewardName};
+use crate::config::schema;
+
 use super::reference;
 
 const JSON: &str = "application/json";
@@ -14,6 +17,17 @@ const OF_A_RUN: [u16; 8] = [404, 412, 429, 499, 500, 502, 503, 504];
 pub fn paths() -> Value {
     json!({
         "/v1/chat/completions": {"post": chat("createChatCompletion", "Chat, scaled.", &[])},
+        "/v1/{algorithm}/chat/completions": {
+            "post": chat("createChatCompletionByAlgorithm", "Chat by the algorithm of the path.", &[algorithm()])
+        },
+        "/v1/{algorithm}/{scorer}/chat/completions": {
+            "post": chat(
+                "createChatCompletionByAlgorithmAndScorer",
+                "Chat by the algorithm and the scorer of the path.",
+                &[algorithm(), scorer()],
+            )
+        },
+        "/v1/chat/cancel/{request_id}": {"post": cancel()},
         "/v1/models": {"get": operation("models", "listModels", "The names that requests may use.", &[], &[403])
             .answers(200, "The models, the active one first.", JSON, "Models")},
         "/v1/models/{id}": {"get": operation(
@@ -125,6 +139,14 @@ fn header(name: &str, schema: Value, description: &str) -> Value {
     json!({"name": name, "in": "header", "schema": schema, "description": description})
 }
 
+fn algorithm() -> Value {
+    path("algorithm", schema::words(AlgorithmName::WORDS), "The algorithm; `-` and `_` are the same.")
+}
+
+fn scorer() -> Value {
+    path("scorer", schema::words(RewardName::WORDS), "What scores the candidates, as `rm_name`.")
+}
+
 fn chat(name: &str, summary: &str, of_the_path: &[Value]) -> Value {
     let mut parameters = of_the_path.to_vec();
     parameters.extend([
@@ -174,6 +196,17 @@ fn event(object: &str) -> Value {
         "required": ["data"],
         "properties": {"data": {"type": "string", "description": description}},
     })
+}
+
+fn cancel() -> Value {
+    let id =
+        path("request_id", json!({"type": "string", "minLength": 1}), "The request's `x-request-id` or completion id.");
+    operation("chat", "cancelChatCompletion", "Stops a running request.", &[id], &[403, 404]).answers_with(
+        200,
+        "It was stopped.",
+        JSON,
+        json!({"type": "object"}),
+    )
 }
 
 fn show() -> Value {

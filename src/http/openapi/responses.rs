@@ -109,6 +109,19 @@ pub fn chat_completion() -> Value {
     })
 }
 
+pub fn cancelled() -> Value {
+    json!({
+        "type": "object",
+        "required": ["status", "request_id", "requests"],
+        "properties": {
+            "status": {"const": "cancelled"},
+            "request_id": {"type": "string"},
+            "requests": {"type": "integer", "description": "How many there were of this id."},
+        },
+        "additionalProperties": false,
+    })
+}
+
 fn usage() -> Value {
     json!({
         "type": "object",
