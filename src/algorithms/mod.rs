@@ -12,6 +12,9 @@ mod single;
 pub mod stop_rule;
 pub mod vote;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use crate::completion::Prompt;

@@ -125,6 +125,11 @@ impl Plan {
                 (Weighting::Scores, Some((scorer(settings, resources.judge)?, settings.judge.fallback)))
             }
         };
+        let (stopping, warning) = match stopping {
+            Stopping::Never | Stopping::Decided => (stopping, warning),
+            _ if weighting != Weighting::Scores => (stopping, warning),
+            _ => (Stopping::Never, Some(too_late(stop_rule, warning))),
+        };
         let (rules, wave) = (resources.rules, settings.wave);
         let algorithm = Algorithm::SelfConsistency(SelfConsistency { rules, stopping, wave, weighting, scorer });
         Ok((Self { algorithm, budget: settings.budget, answers, max_candidates, live }, warning))
@@ -160,6 +165,15 @@ fn scorer(settings: &RunSettings, target: JudgeTarget) -> Result<Scorer, PlanErr
             message: "`vote_weight` `score` needs `rm_name`, which says what gives the scores".to_owned(),
         }),
     }
+}
+
+/// Says that a stop rule has no effect, after whatever else there is to say.
+fn too_late(stop_rule: StopRule, said: Option<String>) -> String {
+    let this = format!(
+        "stop_rule `{}` has no effect with vote_weight `score`, since scores are given when every candidate is in",
+        stop_rule.as_str()
+    );
+    said.into_iter().chain([this]).collect::<Vec<_>>().join("; ")
 }
 
 /// Sees to it that several candidates differ, and says what was changed for it; `Err` tells why one call is as
