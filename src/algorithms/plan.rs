@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use crate::completion::Sampling;
-use crate::config::run::{AlgorithmName, JudgeFallback, RewardName, RunSettings, StopRule, VoteWeight, Wave};
+use crate::config::run::{AlgorithmName, JudgeFallback, RewardName, RunSettings, Select, StopRule, VoteWeight, Wave};
+use crate::scorers::{Judge, JudgeTarget, Scorer};
 
 use super::stop_rule::Stopping;
 use super::vote::{VoteRules, Weighting};
-use crate::scorers::{Judge, JudgeTarget, Scorer};
 
 /// A run, decided upon but not begun.
 #[derive(Debug, Clone)]
@@ -46,6 +46,7 @@ pub enum Algorithm {
     /// Plain calls, all of whose answers are returned.
     Several,
     SelfConsistency(SelfConsistency),
+    BestOfN(BestOfN),
 }
 
 /// How candidates are voted on and when the vote ends.
@@ -57,6 +58,16 @@ pub struct SelfConsistency {
     pub weighting: Weighting,
     /// What gives the scores of [`Weighting::Scores`], and what is done where it cannot.
     pub scorer: Option<(Scorer, JudgeFallback)>,
+}
+
+/// How candidates are scored, and what is made of the scores.
+#[derive(Debug, Clone)]
+pub struct BestOfN {
+    /// The classes of answers, for choices by class and for a vote in the scorer's stead.
+    pub rules: Arc<VoteRules>,
+    pub scorer: Scorer,
+    pub select: Select,
+    pub fallback: JudgeFallback,
 }
 
 /// Why no plan could be made of the settings: a field of theirs that does not fit.
@@ -89,58 +100,45 @@ impl Plan {
             1 => plain,
             _ => Self { algorithm: Algorithm::Several, budget: answers, answers, ..plain },
         };
-        let stop_rule = match settings.algorithm {
-            AlgorithmName::None => return Ok((plain, None)),
-            _ if answers > settings.budget => {
-                let message = format!(
-                    "`n` asks for {answers} answers of {} candidates; raise `budget`, or ask for fewer",
-                    settings.budget
-                );
-                return Err(PlanError { param: "n", message });
+        if settings.algorithm == AlgorithmName::None {
+            return Ok((plain, None));
+        }
+        if answers > settings.budget {
+            let message = format!(
+                "`n` asks for {answers} answers of {} candidates; raise `budget`, or ask for fewer",
+                settings.budget
+            );
+            return Err(PlanError { param: "n", message });
+        }
+        let algorithm = Algorithm::of(settings, resources)?;
+        if settings.budget == 1 {
+            return Ok((plain, None));
+        }
+        match diverse(settings, sampling) {
+            Ok(warning) => {
+                let warnings: Vec<String> = warning.into_iter().chain(stopped_too_early(settings)).collect();
+                let warning = (!warnings.is_empty()).then(|| warnings.join("; "));
+                Ok((Self { algorithm, budget: settings.budget, answers, max_candidates, live }, warning))
             }
-            AlgorithmName::SelfConsistency
-            | AlgorithmName::AdaptiveSelfConsistency
-            | AlgorithmName::BetaSelfConsistency
-                if settings.budget == 1 =>
-            {
-                return Ok((plain, None));
-            }
-            AlgorithmName::SelfConsistency => settings.stop_rule,
-            AlgorithmName::AdaptiveSelfConsistency => StopRule::Threshold,
-            AlgorithmName::BetaSelfConsistency => StopRule::Beta,
-            AlgorithmName::BestOfN | AlgorithmName::MixtureOfN | AlgorithmName::Wait => {
-                let message = format!("`alg` `{}` is not supported yet", settings.algorithm.as_str());
-                return Err(PlanError { param: "alg", message });
-            }
-        };
-        let warning = match diverse(settings, sampling) {
-            Ok(warning) => warning,
-            Err(warning) => return Ok((plain, Some(warning))),
-        };
-        let stopping = Stopping::of(stop_rule, settings);
-        let (weighting, scorer) = match settings.vote_weight {
-            VoteWeight::None => (Weighting::Equal, None),
-            VoteWeight::Confidence => (Weighting::Confidence { temperature: settings.weight_temperature }, None),
-            VoteWeight::Score => {
-                (Weighting::Scores, Some((scorer(settings, resources.judge)?, settings.judge.fallback)))
-            }
-        };
-        let (stopping, warning) = match stopping {
-            Stopping::Never | Stopping::Decided => (stopping, warning),
-            _ if weighting != Weighting::Scores => (stopping, warning),
-            _ => (Stopping::Never, Some(too_late(stop_rule, warning))),
-        };
-        let (rules, wave) = (resources.rules, settings.wave);
-        let algorithm = Algorithm::SelfConsistency(SelfConsistency { rules, stopping, wave, weighting, scorer });
-        Ok((Self { algorithm, budget: settings.budget, answers, max_candidates, live }, warning))
+            Err(warning) => Ok((plain, Some(warning))),
+        }
     }
 
     /// Whether the run itself reads the log-probabilities of its candidates, so that they must be asked for.
     pub fn needs_logprobs(&self) -> bool {
         match &self.algorithm {
-            Algorithm::Single | Algorithm::Several => false,
+            Algorithm::Single | Algorithm::Several | Algorithm::BestOfN(_) => false,
             Algorithm::SelfConsistency(settings) => matches!(settings.weighting, Weighting::Confidence { .. }),
         }
+    }
+
+    /// Whether the settings make a run, as far as that can be said without a request.
+    ///
+    /// # Errors
+    ///
+    /// As [`Plan::resolve`].
+    pub fn check(settings: &RunSettings) -> Result<(), PlanError> {
+        if settings.is_scored() { reward(settings).map(drop) } else { Ok(()) }
     }
 
     /// The algorithm's name in headers, metadata and logs.
@@ -148,32 +146,95 @@ impl Plan {
         match self.algorithm {
             Algorithm::Single | Algorithm::Several => "none",
             Algorithm::SelfConsistency(_) => "self-consistency",
+            Algorithm::BestOfN(_) => "best-of-n",
         }
     }
 }
 
-/// What gives the scores that `vote_weight` asks for.
-fn scorer(settings: &RunSettings, target: JudgeTarget) -> Result<Scorer, PlanError> {
+impl Algorithm {
+    /// The algorithm over several candidates that the settings name.
+    fn of(settings: &RunSettings, resources: Resources) -> Result<Self, PlanError> {
+        let Resources { rules, judge } = resources;
+        let (select, fallback, wave) = (settings.select, settings.judge.fallback, settings.wave);
+        match settings.algorithm {
+            AlgorithmName::None => return Ok(Self::Single),
+            AlgorithmName::BestOfN => {
+                return Ok(Self::BestOfN(BestOfN { rules, scorer: scorer(settings, judge)?, select, fallback }));
+            }
+            AlgorithmName::MixtureOfN | AlgorithmName::Wait => {
+                let message = format!("`alg` `{}` is not supported yet", settings.algorithm.as_str());
+                return Err(PlanError { param: "alg", message });
+            }
+            AlgorithmName::SelfConsistency
+            | AlgorithmName::AdaptiveSelfConsistency
+            | AlgorithmName::BetaSelfConsistency => {}
+        }
+        let (weighting, scorer) = match settings.vote_weight {
+            VoteWeight::None => (Weighting::Equal, None),
+            VoteWeight::Confidence => (Weighting::Confidence { temperature: settings.weight_temperature }, None),
+            VoteWeight::Score => (Weighting::Scores, Some((scorer(settings, judge)?, fallback))),
+        };
+        let stopping = match stopped_too_early(settings) {
+            None => Stopping::of(stop_rule(settings), settings),
+            Some(_) => Stopping::Never,
+        };
+        Ok(Self::SelfConsistency(SelfConsistency { rules, stopping, wave, weighting, scorer }))
+    }
+}
+
+/// The rule that ends the vote: two of the algorithms are self-consistency with a rule of their own.
+fn stop_rule(settings: &RunSettings) -> StopRule {
+    match settings.algorithm {
+        AlgorithmName::AdaptiveSelfConsistency => StopRule::Threshold,
+        AlgorithmName::BetaSelfConsistency => StopRule::Beta,
+        _ => settings.stop_rule,
+    }
+}
+
+/// Says so where the stop rule cannot have an effect: what leads before scores are given is not what decides.
+/// `decided` knows that by itself.
+fn stopped_too_early(settings: &RunSettings) -> Option<String> {
+    let rule = stop_rule(settings);
+    let looks_at_votes = matches!(rule, StopRule::Beta | StopRule::Window | StopRule::Threshold);
+    let is_vote = matches!(
+        settings.algorithm,
+        AlgorithmName::SelfConsistency | AlgorithmName::AdaptiveSelfConsistency | AlgorithmName::BetaSelfConsistency
+    );
+    (looks_at_votes && is_vote && settings.vote_weight == VoteWeight::Score).then(|| {
+        format!(
+            "stop_rule `{}` has no effect with vote_weight `score`, since scores are given when every candidate is in",
+            rule.as_str()
+        )
+    })
+}
+
+/// What scores candidates.
+fn scorer(settings: &RunSettings, judge: JudgeTarget) -> Result<Scorer, PlanError> {
+    match reward(settings)? {
+        RewardName::LlmJudge => Ok(Scorer::Judge(Judge { target: judge, settings: settings.judge.clone() })),
+        later => Err(unknown_reward(later)),
+    }
+}
+
+/// The name of what scores candidates.
+fn reward(settings: &RunSettings) -> Result<RewardName, PlanError> {
     match settings.rm_name {
-        Some(RewardName::LlmJudge) => Ok(Scorer::Judge(Judge { target, settings: settings.judge.clone() })),
-        Some(other) => {
-            let message = format!("`rm_name` `{}` is not supported yet; use `llm-judge`", other.as_str());
+        Some(RewardName::LlmJudge) => Ok(RewardName::LlmJudge),
+        Some(later) => Err(unknown_reward(later)),
+        None => {
+            let asks = match settings.algorithm {
+                AlgorithmName::BestOfN => "`alg` `best-of-n`",
+                _ => "`vote_weight` `score`",
+            };
+            let known = RewardName::LlmJudge.as_str();
+            let message = format!("{asks} needs `rm_name`, which says what scores the candidates: `{known}`");
             Err(PlanError { param: "rm_name", message })
         }
-        None => Err(PlanError {
-            param: "rm_name",
-            message: "`vote_weight` `score` needs `rm_name`, which says what gives the scores".to_owned(),
-        }),
     }
 }
 
-/// Says that a stop rule has no effect, after whatever else there is to say.
-fn too_late(stop_rule: StopRule, said: Option<String>) -> String {
-    let this = format!(
-        "stop_rule `{}` has no effect with vote_weight `score`, since scores are given when every candidate is in",
-        stop_rule.as_str()
-    );
-    said.into_iter().chain([this]).collect::<Vec<_>>().join("; ")
+fn unknown_reward(name: RewardName) -> PlanError {
+    PlanError { param: "rm_name", message: format!("`rm_name` `{}` is not supported yet", name.as_str()) }
 }
 
 /// Sees to it that several candidates differ, and says what was changed for it; `Err` tells why one call is as

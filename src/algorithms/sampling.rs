@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::completion::{Completion, Delta, Prompt, StepEvent};
 use crate::generator::{self, Bound, Delivery, Extension, Generator, Phase, Run, Until};
 
+use super::Observer;
 use super::outcome::{Candidate, StopReason};
 
 /// Candidates being sampled.
@@ -108,6 +109,32 @@ impl<'a> Sampling<'a> {
                 Heard::FirstToken
             }
             Err(_) => Heard::Bound(Bound::Deadline),
+        }
+    }
+
+    /// Starts every candidate and hears all of them to their end, or as far as the run's bounds let them come.
+    /// `ended` is told the number and the completion of each, `None` for one that failed.
+    pub async fn hear_all(
+        &mut self,
+        observer: &mut impl Observer,
+        mut ended: impl FnMut(usize, Option<&Completion>),
+    ) -> StopReason {
+        self.start(usize::MAX).await;
+        loop {
+            match self.next().await {
+                Heard::Ended(candidate) => {
+                    ended(candidate, self.completion(candidate));
+                    observer.progress(self.ended, self.candidates.len());
+                }
+                Heard::FirstToken => {}
+                Heard::Bound(bound) => {
+                    for candidate in self.take_arrived() {
+                        ended(candidate, self.completion(candidate));
+                    }
+                    return self.reason_at(bound);
+                }
+                Heard::Idle => return self.reason_of_end(),
+            }
         }
     }
 

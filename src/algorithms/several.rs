@@ -8,7 +8,7 @@ use crate::generator::{Generator, Run};
 use super::Observer;
 use super::outcome::{Answer, Outcome, RunError, Stop, fewer_answers};
 use super::plan::Plan;
-use super::sampling::{Heard, Sampling};
+use super::sampling::Sampling;
 
 pub(super) async fn run(
     plan: &Plan,
@@ -18,18 +18,7 @@ pub(super) async fn run(
     observer: &mut impl Observer,
 ) -> Result<Outcome, RunError> {
     let mut sampling = Sampling::new(generator, prompt, run, plan.budget).at_most(plan.max_candidates);
-    sampling.start(plan.budget).await;
-    let reason = loop {
-        match sampling.next().await {
-            Heard::Ended(_) => observer.progress(sampling.ended(), plan.budget),
-            Heard::FirstToken => {}
-            Heard::Bound(bound) => {
-                sampling.take_arrived();
-                break sampling.reason_at(bound);
-            }
-            Heard::Idle => break sampling.reason_of_end(),
-        }
-    };
+    let reason = sampling.hear_all(observer, |_, _| {}).await;
     let candidates = sampling.finish().await;
     let completed = candidates.iter().enumerate().filter(|(_, end)| end.completion().is_some());
     let chosen: Vec<usize> = completed.map(|(index, _)| index).collect();

@@ -28,6 +28,8 @@ pub struct ActiveConfig {
     /// The literal secrets that the fingerprints of the description stand for.
     pub(super) secrets: Secrets,
     pub(super) names: Names,
+    /// The judge that the configuration names.
+    pub(super) judge: Option<JudgeTarget>,
 }
 
 /// Which names lead where.
@@ -40,6 +42,8 @@ pub(super) struct Names {
     pub mapped: BTreeMap<String, Target>,
     /// Where names that nobody knows go: to the remote provider, if that is allowed.
     pub any: Option<Arc<dyn Generator>>,
+    /// What the active provider can be held to.
+    pub structured_output: StructuredOutput,
     /// Local models beside the active one.
     pub locals: BTreeMap<String, OpenLocal>,
     /// When this revision was made: seconds since 1970-01-01 UTC.
@@ -125,13 +129,15 @@ impl ActiveConfig {
         })
     }
 
-    /// Who judges the candidates of a route: the model that makes them.
+    /// Who judges the candidates of a route: the judge that the configuration names, else the model that makes them.
     pub fn judge(&self, route: &Route) -> JudgeTarget {
-        JudgeTarget {
+        // Only local models beside the configuration's own are not scaled by it.
+        let structured_output = if route.scaled { self.names.structured_output } else { StructuredOutput::Unsupported };
+        self.judge.clone().unwrap_or_else(|| JudgeTarget {
             generator: Arc::clone(&route.generator),
             model: route.model.clone(),
-            structured_output: StructuredOutput::Unknown,
-        }
+            structured_output,
+        })
     }
 
     /// Every name that a request may use, the active model first.

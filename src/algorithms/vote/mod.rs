@@ -15,6 +15,7 @@ mod decided;
 mod election;
 mod fields;
 mod key;
+mod pool;
 mod rules;
 mod similarity;
 mod tally;
@@ -27,6 +28,7 @@ mod weight;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+pub(super) use pool::Pool;
 pub use rules::{RuleError, VoteRules};
 pub use tally::{Lead, Tally};
 pub use validity::Validity;

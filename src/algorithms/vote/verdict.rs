@@ -193,7 +193,7 @@ impl Ballot {
 }
 
 impl Entry {
-    fn set_aside(&self, reason: Cow<'static, str>) -> SetAside {
+    pub(super) fn set_aside(&self, reason: Cow<'static, str>) -> SetAside {
         SetAside { candidate: self.index, reason }
     }
 }
