@@ -6,7 +6,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use crate::algorithms::{Candidate, Outcome};
+use crate::algorithms::Candidate;
 use crate::generator::{Account, Phase};
 
 use super::response::Finished;
@@ -24,6 +24,9 @@ pub struct Metadata<'a> {
     vote: Option<&'static str>,
     #[serde(serialize_with = "as_object")]
     response_counts: Vec<(&'a str, usize)>,
+    /// Each class's share of the weight, where votes were weighted.
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "as_object")]
+    response_weights: Vec<(&'a str, f64)>,
     /// In candidate order, where candidates were scored; null for those that were not.
     #[serde(skip_serializing_if = "Option::is_none")]
     scores: Option<&'a [Option<f64>]>,
@@ -101,6 +104,10 @@ impl<'a> Metadata<'a> {
             response_counts: verdict
                 .map(|verdict| verdict.response_counts.iter().map(|(label, count)| (label.as_str(), *count)).collect())
                 .unwrap_or_default(),
+            response_weights: verdict
+                .and_then(|verdict| verdict.weights.as_ref())
+                .map(|weights| weights.iter().map(|(label, share)| (label.as_str(), *share)).collect())
+                .unwrap_or_default(),
             scores: outcome.scores.as_deref(),
             agreement: run.agreement(),
             set_aside: verdict
@@ -115,7 +122,7 @@ impl<'a> Metadata<'a> {
                 started: spent.calls,
                 completed,
                 cancelled,
-                saved_tokens_estimate: saved_tokens(outcome, &spent),
+                saved_tokens_estimate: outcome.saved_tokens(&spent),
             },
             failures: failures.collect(),
             usage_by_phase: run.by_phase.clone(),
@@ -126,33 +133,10 @@ impl<'a> Metadata<'a> {
     }
 }
 
-/// Completion tokens that the early end saved, taking every candidate to be as long as the mean of those that
-/// completed.
-///
-/// Where the usage of every call is known, that is all which was planned less what was spent. Where it is
-/// not, only candidates that never began count, since many providers bill a closed connection to the end.
-fn saved_tokens(outcome: &Outcome, spent: &Account) -> u64 {
-    let completed = outcome.candidates.iter().filter_map(|candidate| match candidate {
-        Candidate::Completed(completion) => Some(completion.usage.completion_tokens),
-        Candidate::Failed(_) | Candidate::Cancelled => None,
-    });
-    let (count, tokens) = completed.fold((0, 0), |(count, sum), tokens| (count + 1, sum + tokens));
-    let (_, failed, cancelled) = outcome.counts();
-    if count == 0 || cancelled == 0 {
-        return 0;
-    }
-    let planned = outcome.stop.planned as u64 - failed as u64;
-    if spent.usage.unknown_calls == 0 {
-        (tokens * planned / count).saturating_sub(spent.usage.completion_tokens)
-    } else {
-        tokens * (outcome.stop.planned as u64).saturating_sub(spent.calls) / count
-    }
-}
-
-fn as_object<S: Serializer>(pairs: &[(&str, usize)], serializer: S) -> Result<S::Ok, S::Error> {
+fn as_object<T: Serialize, S: Serializer>(pairs: &[(&str, T)], serializer: S) -> Result<S::Ok, S::Error> {
     let mut object = serializer.serialize_map(Some(pairs.len()))?;
-    for (label, count) in pairs {
-        object.serialize_entry(label, count)?;
+    for (label, value) in pairs {
+        object.serialize_entry(label, value)?;
     }
     object.end()
 }
