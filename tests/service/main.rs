@@ -30,6 +30,7 @@ mod revisions;
 mod robustness;
 mod secrecy;
 mod strategies;
+mod stop_rules;
 mod streams;
 mod swap;
 mod votes;

@@ -352,3 +352,5 @@ fn a_hostile_log_probability_counts_as_unknown() {
 }
 
 mod decided;
+mod tally;
+mod weights;
