@@ -17,6 +17,9 @@ pub mod stop_rule;
 pub mod vote;
 mod wait;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use crate::completion::Prompt;

@@ -190,7 +190,7 @@ impl Outcome {
 
 /// What the client should know when a run has fewer answers than were asked for.
 pub(super) fn fewer_answers(wanted: usize, found: usize) -> Option<String> {
-    (found < wanted).then(|| format!("{wanted} answers were asked for, but only {found} candidates completed"))
+    (found < wanted).then(|| format!("{found} of the {wanted} answers that `n` asks for: no more candidates completed"))
 }
 
 /// A run without an answer: every candidate failed.

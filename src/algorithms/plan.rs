@@ -125,7 +125,11 @@ impl Plan {
             return Ok((plain, None));
         }
         match diverse(settings, sampling) {
-            Ok(warning) => Ok((Self { algorithm, budget: settings.budget, answers, max_candidates, live }, warning)),
+            Ok(warning) => {
+                let warnings: Vec<String> = warning.into_iter().chain(stopped_too_early(settings)).collect();
+                let warning = (!warnings.is_empty()).then(|| warnings.join("; "));
+                Ok((Self { algorithm, budget: settings.budget, answers, max_candidates, live }, warning))
+            }
             Err(warning) => Ok((plain, Some(warning))),
         }
     }
@@ -156,25 +160,54 @@ impl Algorithm {
     fn of(settings: &RunSettings, resources: Resources) -> Result<Self, PlanError> {
         let Resources { rules, judge } = resources;
         let (select, fallback, wave) = (settings.select, settings.judge.fallback, settings.wave);
-        let stop_rule = match settings.algorithm {
+        match settings.algorithm {
             AlgorithmName::None => return Ok(Self::Single),
             AlgorithmName::BestOfN => {
                 return Ok(Self::BestOfN(BestOfN { rules, scorer: scorer(settings, judge)?, select, fallback }));
             }
             AlgorithmName::MixtureOfN => return Ok(Self::MixtureOfN(rules)),
             AlgorithmName::Wait => unreachable!("rounds are no candidates: they have a plan of their own"),
-            AlgorithmName::SelfConsistency => settings.stop_rule,
-            AlgorithmName::AdaptiveSelfConsistency => StopRule::Threshold,
-            AlgorithmName::BetaSelfConsistency => StopRule::Beta,
-        };
+            AlgorithmName::SelfConsistency
+            | AlgorithmName::AdaptiveSelfConsistency
+            | AlgorithmName::BetaSelfConsistency => {}
+        }
         let (weighting, scorer) = match settings.vote_weight {
             VoteWeight::None => (Weighting::Equal, None),
             VoteWeight::Confidence => (Weighting::Confidence { temperature: settings.weight_temperature }, None),
             VoteWeight::Score => (Weighting::Scores, Some((scorer(settings, judge)?, fallback))),
         };
-        let stopping = Stopping::of(stop_rule, settings);
+        let stopping = match stopped_too_early(settings) {
+            None => Stopping::of(stop_rule(settings), settings),
+            Some(_) => Stopping::Never,
+        };
         Ok(Self::SelfConsistency(SelfConsistency { rules, stopping, wave, weighting, scorer }))
     }
+}
+
+/// The rule that ends the vote: two of the algorithms are self-consistency with a rule of their own.
+fn stop_rule(settings: &RunSettings) -> StopRule {
+    match settings.algorithm {
+        AlgorithmName::AdaptiveSelfConsistency => StopRule::Threshold,
+        AlgorithmName::BetaSelfConsistency => StopRule::Beta,
+        _ => settings.stop_rule,
+    }
+}
+
+/// Says so where the stop rule cannot have an effect: what leads before scores are given is not what decides.
+/// `decided` knows that by itself.
+fn stopped_too_early(settings: &RunSettings) -> Option<String> {
+    let rule = stop_rule(settings);
+    let looks_at_votes = matches!(rule, StopRule::Beta | StopRule::Window | StopRule::Threshold);
+    let is_vote = matches!(
+        settings.algorithm,
+        AlgorithmName::SelfConsistency | AlgorithmName::AdaptiveSelfConsistency | AlgorithmName::BetaSelfConsistency
+    );
+    (looks_at_votes && is_vote && settings.vote_weight == VoteWeight::Score).then(|| {
+        format!(
+            "stop_rule `{}` has no effect with vote_weight `score`, since scores are given when every candidate is in",
+            rule.as_str()
+        )
+    })
 }
 
 /// What scores candidates.

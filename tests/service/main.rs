@@ -33,6 +33,7 @@ mod revisions;
 mod robustness;
 mod secrecy;
 mod strategies;
+mod stop_rules;
 mod streams;
 mod swap;
 mod votes;

@@ -76,7 +76,7 @@ impl Job {
         if !route.scaled && !named && request.n == 1 {
             settings.algorithm = AlgorithmName::None;
         }
-        request.warnings.extend(answers::make_room(&mut settings, request.n, names_budget)?);
+        answers::make_room(&mut settings, request.n, names_budget)?;
         // Compiling patterns may take longer than everything else here.
         let rules = match votes_alike(&settings, &active.run) {
             true => Arc::clone(&active.rules),
@@ -180,8 +180,6 @@ impl Job {
         }
         result.map(|mut outcome| {
             outcome.warnings.splice(0..0, self.warnings.iter().cloned());
-            let found = outcome.answers().len();
-            outcome.warnings.extend(answers::shortfall(found, &self.plan));
             outcome
         })
     }

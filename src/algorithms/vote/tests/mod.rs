@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::{Ballot, Validity, Verdict, VoteRules};
+use super::{Ballot, Validity, Verdict, VoteRules, Weighting};
 use crate::completion::{Completion, FinishReason, Prompt, Reply, Sampling, Tool, ToolCall, Usage};
 use crate::config::run::{RunSettings, ToolVote, VoteOn};
 
@@ -354,3 +354,5 @@ fn a_hostile_log_probability_counts_as_unknown() {
 }
 
 mod decided;
+mod tally;
+mod weights;
