@@ -9,6 +9,7 @@ mod cancellation;
 mod configuration;
 mod failures;
 mod fidelity;
+mod grading;
 mod layering;
 mod limits;
 mod log_watch;
