@@ -29,7 +29,7 @@ const MAX_DEPTH: usize = 24;
 const MAX_BITS: u64 = 4_096;
 
 /// How many elementary steps (a product of two terms, a trial division) one key may take.
-const MAX_STEPS: u32 = 4_000;
+const MAX_STEPS: u32 = 2_000;
 
 /// The work that is left for one key. Text from a model may be written to be expensive.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use super::super::dress::{trim, undress};
 use super::super::expression::{self, Brackets, Tree};
 
 /// Longer candidates are compared as text alone.
-const MAX_BYTES: usize = 2_000;
+const MAX_BYTES: usize = 1_500;
 
 /// Lists of more parts are compared as text.
 const MAX_PARTS: usize = 32;
