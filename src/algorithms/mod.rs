@@ -3,11 +3,15 @@
 //! An algorithm asks the generator for candidates, hears how each ends, and chooses an answer. The decisions
 //! (votes, stop rules) are pure; everything that waits or fails is the generator's.
 
+mod best_of_n;
 mod outcome;
 mod plan;
 mod sampling;
+mod selection;
 mod self_consistency;
+mod several;
 mod single;
+pub mod stop_rule;
 pub mod vote;
 
 use std::sync::Arc;
@@ -51,8 +55,10 @@ pub async fn run(
 ) -> Result<Outcome, RunError> {
     match &plan.algorithm {
         Algorithm::Single => single::run(plan, prompt, generator, run, observer).await,
+        Algorithm::Several => several::run(plan, prompt, generator, run, observer).await,
         Algorithm::SelfConsistency(settings) => {
-            self_consistency::run(settings, plan.budget, prompt, generator, run, observer).await
+            self_consistency::run(settings, plan, prompt, generator, run, observer).await
         }
+        Algorithm::BestOfN(settings) => best_of_n::run(settings, plan, prompt, generator, run, observer).await,
     }
 }

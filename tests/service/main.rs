@@ -4,9 +4,13 @@
 #[path = "../upstream/server.rs"]
 mod upstream;
 
+mod answers;
 mod app;
+mod cancel_requests;
 mod cancellation;
 mod configuration;
+mod documentation;
+mod environment_made;
 mod failures;
 mod fidelity;
 mod grading;
@@ -14,6 +18,7 @@ mod layering;
 mod limits;
 mod log_watch;
 mod operations;
+mod progress;
 mod provider;
 mod provider_accounts;
 mod provider_failures;
@@ -22,8 +27,10 @@ mod provider_requests;
 mod provider_streams;
 mod refusals;
 mod request_lines;
+mod revisions;
 mod robustness;
 mod secrecy;
+mod strategies;
 mod streams;
 mod swap;
 mod votes;
