@@ -9,7 +9,7 @@ mod request;
 mod response;
 mod running;
 mod stream;
-mod tts;
+pub(super) mod tts;
 mod tts_metadata;
 
 use std::sync::Arc;

@@ -15,7 +15,9 @@ pub fn request() -> Value {
         properties.insert(name.to_owned(), schema);
     }
     // The fields of a run say of themselves what they are; what OpenAI's parameters take is told above.
-    properties.extend(schema::of_scope(Scope::Run));
+    let of_the_run = schema::of_scope(Scope::Run);
+    properties.extend(strategy_fields(&of_the_run));
+    properties.extend(of_the_run);
     json!({
         "type": "object",
         "required": ["model", "messages"],
@@ -51,14 +53,19 @@ fn parameters() -> Vec<(&'static str, Value, &'static str)> {
     vec![
         ("model", json!({"type": "string", "minLength": 1}), "One of GET /v1/models."),
         ("messages", json!({"type": "array", "minItems": 1, "items": message()}), "The conversation so far."),
-        ("n", json!({"type": ["integer", "null"], "minimum": 1, "maximum": 1}), "One answer."),
+        (
+            "n",
+            json!({"type": ["integer", "null"], "minimum": 1, "maximum": 1000, "default": 1}),
+            "Answers, the best of the run first; a budget that is not named rises to it.",
+        ),
         ("stream", json!({"type": ["boolean", "null"], "default": false}), "Answer as a stream of events."),
         (
             "stream_options",
             json!({"type": ["object", "null"], "properties": {
                 "include_usage": {"type": ["boolean", "null"]},
+                "include_progress": {"type": ["boolean", "null"]},
             }}),
-            "Only with `stream`: a chunk with the usage.",
+            "Only with `stream`: a chunk with the usage; chunks without choices whose `progress` tells how far the run is.",
         ),
         ("temperature", number(0.0, 2.0), "Sampling temperature."),
         ("top_p", number(0.0, 1.0), "Nucleus."),
@@ -104,6 +111,34 @@ fn parameters() -> Vec<(&'static str, Value, &'static str)> {
     ]
 }
 
+/// The `tts_*` family: each field takes what ours takes whose other name it is.
+fn strategy_fields(of_the_run: &Map<String, Value>) -> Map<String, Value> {
+    let named = [
+        ("tts_strategy", "alg", "`alg`; brings the defaults in brackets of the other fields with it."),
+        ("num_paths", "budget", "`budget` (5, for self-consistency), which wins."),
+        ("tts_num_trajectories", "budget", "`budget` (8, for best-of-N), which wins."),
+        ("tts_scorer", "rm_name", "`rm_name` (`entropy`, where no scorer is configured)."),
+        ("tts_score_aggregation", "rm_agg_method", "`rm_agg_method` (`min`)."),
+        ("tts_window_size", "scoring_window", "`scoring_window`."),
+    ];
+    let mut fields = Map::new();
+    for (name, ours, about) in named {
+        let mut schema = of_the_run[ours].clone();
+        if let Some(schema) = schema.as_object_mut() {
+            schema.remove("default");
+        }
+        schema["description"] = format!("Another name of {about}").into();
+        fields.insert(name.to_owned(), schema);
+    }
+    for name in ["tts_beam_size", "tts_candidates_per_step", "tts_max_steps"] {
+        let about = "Only a search step by step uses it: taken, with a warning.";
+        fields.insert(name.to_owned(), json!({"type": ["integer", "null"], "minimum": 1, "description": about}));
+    }
+    let about = "With true, the full `metadata`.";
+    fields.insert("tts_verbose".to_owned(), json!({"type": ["boolean", "null"], "description": about}));
+    fields
+}
+
 fn message() -> Value {
     // What parts hold is for the model.
     let parts = json!({"type": "array"});
@@ -142,4 +177,17 @@ fn tool() -> Value {
         "if": {"properties": {"type": {"const": "function"}}},
         "then": {"required": ["function"], "properties": {"function": {"type": "object"}}},
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::chat::tts;
+
+    #[test]
+    fn the_whole_family_of_a_strategy_is_described() {
+        let mut described: Vec<_> = strategy_fields(&schema::of_scope(Scope::Run)).keys().cloned().collect();
+        described.sort_unstable();
+        assert_eq!(described, tts::NAMES);
+    }
 }

@@ -38,6 +38,7 @@ pub fn document() -> Value {
             "History": responses::history(),
             "ChatRequest": chat::request(),
             "ChatCompletion": responses::chat_completion(),
+            "Cancelled": responses::cancelled(),
             "Model": responses::model(),
             "Models": responses::models(),
             "Health": responses::health(),

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::reference;
+use crate::config::run::{AlgorithmName, RewardName};
 
 const JSON: &str = "application/json";
 
@@ -14,6 +15,22 @@ const OF_A_RUN: [u16; 8] = [404, 412, 429, 499, 500, 502, 503, 504];
 pub fn paths() -> Value {
     json!({
         "/v1/chat/completions": {"post": chat("createChatCompletion", "Chat, scaled.", &[])},
+        "/v1/{algorithm}/chat/completions": {"post": chat(
+            "createChatCompletionByAlgorithm", "The same by the algorithm of the path.", &[algorithm()],
+        )},
+        "/v1/{algorithm}/{scorer}/chat/completions": {"post": chat(
+            "createChatCompletionByScorer", "The same by the algorithm and the scorer of the path.",
+            &[algorithm(), path("scorer", words(RewardName::WORDS), "What scores candidates; wins over the body.")],
+        )},
+        "/v1/chat/cancel/{request_id}": {"post": operation(
+            "chat", "cancelChatCompletion", "Ends a running request with all of its calls.",
+            &[path("request_id", json!({"type": "string", "minLength": 1}),
+                "Its `x-request-id`, or its completion's id.")],
+            &[403, 404],
+        )
+        .about("Its client is answered with the status 499, or with an error event where a stream has begun. Where \
+            several running requests have the id, all of them end.")
+        .answers(200, "The order is given.", JSON, "Cancelled")},
         "/v1/models": {"get": operation("models", "listModels", "The names that requests may use.", &[], &[403])
             .answers(200, "The models, the active one first.", JSON, "Models")},
         "/v1/models/{id}": {"get": operation(
@@ -115,6 +132,15 @@ fn meaning(status: u16) -> &'static str {
 
 fn path(name: &str, schema: Value, description: &str) -> Value {
     json!({"name": name, "in": "path", "required": true, "schema": schema, "description": description})
+}
+
+fn algorithm() -> Value {
+    path("algorithm", words(AlgorithmName::WORDS), "The algorithm; wins over the body.")
+}
+
+/// One of a set of words, in which `-` and `_` are the same.
+fn words(known: &[&str]) -> Value {
+    json!({"type": "string", "minLength": 1, "examples": known})
 }
 
 fn query(name: &str, schema: Value, description: &str) -> Value {

@@ -103,9 +103,22 @@ pub fn chat_completion() -> Value {
             "metadata": {
                 "type": "object",
                 "description": "With `return_response_only: false`: every candidate, the vote, why the run stopped, \
-                    failures, and tokens by phase.",
+                    scores, failures, and tokens and cost by phase.",
             },
         },
+    })
+}
+
+pub fn cancelled() -> Value {
+    json!({
+        "type": "object",
+        "required": ["status", "request_id", "requests"],
+        "properties": {
+            "status": {"const": "cancelled"},
+            "request_id": {"type": "string"},
+            "requests": {"type": "integer", "minimum": 1, "description": "How many had this id."},
+        },
+        "additionalProperties": false,
     })
 }
 
