@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use crate::completion::Sampling;
-use crate::config::run::{AlgorithmName, RunSettings, StopRule};
+use crate::config::run::{AlgorithmName, JudgeFallback, RewardName, RunSettings, Select, StopRule, VoteWeight, Wave};
+use crate::scorers::{Confidence, Judge, JudgeTarget, Scorer};
 
-use super::vote::VoteRules;
-use super::wait::Wait;
-use crate::scorers::JudgeTarget;
+use super::stop_rule::Stopping;
+use super::vote::{VoteRules, Weighting};
 
 /// A run, decided upon but not begun.
 #[derive(Debug, Clone)]
@@ -17,6 +17,8 @@ pub struct Plan {
     pub budget: usize,
     /// Answers to return, the best of the run: at least 1, at most `budget`.
     pub answers: usize,
+    /// Candidates that may be started, at least 1; the run ends with those where it is fewer than `budget`.
+    pub max_candidates: usize,
     /// Whether pieces of the answer are wanted as they are generated.
     pub live: bool,
 }
@@ -41,17 +43,35 @@ pub struct Wanted {
 pub enum Algorithm {
     /// One plain call.
     Single,
+    /// Plain calls, all of whose answers are returned.
+    Several,
     SelfConsistency(SelfConsistency),
+    BestOfN(BestOfN),
     /// The vote is that of self-consistency, for want of a synthesis.
     MixtureOfN(Arc<VoteRules>),
-    Wait(Wait),
+    /// As many rounds as the plan's budget says.
+    Wait,
 }
 
 /// How candidates are voted on and when the vote ends.
 #[derive(Debug, Clone)]
 pub struct SelfConsistency {
     pub rules: Arc<VoteRules>,
-    pub stop_rule: StopRule,
+    pub stopping: Stopping,
+    pub wave: Wave,
+    pub weighting: Weighting,
+    /// What gives the scores of [`Weighting::Scores`], and what is done where it cannot.
+    pub scorer: Option<(Scorer, JudgeFallback)>,
+}
+
+/// How candidates are scored, and what is made of the scores.
+#[derive(Debug, Clone)]
+pub struct BestOfN {
+    /// The classes of answers, for choices by class and for a vote in the scorer's stead.
+    pub rules: Arc<VoteRules>,
+    pub scorer: Scorer,
+    pub select: Select,
+    pub fallback: JudgeFallback,
 }
 
 /// Why no plan could be made of the settings: a field of theirs that does not fit.
@@ -78,78 +98,109 @@ impl Plan {
         sampling: &mut Sampling,
     ) -> Result<(Self, Option<String>), PlanError> {
         let Wanted { answers, live } = wanted;
-        let single = Self { algorithm: Algorithm::Single, budget: 1, answers: 1, live };
-        let stop_rule = match settings.algorithm {
-            AlgorithmName::None => return Ok((single, None)),
-            AlgorithmName::SelfConsistency
-            | AlgorithmName::AdaptiveSelfConsistency
-            | AlgorithmName::BetaSelfConsistency
-            | AlgorithmName::MixtureOfN
-                if settings.budget == 1 =>
-            {
-                return Ok((single, None));
-            }
-            AlgorithmName::SelfConsistency => settings.stop_rule,
-            AlgorithmName::AdaptiveSelfConsistency => StopRule::Threshold,
-            AlgorithmName::BetaSelfConsistency => StopRule::Beta,
-            AlgorithmName::MixtureOfN => return Self::mixture_of_n(settings, resources, wanted, sampling),
-            AlgorithmName::Wait => return Self::wait(settings, wanted),
-            AlgorithmName::BestOfN => {
-                let message = format!("`alg` `{}` is not supported yet", settings.algorithm.as_str());
-                return Err(PlanError { param: "alg", message });
-            }
+        let max_candidates = settings.limits.max_candidates.unwrap_or(usize::MAX);
+        let plain = Self { algorithm: Algorithm::Single, budget: 1, answers: 1, max_candidates, live };
+        let plain = match answers {
+            1 => plain,
+            _ => Self { algorithm: Algorithm::Several, budget: answers, answers, ..plain },
         };
-        let warning = match diverse(settings, sampling) {
-            Ok(warning) => warning,
-            Err(warning) => return Ok((single, Some(warning))),
-        };
-        let algorithm = Algorithm::SelfConsistency(SelfConsistency { rules: resources.rules, stop_rule });
-        Ok((Self { algorithm, budget: settings.budget, answers, live }, warning))
-    }
-
-    fn mixture_of_n(
-        settings: &RunSettings,
-        resources: Resources,
-        Wanted { answers, live }: Wanted,
-        sampling: &mut Sampling,
-    ) -> Result<(Self, Option<String>), PlanError> {
-        one_answer(settings, answers)?;
+        if settings.algorithm == AlgorithmName::None {
+            return Ok((plain, None));
+        }
+        if matches!(settings.algorithm, AlgorithmName::MixtureOfN | AlgorithmName::Wait) && answers > 1 {
+            let name = settings.algorithm.as_str();
+            let message = format!("`n` must be 1 for `alg` `{name}`, which makes one answer of all that it asks for");
+            return Err(PlanError { param: "n", message });
+        }
+        if settings.algorithm == AlgorithmName::Wait {
+            // Rounds follow from each other: neither budget nor temperature has a say in how many there are.
+            let budget = settings.wait_rounds + 1;
+            return Ok((Self { algorithm: Algorithm::Wait, budget, ..plain }, None));
+        }
+        if answers > settings.budget {
+            let message = format!(
+                "`n` asks for {answers} answers of {} candidates; raise `budget`, or ask for fewer",
+                settings.budget
+            );
+            return Err(PlanError { param: "n", message });
+        }
+        let algorithm = Algorithm::of(settings, resources)?;
+        if settings.budget == 1 {
+            return Ok((plain, None));
+        }
         match diverse(settings, sampling) {
-            Ok(warning) => {
-                let algorithm = Algorithm::MixtureOfN(resources.rules);
-                Ok((Self { algorithm, budget: settings.budget, answers: 1, live }, warning))
-            }
-            Err(warning) => Ok((Self { algorithm: Algorithm::Single, budget: 1, answers: 1, live }, Some(warning))),
+            Ok(warning) => Ok((Self { algorithm, budget: settings.budget, answers, max_candidates, live }, warning)),
+            Err(warning) => Ok((plain, Some(warning))),
         }
     }
 
-    /// Rounds follow from each other, so that neither budget nor temperature has a say in how many there are.
-    fn wait(settings: &RunSettings, Wanted { answers, live }: Wanted) -> Result<(Self, Option<String>), PlanError> {
-        one_answer(settings, answers)?;
-        let wanted = settings.wait_rounds + 1;
-        let rounds = settings.limits.max_candidates.map_or(wanted, |most| wanted.min(most.max(1)));
-        let algorithm = Algorithm::Wait(Wait { rounds, is_cut: rounds < wanted });
-        Ok((Self { algorithm, budget: rounds, answers: 1, live }, None))
+    /// Whether the settings make a run, as far as that can be said without a request.
+    ///
+    /// # Errors
+    ///
+    /// As [`Plan::resolve`].
+    pub fn check(settings: &RunSettings) -> Result<(), PlanError> {
+        if settings.is_scored() { reward(settings).map(drop) } else { Ok(()) }
     }
 
     /// The algorithm's name in headers, metadata and logs.
     pub fn algorithm_name(&self) -> &'static str {
         match self.algorithm {
-            Algorithm::Single => "none",
+            Algorithm::Single | Algorithm::Several => "none",
             Algorithm::SelfConsistency(_) => "self-consistency",
+            Algorithm::BestOfN(_) => "best-of-n",
             Algorithm::MixtureOfN(_) => "mixture-of-n",
-            Algorithm::Wait(_) => "wait",
+            Algorithm::Wait => "wait",
         }
     }
 }
 
-/// An algorithm that composes its answer has no second best.
-fn one_answer(settings: &RunSettings, answers: usize) -> Result<(), PlanError> {
-    if answers == 1 {
-        return Ok(());
+impl Algorithm {
+    /// The algorithm over several candidates that the settings name.
+    fn of(settings: &RunSettings, resources: Resources) -> Result<Self, PlanError> {
+        let Resources { rules, judge } = resources;
+        let (select, fallback, wave) = (settings.select, settings.judge.fallback, settings.wave);
+        let stop_rule = match settings.algorithm {
+            AlgorithmName::None => return Ok(Self::Single),
+            AlgorithmName::BestOfN => {
+                return Ok(Self::BestOfN(BestOfN { rules, scorer: scorer(settings, judge)?, select, fallback }));
+            }
+            AlgorithmName::MixtureOfN => return Ok(Self::MixtureOfN(rules)),
+            AlgorithmName::Wait => return Ok(Self::Wait),
+            AlgorithmName::SelfConsistency => settings.stop_rule,
+            AlgorithmName::AdaptiveSelfConsistency => StopRule::Threshold,
+            AlgorithmName::BetaSelfConsistency => StopRule::Beta,
+        };
+        let (weighting, scorer) = match settings.vote_weight {
+            VoteWeight::None => (Weighting::Equal, None),
+            VoteWeight::Confidence => (Weighting::Confidence { temperature: settings.weight_temperature }, None),
+            VoteWeight::Score => (Weighting::Scores, Some((scorer(settings, judge)?, fallback))),
+        };
+        let stopping = Stopping::of(stop_rule, settings);
+        Ok(Self::SelfConsistency(SelfConsistency { rules, stopping, wave, weighting, scorer }))
     }
-    let message = format!("`n` must be 1 for `alg` `{}`, which composes one answer", settings.algorithm.as_str());
-    Err(PlanError { param: "n", message })
+}
+
+/// What scores candidates.
+fn scorer(settings: &RunSettings, judge: JudgeTarget) -> Result<Scorer, PlanError> {
+    reward(settings)?;
+    Ok(match Confidence::of(settings) {
+        Some(confidence) => Scorer::Confidence(confidence),
+        None => Scorer::Judge(Judge { target: judge, settings: settings.judge.clone() }),
+    })
+}
+
+/// The name of what scores candidates.
+fn reward(settings: &RunSettings) -> Result<RewardName, PlanError> {
+    settings.rm_name.ok_or_else(|| {
+        let asks = match settings.algorithm {
+            AlgorithmName::BestOfN => "`alg` `best-of-n`",
+            _ => "`vote_weight` `score`",
+        };
+        let known = RewardName::WORDS.join(", ");
+        let message = format!("{asks} needs `rm_name`, which says what scores the candidates: {known}");
+        PlanError { param: "rm_name", message }
+    })
 }
 
 /// Sees to it that several candidates differ, and says what was changed for it; `Err` tells why one call is as
@@ -177,7 +228,6 @@ mod tests {
 
     use super::*;
     use crate::config::provider::StructuredOutput;
-    use crate::config::run::Limits;
     use crate::generator::{Delivery, Extension, Generator, Path, Until};
 
     /// Plans are made without anybody being asked.
@@ -233,19 +283,12 @@ mod tests {
 
     #[test]
     fn wait_has_a_round_more_than_checks_and_heeds_neither_budget_nor_temperature() {
-        let settings = |wait_rounds, most| RunSettings {
-            algorithm: AlgorithmName::Wait,
-            wait_rounds,
-            budget: 1,
-            limits: Limits { max_candidates: most, ..Limits::default() },
-            ..RunSettings::default()
-        };
-        for (rounds, most, planned, is_cut) in
-            [(0, None, 1, false), (6, None, 7, false), (6, Some(7), 7, false), (6, Some(3), 3, true)]
-        {
-            let (plan, warning, temperature) = resolve(&settings(rounds, most), Some(0.0));
-            assert!(matches!(plan.algorithm, Algorithm::Wait(wait) if wait == Wait { rounds: planned, is_cut }));
-            assert_eq!((plan.budget, plan.algorithm_name(), warning, temperature), (planned, "wait", None, Some(0.0)));
+        for wait_rounds in [0, 6] {
+            let settings =
+                RunSettings { algorithm: AlgorithmName::Wait, wait_rounds, budget: 1, ..RunSettings::default() };
+            let (plan, warning, temperature) = resolve(&settings, Some(0.0));
+            assert_eq!((plan.algorithm_name(), plan.budget, plan.answers), ("wait", wait_rounds + 1, 1));
+            assert_eq!((warning, temperature), (None, Some(0.0)));
         }
     }
 

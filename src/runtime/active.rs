@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::algorithms::vote::VoteRules;
 use crate::config::document::Secrets;
+use crate::config::origin::FieldOrigins;
 use crate::config::prices::Prices;
 use crate::config::provider::{ProviderName, StructuredOutput};
 use crate::config::run::RunSettings;
@@ -25,9 +26,13 @@ pub struct ActiveConfig {
     /// The judge by the name that the configuration gives it; `None` means the model that answers.
     pub judge_model: Option<String>,
     pub(super) description: Description,
+    /// Where the fields of the document came from.
+    pub(super) field_origins: FieldOrigins,
     /// The literal secrets that the fingerprints of the description stand for.
     pub(super) secrets: Secrets,
     pub(super) names: Names,
+    /// The judge that the configuration names.
+    pub(super) judge: Option<JudgeTarget>,
 }
 
 /// Which names lead where.
@@ -40,6 +45,8 @@ pub(super) struct Names {
     pub mapped: BTreeMap<String, Target>,
     /// Where names that nobody knows go: to the remote provider, if that is allowed.
     pub any: Option<Arc<dyn Generator>>,
+    /// What the active provider can be held to.
+    pub structured_output: StructuredOutput,
     /// Local models beside the active one.
     pub locals: BTreeMap<String, OpenLocal>,
     /// When this revision was made: seconds since 1970-01-01 UTC.
@@ -125,13 +132,15 @@ impl ActiveConfig {
         })
     }
 
-    /// Who judges the candidates of a route: the model that makes them.
+    /// Who judges the candidates of a route: the judge that the configuration names, else the model that makes them.
     pub fn judge(&self, route: &Route) -> JudgeTarget {
-        JudgeTarget {
+        // Only local models beside the configuration's own are not scaled by it.
+        let structured_output = if route.scaled { self.names.structured_output } else { StructuredOutput::Unsupported };
+        self.judge.clone().unwrap_or_else(|| JudgeTarget {
             generator: Arc::clone(&route.generator),
             model: route.model.clone(),
-            structured_output: StructuredOutput::Unknown,
-        }
+            structured_output,
+        })
     }
 
     /// Every name that a request may use, the active model first.

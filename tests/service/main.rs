@@ -4,10 +4,14 @@
 #[path = "../upstream/server.rs"]
 mod upstream;
 
+mod answers;
 mod app;
+mod cancel_requests;
 mod cancellation;
 mod confidence;
 mod configuration;
+mod documentation;
+mod environment_made;
 mod failures;
 mod fidelity;
 mod layering;
@@ -15,6 +19,7 @@ mod limits;
 mod log_watch;
 mod mixture;
 mod operations;
+mod progress;
 mod provider;
 mod provider_accounts;
 mod provider_failures;
@@ -23,8 +28,10 @@ mod provider_requests;
 mod provider_streams;
 mod refusals;
 mod request_lines;
+mod revisions;
 mod robustness;
 mod secrecy;
+mod strategies;
 mod streams;
 mod swap;
 mod votes;
