@@ -15,7 +15,7 @@ use crate::generator::{Generator, Run};
 use crate::scorers::{Scorer, Scores};
 
 use super::Observer;
-use super::outcome::{Answer, Candidate, Outcome, RunError, Stop, fewer_answers};
+use super::outcome::{Answer, Candidate, Outcome, RunError, Stop, StopReason, fewer_answers};
 use super::plan::{BestOfN, Plan};
 use super::sampling::Sampling;
 use super::selection::{Entrant, select};
@@ -33,7 +33,7 @@ pub(super) async fn run(
     let validity = Arc::new(Validity::of(&prompt));
     let mut ballot = Ballot::new(Arc::clone(&settings.rules), Arc::clone(&validity), planned);
     let mut sampling = Sampling::new(generator, Arc::clone(&prompt), run, planned).at_most(plan.max_candidates);
-    let reason = sampling.hear_all(observer, |candidate, completion| ballot.record(candidate, completion)).await;
+    let mut reason = sampling.hear_all(observer, |candidate, completion| ballot.record(candidate, completion)).await;
     let candidates = sampling.finish().await;
     let Some(pool) = ballot.pool() else { return Err(RunError::of(candidates, reason)) };
 
@@ -44,7 +44,11 @@ pub(super) async fn run(
             distinct.spread(&scored.values, &mut scores);
             choose(settings.select, &pool, &distinct, &scores, scored.notes)
         }
-        Err(failure) => fall_back(settings, &ballot, &pool, failure)?,
+        Err(failure) => {
+            // A limit that left no room for scores has ended the run.
+            reason = run.exhausted().map_or(reason, StopReason::from);
+            fall_back(settings, &ballot, &pool, failure)?
+        }
     };
     let mut order = verdict.ranking.clone();
     order.truncate(plan.answers);
@@ -168,7 +172,7 @@ fn ranking(mut pool_in_order: Vec<usize>, pool: &Pool) -> Vec<usize> {
 fn fall_back(settings: &BestOfN, ballot: &Ballot, pool: &Pool, failure: Failure) -> Result<Verdict, RunError> {
     let who = settings.scorer.name();
     let (mut verdict, instead) = match settings.fallback {
-        JudgeFallback::Error => return Err(RunError { failures: vec![(0, as_the_scorers(who, failure))] }),
+        JudgeFallback::Error => return Err(RunError::of_scorer(who, failure)),
         JudgeFallback::Vote => (ballot.verdict().expect("a pool is never empty"), "the vote decided"),
         JudgeFallback::First => {
             let first = Verdict {
@@ -187,15 +191,4 @@ fn fall_back(settings: &BestOfN, ballot: &Ballot, pool: &Pool, failure: Failure)
     let fallback = settings.fallback.as_str();
     verdict.notes.push(format!("{who} failed, so {instead} (`judge_fallback` is `{fallback}`): {failure}"));
     Ok(verdict)
-}
-
-/// The failure of a run whose scorer failed. What was asked of the scorer is not the client's request, so that its
-/// refusals are not the client's either.
-fn as_the_scorers(who: &str, failure: Failure) -> Failure {
-    let kind = match failure.kind {
-        FailureKind::Deadline | FailureKind::Limit | FailureKind::Internal => failure.kind,
-        _ => FailureKind::JudgeFailed,
-    };
-    let message = format!("{who} failed, and `judge_fallback` is `error`: {}", failure.message);
-    Failure { kind, message, param: None, ..failure }
 }

@@ -4,15 +4,21 @@
 //! (votes, stop rules) are pure; everything that waits or fails is the generator's.
 
 mod best_of_n;
+mod mixture_of_n;
 mod outcome;
 mod plan;
 mod sampling;
 mod selection;
 mod self_consistency;
 mod several;
+mod signals;
 mod single;
 pub mod stop_rule;
 pub mod vote;
+mod wait;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -21,6 +27,7 @@ use crate::generator::{Generator, Run};
 
 pub use outcome::{Answer, Candidate, Outcome, RunError, Stop, StopReason};
 pub use plan::{Algorithm, Plan, PlanError, Resources, Wanted};
+pub use signals::signals;
 
 /// What an algorithm tells while it runs, for those who stream it.
 pub trait Observer: Send {
@@ -60,5 +67,7 @@ pub async fn run(
             self_consistency::run(settings, plan, prompt, generator, run, observer).await
         }
         Algorithm::BestOfN(settings) => best_of_n::run(settings, plan, prompt, generator, run, observer).await,
+        Algorithm::MixtureOfN(rules) => mixture_of_n::run(rules, plan, prompt, generator, run, observer).await,
+        Algorithm::Wait(wait) => wait::run(*wait, plan.live, prompt, generator, run, observer).await,
     }
 }

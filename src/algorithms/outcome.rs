@@ -190,7 +190,7 @@ impl Outcome {
 
 /// What the client should know when a run has fewer answers than were asked for.
 pub(super) fn fewer_answers(wanted: usize, found: usize) -> Option<String> {
-    (found < wanted).then(|| format!("{wanted} answers were asked for, but only {found} candidates completed"))
+    (found < wanted).then(|| format!("{found} of the {wanted} answers that `n` asks for: no more candidates completed"))
 }
 
 /// A run without an answer: every candidate failed.
@@ -213,6 +213,17 @@ impl RunError {
             failures.push((0, reason.without_answer()));
         }
         Self { failures }
+    }
+
+    /// The error of a run whose candidates are there, but whose scorer, which messages call `who`, has failed. What the
+    /// scorer was asked is not the client's request, so that its refusals are not the client's either.
+    pub(super) fn of_scorer(who: &str, failure: Failure) -> Self {
+        let kind = match failure.kind {
+            FailureKind::Deadline | FailureKind::Limit | FailureKind::Internal => failure.kind,
+            _ => FailureKind::JudgeFailed,
+        };
+        let message = format!("{who} failed, and `judge_fallback` is `error`: {}", failure.message);
+        Self { failures: vec![(0, Failure { kind, message, param: None, ..failure })] }
     }
 
     /// The failure that tells the client most: what it can change itself comes first, then what its operator
@@ -282,6 +293,7 @@ mod tests {
                 finish_reason: FinishReason::Stop,
                 logprobs: None,
                 mean_logprob: None,
+                tokens: None,
                 usage: Usage { completion_tokens, ..Usage::default() },
             })
         };

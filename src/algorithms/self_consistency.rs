@@ -46,7 +46,7 @@ pub(super) async fn run(
             Err(failure) => {
                 let name = scorer.name();
                 let instead = match fallback {
-                    JudgeFallback::Error => return Err(RunError { failures: vec![(0, failure)] }),
+                    JudgeFallback::Error => return Err(RunError::of_scorer(name, failure)),
                     JudgeFallback::First => "the first candidate is returned",
                     JudgeFallback::Vote => "all votes weigh the same",
                 };

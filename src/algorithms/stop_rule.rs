@@ -204,3 +204,82 @@ fn ln_gamma(x: f64) -> f64 {
     let t = x + G + 0.5;
     0.5 * (2.0 * std::f64::consts::PI).ln() + (x + 0.5) * t.ln() - t + series.ln()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+    use crate::algorithms::vote::Lead;
+
+    #[derive(Deserialize)]
+    struct Table {
+        rows: Vec<Row>,
+    }
+
+    #[derive(Deserialize)]
+    struct Row {
+        runner_up: u32,
+        majority: u32,
+        p: f64,
+    }
+
+    fn table() -> Vec<Row> {
+        let text = include_str!("../../tests/data/beta_stopping.json");
+        serde_json::from_str::<Table>(text).unwrap().rows
+    }
+
+    fn tally(leading: f64, runner_up: f64, votes: usize, share: f64) -> Tally {
+        Tally { leads: vec![Lead { leading, runner_up }], votes, share }
+    }
+
+    #[test]
+    fn beta_stops_at_the_majorities_of_the_published_rule() {
+        for Row { runner_up, majority, p } in table() {
+            let (a, b) = (f64::from(majority), f64::from(runner_up));
+            assert!((majority_stays(a, b) - p).abs() < 1e-6, "{majority} to {runner_up}");
+            assert!(stays(&tally(a, b, 1, 1.0), 0.95), "{majority} to {runner_up}");
+            assert!(!stays(&tally(a - 1.0, b, 1, 1.0), 0.95), "{} to {runner_up}", majority - 1);
+        }
+    }
+
+    #[test]
+    fn the_probability_is_that_of_the_binomial_sum_for_whole_numbers() {
+        // (1 + 2) / 2², (1 + 4 + 6) / 2⁴, and one half for a tie.
+        for (a, b, p) in [(1.0, 0.0, 0.75), (2.0, 1.0, 0.6875), (0.0, 0.0, 0.5), (7.0, 7.0, 0.5), (0.0, 1.0, 0.25)] {
+            assert!((majority_stays(a, b) - p).abs() < 1e-12, "{a} to {b}");
+        }
+        assert!((majority_stays(500.0, 500.0) - 0.5).abs() < 1e-9);
+        assert_eq!(majority_stays(1000.0, 0.0), 1.0);
+    }
+
+    #[test]
+    fn a_probability_or_share_that_is_just_reached_stops() {
+        assert!(stays(&tally(1.0, 0.0, 1, 1.0), 0.75));
+        assert!(holds(&tally(3.0, 1.0, 3, 0.75), 0.75));
+        assert!(!holds(&tally(2.0, 1.0, 2, 2.0 / 3.0), 0.75));
+    }
+
+    #[test]
+    fn every_level_of_a_vote_must_stay() {
+        let lead = |leading, runner_up| Lead { leading, runner_up };
+        let leads = vec![lead(8.0, 0.0), lead(4.0, 3.0)];
+        assert!(!stays(&Tally { leads, votes: 4, share: 0.5 }, 0.95));
+    }
+
+    #[test]
+    fn one_vote_alone_is_no_share() {
+        assert!(!holds(&tally(1.0, 0.0, 1, 1.0), 0.75));
+        assert!(holds(&tally(2.0, 0.0, 2, 1.0), 1.0));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn the_probability_rises_with_the_lead_and_mirrors_itself(a in 0.0..300.0f64, b in 0.0..300.0f64) {
+            let p = majority_stays(a, b);
+            proptest::prop_assert!((0.0..=1.0).contains(&p));
+            proptest::prop_assert!((p + majority_stays(b, a) - 1.0).abs() < 1e-9);
+            proptest::prop_assert!(majority_stays(a + 0.5, b) >= p - 1e-12);
+        }
+    }
+}

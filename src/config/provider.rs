@@ -2,6 +2,7 @@
 
 use super::field::SettingsError;
 use super::word::words;
+use crate::completion::Logprobs;
 
 words! {
     /// Who answers: the model engine in this process, or a service that speaks OpenAI's protocol.
@@ -82,6 +83,24 @@ impl ProviderName {
             return Err(SettingsError::invalid("model", format!("`model` names no model after `{prefix}/`")));
         }
         Ok((provider, rest))
+    }
+
+    /// The most alternatives that log-probabilities tell of a token; `None` where there are none, or none in
+    /// OpenAI's shape. Whether a model behind the provider tells them shows only in its answers.
+    pub fn max_top_logprobs(self) -> Option<u8> {
+        match self {
+            Self::OpenAi
+            | Self::LiteLlm
+            | Self::OpenAiCompatible
+            | Self::Llama
+            | Self::Vllm
+            | Self::LlamaServer
+            | Self::Ollama
+            | Self::OpenRouter
+            | Self::DeepInfra => Some(Logprobs::MOST),
+            // Groq refuses the parameter, LM Studio takes it and answers null, Together has lists of its own.
+            Self::Groq | Self::LmStudio | Self::Together => None,
+        }
     }
 
     /// `None` for the engine in this process.

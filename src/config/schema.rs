@@ -384,6 +384,10 @@ mod tests {
             ("limits", _) => {
                 document.insert("prices".to_owned(), json!({"m": {}}));
             }
+            // Only a model in this process tells the probabilities of its whole vocabulary.
+            ("rm_name", Some(_)) => {
+                document.insert("provider".to_owned(), json!("llama"));
+            }
             ("vote_on", Some("regex")) => {
                 document.insert("regex_patterns".to_owned(), json!(["a"]));
             }

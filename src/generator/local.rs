@@ -14,7 +14,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::llama::{CANCELLED, CandidateSeed, Engine, Job};
 
 use super::ledger::OpenCall;
-use super::{Delivery, Extension, Generator, Path, Until};
+use super::{Delivery, Extension, Generator, Path, SignalSupport, Until};
 
 /// Messages and tools that together are above this size are rendered and tokenised on a thread of their own: that takes milliseconds for
 /// every hundred kilobytes, and the threads here serve connections.
@@ -34,6 +34,10 @@ impl Generator for Local {
     fn extend(&self, paths: Vec<Path>, until: Until, delivery: Delivery) -> BoxFuture<'_, Box<dyn Extension>> {
         let Until::End = until;
         self.generate(paths, delivery).boxed()
+    }
+
+    fn signals(&self) -> SignalSupport {
+        super::LOCAL_SIGNALS
     }
 }
 
@@ -136,6 +140,7 @@ mod tests {
                 finish_reason: FinishReason::Other(CANCELLED.to_owned()),
                 logprobs: None,
                 mean_logprob: None,
+                tokens: None,
                 usage: Usage { prompt_tokens, completion_tokens, ..Usage::default() },
             };
             generating.account(candidate, &StepEvent::Finished(completion));

@@ -15,7 +15,7 @@ use crate::completion::StepEvent;
 use crate::providers::openai::{Attempt, Provider};
 
 use super::ledger::OpenCall;
-use super::{Delivery, Extension, Generator, Path, Until};
+use super::{Delivery, Extension, Generator, Path, SignalSupport, Until};
 
 /// How long a cancelled call may still take before its connection is closed. Reading an answer that is all but here
 /// costs less than closing the connection and making another.
@@ -35,6 +35,10 @@ impl Generator for Remote {
     fn extend(&self, paths: Vec<Path>, until: Until, delivery: Delivery) -> BoxFuture<'_, Box<dyn Extension>> {
         let Until::End = until;
         std::future::ready(self.call(paths, delivery)).boxed()
+    }
+
+    fn signals(&self) -> SignalSupport {
+        SignalSupport { max_top: self.provider.max_top_logprobs(), self_certainty: false }
     }
 }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::algorithms::vote::VoteRules;
+use crate::algorithms::{self, Plan, PlanError, Resources, Wanted};
+use crate::completion::Sampling;
 use crate::config::document::Secrets;
 use crate::config::origin::FieldOrigins;
 use crate::config::prices::Prices;
@@ -141,6 +143,22 @@ impl ActiveConfig {
             model: route.model.clone(),
             structured_output,
         })
+    }
+
+    /// Whether the active model can be asked for what the configuration's own runs need.
+    ///
+    /// # Errors
+    ///
+    /// The field that does not fit.
+    pub(super) fn check_run(&self) -> Result<(), PlanError> {
+        let Target { generator, model } = self.names.active.clone();
+        let route = Route { generator, model, scaled: true };
+        // A budget of 1 is a plain call, but requests may ask for more.
+        let settings = RunSettings { budget: self.run.budget.max(2), ..self.run.clone() };
+        let resources = Resources { rules: Arc::clone(&self.rules), judge: self.judge(&route) };
+        let wanted = Wanted { answers: 1, live: false };
+        let (plan, _) = Plan::resolve(&settings, resources, wanted, &mut Sampling::default())?;
+        algorithms::signals(&plan, route.generator.signals()).map(drop)
     }
 
     /// Every name that a request may use, the active model first.

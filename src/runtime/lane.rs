@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::algorithms::Plan;
 use crate::algorithms::vote::VoteRules;
 use crate::config::document::{self, Document, content_hash, put_back_secrets, take_secrets};
 use crate::config::origin::{self, FieldOrigins};
@@ -244,7 +243,6 @@ impl Runtime {
         let Draft { mut document, origin, field_origins } = draft;
         let settings = ActiveSettings::parse(&document)?;
         let mut warnings = Vec::new();
-        Plan::check(&settings.run).map_err(|error| SettingsError::invalid(error.param, error.message))?;
         let names = self.targets.prepare(&settings, &self.environment, &mut warnings).await?;
         let judge = self.targets.prepare_judge(&settings, &self.environment, &mut warnings).await?;
         let rules =
@@ -267,6 +265,7 @@ impl Runtime {
             names,
             judge,
         };
+        active.check_run().map_err(|error| SettingsError::invalid(error.param, error.message))?;
         Ok(Prepared { active, origin, warnings })
     }
 

@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 
 use crate::config::server::LlamaSettings;
 use crate::failure::{Failure, FailureKind};
-use crate::generator::{self, Delivery, Extension, Generator, Path, Until};
+use crate::generator::{self, Delivery, Extension, Generator, Path, SignalSupport, Until};
 use crate::llama::{Engine, ModelSpec};
 
 /// A model that is loaded when it is first asked, and stays while any configuration or run holds it.
@@ -90,6 +90,10 @@ impl Generator for LocalModel {
         }
         .boxed()
     }
+
+    fn signals(&self) -> SignalSupport {
+        generator::LOCAL_SIGNALS
+    }
 }
 
 #[cfg(test)]
@@ -128,6 +132,7 @@ mod tests {
             response_format: None,
             sampling: Sampling::default(),
             logprobs: None,
+            signals: None,
             passthrough: std::collections::BTreeMap::new(),
         });
         let run = Arc::new(Run::new(None));

@@ -43,6 +43,7 @@ pub fn provider_spec(
         api_key,
         headers,
         body,
+        max_top_logprobs: provider.max_top_logprobs(),
         n_parallel: settings.n_parallel,
         timeout: settings.timeout,
         max_retries: settings.max_retries,
@@ -75,7 +76,9 @@ pub fn usual_variables(settings: &ActiveSettings, environment: &Environment) -> 
 /// What makes two providers one and the same: everything in the specification, secrets included, hashed so
 /// that the registry holds no copy of them.
 pub fn identity(spec: &ProviderSpec) -> [u8; 32] {
-    let ProviderSpec { name, base_url, api_key, headers, body, n_parallel, timeout, max_retries } = spec;
+    // The alternatives that it tells follow from its name.
+    let ProviderSpec { name, base_url, api_key, headers, body, n_parallel, timeout, max_retries, max_top_logprobs: _ } =
+        spec;
     let secret = |secret: &SecretString| secret.expose_secret().to_owned();
     let headers: Vec<_> = headers.iter().map(|(name, value)| (name, secret(value))).collect();
     let body: BTreeMap<_, _> = body.iter().collect();

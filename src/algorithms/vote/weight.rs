@@ -69,6 +69,7 @@ mod tests {
             finish_reason: FinishReason::Stop,
             logprobs: None,
             mean_logprob,
+            tokens: None,
             usage: Usage::default(),
         };
         Weighting::Confidence { temperature }.of(&completion)

@@ -1,18 +1,17 @@
 //! `n`: how many answers a request wants, and what its run must be for that.
 
 use crate::algorithms::Plan;
-use crate::config::run::{AlgorithmName, RunSettings, StopRule};
+use crate::config::run::{AlgorithmName, RunSettings};
 use crate::http::error::ApiError;
 
-/// Makes room for `n` answers: a budget that the request did not name rises to it, and one plain call becomes as
-/// many candidates. Returns what to warn of.
+/// Makes room for `n` answers: a budget that the request did not name rises to it.
 ///
 /// # Errors
 ///
 /// When the request names a smaller budget, or an algorithm that makes one answer of all its calls.
-pub fn make_room(settings: &mut RunSettings, n: usize, names_budget: bool) -> Result<Option<String>, ApiError> {
+pub fn make_room(settings: &mut RunSettings, n: usize, names_budget: bool) -> Result<(), ApiError> {
     if n == 1 {
-        return Ok(None);
+        return Ok(());
     }
     let algorithm = settings.algorithm;
     if matches!(algorithm, AlgorithmName::Wait | AlgorithmName::MixtureOfN) {
@@ -24,13 +23,7 @@ pub fn make_room(settings: &mut RunSettings, n: usize, names_budget: bool) -> Re
         return Err(ApiError::invalid_value("n", message));
     }
     settings.budget = settings.budget.max(n);
-    if algorithm != AlgorithmName::None {
-        return Ok(None);
-    }
-    settings.algorithm = AlgorithmName::SelfConsistency;
-    settings.stop_rule = StopRule::None;
-    settings.budget = n;
-    Ok(Some(format!("`alg` `none` is one call; for `n` {n} it became a vote among as many candidates")))
+    Ok(())
 }
 
 /// Checks that the run as it was planned has so many answers to give; `warning` says what was decided against the
@@ -50,12 +43,6 @@ pub fn check(n: usize, plan: &Plan, warning: Option<&str>) -> Result<(), ApiErro
     Err(ApiError::invalid_value("n", format!("there are no {n} answers for `n` to give: {cause}")))
 }
 
-/// What to warn of where a run found fewer answers than it was asked for.
-pub fn shortfall(found: usize, plan: &Plan) -> Option<String> {
-    let wanted = plan.answers;
-    (found < wanted).then(|| format!("{found} of the {wanted} answers that `n` asks for: no more candidates completed"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,7 +59,7 @@ mod tests {
             (SelfConsistency, 2, true, 3, None),
             (SelfConsistency, 1, true, 1, Some((SelfConsistency, 1))),
             (One, 8, false, 1, Some((One, 8))),
-            (One, 8, false, 3, Some((SelfConsistency, 3))),
+            (One, 2, false, 3, Some((One, 3))),
             (One, 2, true, 3, None),
             (Wait, 8, false, 1, Some((Wait, 8))),
             (Wait, 8, false, 2, None),
@@ -86,13 +73,5 @@ mod tests {
                 _ => panic!("{algorithm:?} {budget} {names_budget} {n}: {made:?}"),
             }
         }
-    }
-
-    #[test]
-    fn one_plain_call_that_became_several_waits_for_all_and_says_so() {
-        let mut settings = RunSettings { algorithm: AlgorithmName::None, ..RunSettings::default() };
-        let warning = make_room(&mut settings, 2, false).unwrap().unwrap();
-        assert_eq!(settings.stop_rule, StopRule::None);
-        assert!(warning.contains("`n` 2"), "{warning}");
     }
 }

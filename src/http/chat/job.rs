@@ -7,7 +7,7 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 use uuid::Uuid;
 
 use crate::algorithms::{self, Observer, Outcome, Plan, Resources, RunError, Wanted};
-use crate::completion::{Logprobs, Prompt};
+use crate::completion::Prompt;
 use crate::config::run::{AlgorithmName, RunSettings};
 use crate::failure::{Failure, FailureKind};
 use crate::generator::{Generator, Phase, Run};
@@ -76,7 +76,7 @@ impl Job {
         if !route.scaled && !named && request.n == 1 {
             settings.algorithm = AlgorithmName::None;
         }
-        request.warnings.extend(answers::make_room(&mut settings, request.n, names_budget)?);
+        answers::make_room(&mut settings, request.n, names_budget)?;
         // Compiling patterns may take longer than everything else here.
         let rules = match votes_alike(&settings, &active.run) {
             true => Arc::clone(&active.rules),
@@ -94,10 +94,8 @@ impl Job {
             Plan::resolve(&settings, Resources { rules, judge }, wanted, &mut request.prompt.sampling)?;
         answers::check(request.n, &plan, warning.as_deref())?;
         request.warnings.extend(warning);
+        request.prompt.signals = algorithms::signals(&plan, route.generator.signals())?;
         request.prompt.model = route.model;
-        if plan.needs_logprobs() && request.prompt.logprobs.is_none() {
-            request.prompt.logprobs = Some(Logprobs { top: 0 });
-        }
 
         let run = Arc::new(Run { prices, bounds, ..Run::new(request.prompt.sampling.seed) });
         let identity = Identity {
@@ -182,8 +180,6 @@ impl Job {
         }
         result.map(|mut outcome| {
             outcome.warnings.splice(0..0, self.warnings.iter().cloned());
-            let found = outcome.answers().len();
-            outcome.warnings.extend(answers::shortfall(found, &self.plan));
             outcome
         })
     }

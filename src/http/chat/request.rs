@@ -110,7 +110,17 @@ impl ChatRequest {
             with_metadata |= tts.verbose;
         }
 
-        let prompt = Prompt { model, messages, tools, tool_choice, response_format, sampling, logprobs, passthrough };
+        let prompt = Prompt {
+            model,
+            messages,
+            tools,
+            tool_choice,
+            response_format,
+            sampling,
+            logprobs,
+            signals: None,
+            passthrough,
+        };
         Ok(Self { prompt, overrides, tts, n, stream, stream_options, with_metadata, warnings })
     }
 

@@ -40,9 +40,12 @@ pub async fn respond(job: Arc<Job>, ticket: Ticket, state: &AppState) -> Result<
         let job = Arc::clone(&job);
         async move {
             let mut feed = Feed { sender, ended };
-            let result = job.run(&mut feed).await;
+            let end = match job.run(&mut feed).await {
+                Ok(outcome) => Item::Answer(Box::new(outcome)),
+                Err(error) => Item::Failed(error),
+            };
             // Without a reader there is nobody to tell.
-            let _ = feed.sender.send(Item::Ended(result)).await;
+            let _ = feed.sender.send(end).await;
         }
     }));
     let work = Some(Work { ticket, _run: run });
@@ -50,11 +53,11 @@ pub async fn respond(job: Arc<Job>, ticket: Ticket, state: &AppState) -> Result<
 
     let first = events.hear().await;
     let headers = match &first {
-        Some(Heard::Item(Item::Ended(Ok(outcome)))) => events.job.finish(outcome).headers(),
+        Some(Heard::Item(Item::Answer(outcome))) => events.job.finish(outcome).headers(),
         _ => events.job.early_headers(),
     };
     let first = match first {
-        Some(Heard::Item(Item::Ended(Err(error)))) => return Err(error.into()),
+        Some(Heard::Item(Item::Failed(error))) => return Err(error.into()),
         Some(Heard::Cancelled) => return Err(events.job.cancelled()),
         Some(Heard::BrokenOff) | None => {
             tracing::error!("a streamed run ended by a defect of ours");
@@ -84,7 +87,8 @@ pub async fn respond(job: Arc<Job>, ticket: Ticket, state: &AppState) -> Result<
 /// What the run tells the response.
 enum Item {
     Delta(Delta),
-    Ended(Result<Outcome, RunError>),
+    Answer(Box<Outcome>),
+    Failed(RunError),
 }
 
 /// What the response hears next.
@@ -160,7 +164,7 @@ impl Events {
                 chunks.live(&delta, !self.begun);
                 self.begun = true;
             }
-            Heard::Item(Item::Ended(Ok(outcome))) => {
+            Heard::Item(Item::Answer(outcome)) => {
                 self.work = None;
                 if !self.begun {
                     for (index, answer) in (0..).zip(outcome.answers()) {
@@ -169,7 +173,7 @@ impl Events {
                 }
                 chunks.end(&job.finish(&outcome));
             }
-            Heard::Item(Item::Ended(Err(error))) => {
+            Heard::Item(Item::Failed(error)) => {
                 self.work = None;
                 chunks.event(&ApiError::from(error).body());
             }

@@ -57,14 +57,14 @@ impl Tts {
         if !NAMES.iter().any(|name| fields.contains_key(*name)) {
             return Ok(None);
         }
-        let mut tts = Self::default();
-        tts.verbose = match remove(fields, "tts_verbose")? {
+        let verbose = match remove(fields, "tts_verbose")? {
             None => false,
             Some(Value::Bool(verbose)) => verbose,
             Some(_) => return Err(ApiError::invalid_value("tts_verbose", "`tts_verbose` must be true or false")),
         };
         let strategy = remove(fields, "tts_strategy")?;
-        tts.strategy = strategy.as_ref().and_then(Value::as_str).map(str::to_owned);
+        let named = strategy.as_ref().and_then(Value::as_str).map(str::to_owned);
+        let mut tts = Self { strategy: named, verbose, warnings: Vec::new() };
         tts.put(fields, "tts_strategy", strategy, "alg", |param, value| {
             AlgorithmName::parse(param, value).map(AlgorithmName::as_str)
         })?;

@@ -126,7 +126,7 @@ impl OpenStream {
             };
             // A server that knows no streams answers whole.
             if kind.contains("json") {
-                let completion = provider.read_whole(&mut response).await?;
+                let completion = provider.read_whole(request, &mut response).await?;
                 return Ok((response, Some(completion)));
             }
             let body = provider.read_body(&mut response, MAX_ERROR_BODY_BYTES).await?.unwrap_or_default();
@@ -140,7 +140,7 @@ impl OpenStream {
             response,
             deadline,
             reader: sse::Reader::default(),
-            answer: Answer::default(),
+            answer: Answer::new(request.readers()),
             waiting: VecDeque::new(),
             is_committed: false,
             completion,

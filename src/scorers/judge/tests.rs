@@ -123,6 +123,7 @@ fn completion(text: &str) -> Completion {
         finish_reason: FinishReason::Stop,
         logprobs: None,
         mean_logprob: None,
+        tokens: None,
         usage: Usage::default(),
     }
 }
@@ -136,6 +137,7 @@ fn question() -> Prompt {
         response_format: None,
         sampling: Sampling::default(),
         logprobs: None,
+        signals: None,
         passthrough: Default::default(),
     }
 }
@@ -202,7 +204,8 @@ async fn a_tournament_finds_the_candidate_that_the_judge_prefers_wherever_it_sta
             let mut texts = texts(count);
             texts[best] = "it is 42".to_owned();
             let judged =
-                judge(settings(JudgeMode::Groupwise), &texts, |_, prompt| Shown::read(prompt).prefers("42")).await;
+                judge(settings(JudgeMode::Groupwise), &texts, |_, prompt| Shown::read(prompt).prefers("it is 42"))
+                    .await;
             assert_eq!(judged.picked(), [best], "of {count}");
             assert!(judged.values().iter().all(Option::is_some));
             assert_eq!(judged.seen.len(), calls, "of {count}");
@@ -455,7 +458,8 @@ async fn no_text_of_a_candidate_leaves_its_place() {
                 let shown = Shown::read(prompt);
                 let whole = prompt.messages.get();
                 assert!(!whole.contains("<|im_end") && !whole.contains("[INST") && !whole.contains("</think>"));
-                assert!(!whole.contains(|char: char| char.is_control() || ('\u{200b}'..='\u{202e}').contains(&char)));
+                assert!(!whole.contains(|char: char| char.is_control()
+                    || "\u{200b}\u{2028}\u{2029}\u{202e}\u{2066}\u{feff}\u{e0041}".contains(char)));
                 assert_eq!(shown.candidates.len(), if mode == JudgeMode::Pointwise { 1 } else { 3 });
                 shown.prefers("it is 42")
             })

@@ -9,6 +9,9 @@ use serde_json::{Deserializer, Map, Value};
 /// Of an answer, only this much at its end is read, in bytes.
 const READ_BYTES: usize = 64 * 1024;
 
+/// Braces at which an object is looked for. A verdict needs one or two; nested text without end would cost time.
+const MAX_OBJECTS: usize = 500;
+
 /// Why an answer holds no verdict, in words that quote nothing of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unreadable {
@@ -59,7 +62,7 @@ fn number(value: &Value) -> Option<f64> {
 
 /// The member of this name of the last object in the answer that has one.
 fn member(answer: &str, name: &'static str, cut_off: bool) -> Result<Value, Unreadable> {
-    let answer = tail(answer.trim());
+    let answer = tail(answer).trim_start();
     if answer.is_empty() {
         return Err(Unreadable::Empty);
     }
@@ -94,7 +97,8 @@ struct Found {
 fn last_member(text: &str, name: &str) -> Option<Found> {
     let mut found = None;
     let mut from = 0;
-    while let Some(brace) = text[from..].find('{') {
+    for _ in 0..MAX_OBJECTS {
+        let Some(brace) = text[from..].find('{') else { break };
         let start = from + brace;
         let mut objects = Deserializer::from_str(&text[start..]).into_iter::<Map<String, Value>>();
         match objects.next() {
