@@ -30,6 +30,7 @@ fn prompt() -> Arc<Prompt> {
         response_format: None,
         sampling: Sampling::default(),
         logprobs: None,
+        signals: None,
         passthrough: Default::default(),
     })
 }

@@ -103,7 +103,7 @@ pub fn chat_completion() -> Value {
             "metadata": {
                 "type": "object",
                 "description": "With `return_response_only: false`: every candidate, the vote, why the run stopped, \
-                    failures, and tokens by phase.",
+                    scores, failures, and tokens and cost by phase.",
             },
         },
     })
