@@ -63,7 +63,7 @@ impl Job {
     ) -> Result<Self, ApiError> {
         let client_model = request.prompt.model.clone();
         let (route, wait_rounds) = precedence::route(active, &client_model)?;
-        path.put_over(&mut request.overrides);
+        path.put_over(&mut request.overrides)?;
         if let Some(rounds) = wait_rounds {
             request.warnings.extend(precedence::put_suffix_under(rounds, &mut request.overrides)?);
         }
