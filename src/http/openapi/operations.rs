@@ -201,11 +201,11 @@ fn event(object: &str) -> Value {
 fn cancel() -> Value {
     let id =
         path("request_id", json!({"type": "string", "minLength": 1}), "The request's `x-request-id` or completion id.");
-    operation("chat", "cancelChatCompletion", "Stops a running request.", &[id], &[403, 404]).answers_with(
+    operation("chat", "cancelChatCompletion", "Stops a running request.", &[id], &[403, 404]).answers(
         200,
         "It was stopped.",
         JSON,
-        json!({"type": "object"}),
+        "Cancelled",
     )
 }
 
