@@ -94,7 +94,7 @@ impl Job {
             Plan::resolve(&settings, Resources { rules, judge }, wanted, &mut request.prompt.sampling)?;
         answers::check(request.n, &plan, warning.as_deref())?;
         request.warnings.extend(warning);
-        request.prompt.signals = algorithms::signals(&plan, route.generator.signals())?;
+        request.prompt.signals = plan.signals(route.generator.signals())?;
         request.prompt.model = route.model;
 
         let run = Arc::new(Run { prices, bounds, ..Run::new(request.prompt.sampling.seed) });
