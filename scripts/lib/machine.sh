@@ -98,6 +98,6 @@ require_rust() {
 require_node() {
   local present
   present=$(node --version)
-  [ "$(printf '%s\n' v20 "$present" | sort -V | head -n1)" = v20 ] \
-    || fail "Node 20 or newer is needed for the client tests and this is $present: see https://nodejs.org"
+  [ "$(printf '%s\n' v18 "$present" | sort -V | head -n1)" = v18 ] \
+    || fail "Node 18 or newer is needed for the client tests and this is $present: see https://nodejs.org"
 }
