@@ -2,6 +2,7 @@
 `python` block is run in order, with nothing changed but the port. A page on migration says first how the daemon is
 started, and it is started so."""
 
+import os
 import re
 import subprocess
 import sys
@@ -24,9 +25,13 @@ def examples(text: str) -> list[tuple[str, str]]:
 def command(language: str, block: str) -> list[str]:
     if language == "bash":
         return ["bash", "-euo", "pipefail", "-c", CURL_THAT_FAILS + block]
-    # What openai-python before 1.0 had and no later one has.
-    written_for_0_28 = "openai.api_base" in block
-    return [str(ROOT / ".venvs/openai-0.28/bin/python") if written_for_0_28 else sys.executable, "-c", block]
+    python = sys.executable
+    if "openai.api_base" in block:
+        # Which openai-python had before 1.0, and no later one.
+        python = ROOT / ".venvs/openai-0.28/bin/python"
+    elif "import litellm" in block:
+        python = ROOT / ".venvs/frameworks/bin/python"
+    return [str(python), "-c", block]
 
 
 def environment_of(page: str) -> dict[str, str] | None:
@@ -66,6 +71,8 @@ def test_every_example_of_a_page_works_as_it_stands(page, tmp_path, upstream):
             block = block.replace(f":{port}", f":{daemon.port}")
             finished = subprocess.run(
                 command(language, block),
+                # LiteLLM would otherwise fetch a list of prices from the network.
+                env={**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
