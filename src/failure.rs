@@ -41,8 +41,14 @@ pub enum FailureKind {
     Overloaded,
     /// No connection, a connection that broke, or a server error (408, 409, 5xx).
     Unavailable,
-    /// No answer within the time limit.
+    /// No answer within the time limit of a call.
     Timeout,
+    /// No answer within the deadline of the request.
+    Deadline,
+    /// No answer within what the request may spend.
+    Limit,
+    /// Whoever asked has cancelled the request.
+    Cancelled,
     /// An answer that is not what the protocol promises.
     Malformed,
     /// A defect of ours.
@@ -62,6 +68,9 @@ impl FailureKind {
             | Self::NotFound
             | Self::Overloaded
             | Self::Timeout
+            | Self::Deadline
+            | Self::Limit
+            | Self::Cancelled
             | Self::Internal => false,
         }
     }
@@ -79,6 +88,9 @@ impl FailureKind {
             Self::Overloaded => "overloaded",
             Self::Unavailable => "upstream_unavailable",
             Self::Timeout => "upstream_timeout",
+            Self::Deadline => "deadline_exceeded",
+            Self::Limit => "limit_exceeded",
+            Self::Cancelled => "request_cancelled",
             Self::Malformed => "upstream_malformed",
             Self::Internal => "internal_error",
         }

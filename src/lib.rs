@@ -5,7 +5,8 @@
 //!
 //! A chat request enters at [`http`], which takes one snapshot of the active configuration from [`runtime`]
 //! and hands the question to [`algorithms`]. An algorithm asks the [`generator`] for candidates, which come
-//! from [`providers`] (HTTP) or `llama` (in this process), reads their answers with [`answer`], and decides.
+//! from [`providers`] (HTTP) or `llama` (in this process), has them scored by [`scorers`], reads their answers with
+//! [`answer`], and decides.
 //! `POST /configure` goes the other way: [`config`] describes it, [`runtime`] prepares and swaps it,
 //! [`store`] keeps it.
 
@@ -16,6 +17,7 @@ pub mod telemetry;
 pub mod http;
 pub mod runtime;
 pub mod algorithms;
+pub mod scorers;
 pub mod generator;
 pub mod providers;
 #[cfg(feature = "llama")]

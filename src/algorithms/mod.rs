@@ -5,6 +5,7 @@
 
 mod outcome;
 mod plan;
+mod sampling;
 mod self_consistency;
 mod single;
 pub mod vote;
@@ -14,8 +15,8 @@ use std::sync::Arc;
 use crate::completion::Prompt;
 use crate::generator::{Generator, Run};
 
-pub use outcome::{Candidate, Outcome, RunError, Stop, StopReason};
-pub use plan::{Algorithm, Plan};
+pub use outcome::{Answer, Candidate, Outcome, RunError, Stop, StopReason};
+pub use plan::{Algorithm, Plan, PlanError, Resources, Wanted};
 
 /// What an algorithm tells while it runs, for those who stream it.
 pub trait Observer: Send {

@@ -2,20 +2,32 @@
 
 use crate::completion::Completion;
 use crate::failure::{Failure, FailureKind};
+use crate::generator::Bound;
 
 use super::vote::Verdict;
 
 /// A run that found an answer.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Index of the answer among `candidates`, where it is [`Candidate::Completed`].
-    pub selected: usize,
+    pub answer: Answer,
     pub candidates: Vec<Candidate>,
     /// The vote, where there was one.
     pub verdict: Option<Verdict>,
+    /// The scores in candidate order, where candidates were scored; `None` for those that were not.
+    pub scores: Option<Vec<Option<f64>>>,
     pub stop: Stop,
     /// What the client should know about how the answer came to be.
     pub warnings: Vec<String>,
+}
+
+/// What is returned to the client.
+#[derive(Debug)]
+pub enum Answer {
+    /// Candidates by their index, the best first: as many as were asked for, at least one, each
+    /// [`Candidate::Completed`].
+    Chosen(Vec<usize>),
+    /// Made of several candidates.
+    Composed(Box<Completion>),
 }
 
 /// One candidate, as far as it came.
@@ -25,6 +37,15 @@ pub enum Candidate {
     Failed(Failure),
     /// Still running when the run stopped, or never started.
     Cancelled,
+}
+
+impl Candidate {
+    pub fn completion(&self) -> Option<&Completion> {
+        match self {
+            Self::Completed(completion) => Some(completion),
+            Self::Failed(_) | Self::Cancelled => None,
+        }
+    }
 }
 
 /// Why and when the run stopped, in numbers of candidates.
@@ -40,6 +61,45 @@ pub enum StopReason {
     Completed,
     /// No unfinished candidate could change the winner.
     Decided,
+    /// The stop rule of this name was content.
+    Beta,
+    Window,
+    Threshold,
+    /// A limit was reached, and the best answer so far won.
+    Deadline,
+    MaxTotalTokens,
+    MaxCost,
+    MaxCandidates,
+}
+
+impl StopReason {
+    /// The failure of a run that ended for this reason before it had any answer.
+    pub fn without_answer(self) -> Failure {
+        let (kind, message) = match self {
+            Self::Deadline => (
+                FailureKind::Deadline,
+                "no candidate was complete at the deadline; raise `limits.deadline_ms`, or ask for shorter answers",
+            ),
+            Self::MaxTotalTokens => {
+                (FailureKind::Limit, "no candidate was complete within `limits.max_total_tokens`; raise it")
+            }
+            Self::MaxCost => (FailureKind::Limit, "no candidate was complete within `limits.max_cost_usd`; raise it"),
+            Self::Completed | Self::Decided | Self::Beta | Self::Window | Self::Threshold | Self::MaxCandidates => {
+                (FailureKind::Internal, "no candidate came to an end")
+            }
+        };
+        Failure::new(kind, message)
+    }
+}
+
+impl From<Bound> for StopReason {
+    fn from(bound: Bound) -> Self {
+        match bound {
+            Bound::Deadline => Self::Deadline,
+            Bound::TotalTokens => Self::MaxTotalTokens,
+            Bound::Cost => Self::MaxCost,
+        }
+    }
 }
 
 impl StopReason {
@@ -47,18 +107,40 @@ impl StopReason {
         match self {
             Self::Completed => "completed",
             Self::Decided => "decided",
+            Self::Beta => "beta",
+            Self::Window => "window",
+            Self::Threshold => "threshold",
+            Self::Deadline => "deadline",
+            Self::MaxTotalTokens => "max_total_tokens",
+            Self::MaxCost => "max_cost_usd",
+            Self::MaxCandidates => "max_candidates",
         }
     }
 }
 
 impl Outcome {
+    /// What is returned, the best first; never empty.
+    pub fn answers(&self) -> Vec<&Completion> {
+        match &self.answer {
+            Answer::Composed(completion) => vec![completion],
+            Answer::Chosen(chosen) => {
+                let completed =
+                    |index: &usize| self.candidates[*index].completion().expect("only completed candidates are chosen");
+                chosen.iter().map(completed).collect()
+            }
+        }
+    }
+
     /// The answer.
     pub fn winner(&self) -> &Completion {
-        match &self.candidates[self.selected] {
-            Candidate::Completed(completion) => completion,
-            Candidate::Failed(_) | Candidate::Cancelled => {
-                unreachable!("a run ends with an outcome only when it selected a completed candidate")
-            }
+        self.answers()[0]
+    }
+
+    /// The index of the candidate that is the answer, where one of them is.
+    pub fn selected(&self) -> Option<usize> {
+        match &self.answer {
+            Answer::Chosen(chosen) => chosen.first().copied(),
+            Answer::Composed(_) => None,
         }
     }
 
@@ -85,6 +167,19 @@ pub struct RunError {
 }
 
 impl RunError {
+    /// The error of a run of which no candidate completed before it ended for `reason`.
+    pub fn of(candidates: Vec<Candidate>, reason: StopReason) -> Self {
+        let failures = candidates.into_iter().enumerate().filter_map(|(candidate, end)| match end {
+            Candidate::Failed(failure) => Some((candidate, failure)),
+            Candidate::Completed(_) | Candidate::Cancelled => None,
+        });
+        let mut failures: Vec<_> = failures.collect();
+        if failures.is_empty() {
+            failures.push((0, reason.without_answer()));
+        }
+        Self { failures }
+    }
+
     /// The failure that tells the client most: what it can change itself comes first, then what its operator
     /// can, then what will pass.
     pub fn telling(&self) -> &Failure {
@@ -119,7 +214,8 @@ fn precedence(kind: FailureKind) -> u8 {
         FailureKind::Timeout => 7,
         FailureKind::Unavailable => 8,
         FailureKind::Malformed => 9,
-        FailureKind::Internal => 10,
+        FailureKind::Deadline | FailureKind::Limit | FailureKind::Cancelled => 10,
+        FailureKind::Internal => 11,
     }
 }
 

@@ -6,6 +6,7 @@ use crate::completion::Sampling;
 use crate::config::run::{AlgorithmName, RunSettings, StopRule};
 
 use super::vote::VoteRules;
+use crate::scorers::JudgeTarget;
 
 /// A run, decided upon but not begun.
 #[derive(Debug, Clone)]
@@ -13,7 +14,24 @@ pub struct Plan {
     pub algorithm: Algorithm,
     /// Candidates asked for; 1 for a single call.
     pub budget: usize,
+    /// Answers to return, the best of the run: at least 1, at most `budget`.
+    pub answers: usize,
     /// Whether pieces of the answer are wanted as they are generated.
+    pub live: bool,
+}
+
+/// What the active configuration has built for runs.
+pub struct Resources {
+    pub rules: Arc<VoteRules>,
+    /// Who judges, where the run has a judge: the model that answers unless the configuration names another.
+    pub judge: JudgeTarget,
+}
+
+/// What the client wants of the response.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// How many answers, at least 1.
+    pub answers: usize,
     pub live: bool,
 }
 
@@ -32,43 +50,54 @@ pub struct SelfConsistency {
     pub stop_rule: StopRule,
 }
 
+/// Why no plan could be made of the settings: a field of theirs that does not fit.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct PlanError {
+    pub param: &'static str,
+    /// What is wrong and what to change; lower case, no full stop.
+    pub message: String,
+}
+
 impl Plan {
     /// Resolves `settings` for a prompt drawn with `sampling`, whose temperature is raised to
     /// `diversity_temperature` when it is 0 and several candidates are asked for. Also says what was decided
     /// against the letter of the request.
+    ///
+    /// # Errors
+    ///
+    /// When the settings do not make a run.
     pub fn resolve(
         settings: &RunSettings,
-        rules: Arc<VoteRules>,
-        live: bool,
+        resources: Resources,
+        wanted: Wanted,
         sampling: &mut Sampling,
-    ) -> (Self, Option<String>) {
-        let single = Self { algorithm: Algorithm::Single, budget: 1, live };
-        match settings.algorithm {
-            AlgorithmName::None => return (single, None),
-            AlgorithmName::SelfConsistency if settings.budget == 1 => return (single, None),
-            AlgorithmName::SelfConsistency => {}
-        }
-        let mut warning = None;
-        if sampling.temperature == Some(0.0) {
-            match settings.diversity_temperature {
-                Some(temperature) => {
-                    sampling.temperature = Some(temperature);
-                    warning = Some(format!(
-                        "temperature 0 was replaced by diversity_temperature {temperature}, since {} greedy answers are one",
-                        settings.budget
-                    ));
-                }
-                None => {
-                    let warning = format!(
-                        "one call instead of {}: at temperature 0 every candidate is the same; set a temperature or diversity_temperature",
-                        settings.budget
-                    );
-                    return (single, Some(warning));
-                }
+    ) -> Result<(Self, Option<String>), PlanError> {
+        let Wanted { answers, live } = wanted;
+        let single = Self { algorithm: Algorithm::Single, budget: 1, answers: 1, live };
+        let stop_rule = match settings.algorithm {
+            AlgorithmName::None => return Ok((single, None)),
+            AlgorithmName::SelfConsistency
+            | AlgorithmName::AdaptiveSelfConsistency
+            | AlgorithmName::BetaSelfConsistency
+                if settings.budget == 1 =>
+            {
+                return Ok((single, None));
             }
-        }
-        let algorithm = Algorithm::SelfConsistency(SelfConsistency { rules, stop_rule: settings.stop_rule });
-        (Self { algorithm, budget: settings.budget, live }, warning)
+            AlgorithmName::SelfConsistency => settings.stop_rule,
+            AlgorithmName::AdaptiveSelfConsistency => StopRule::Threshold,
+            AlgorithmName::BetaSelfConsistency => StopRule::Beta,
+            AlgorithmName::BestOfN | AlgorithmName::MixtureOfN | AlgorithmName::Wait => {
+                let message = format!("`alg` `{}` is not supported yet", settings.algorithm.as_str());
+                return Err(PlanError { param: "alg", message });
+            }
+        };
+        let warning = match diverse(settings, sampling) {
+            Ok(warning) => warning,
+            Err(warning) => return Ok((single, Some(warning))),
+        };
+        let algorithm = Algorithm::SelfConsistency(SelfConsistency { rules: resources.rules, stop_rule });
+        Ok((Self { algorithm, budget: settings.budget, answers, live }, warning))
     }
 
     /// The algorithm's name in headers, metadata and logs.
@@ -80,14 +109,48 @@ impl Plan {
     }
 }
 
+/// Sees to it that several candidates differ, and says what was changed for it; `Err` tells why one call is as
+/// good as all.
+fn diverse(settings: &RunSettings, sampling: &mut Sampling) -> Result<Option<String>, String> {
+    if sampling.temperature != Some(0.0) {
+        return Ok(None);
+    }
+    let Some(temperature) = settings.diversity_temperature else {
+        return Err(format!(
+            "one call instead of {}: at temperature 0 every candidate is the same; set a temperature or diversity_temperature",
+            settings.budget
+        ));
+    };
+    sampling.temperature = Some(temperature);
+    Ok(Some(format!(
+        "temperature 0 was replaced by diversity_temperature {temperature}, since {} greedy answers are one",
+        settings.budget
+    )))
+}
+
 #[cfg(test)]
 mod tests {
+    use futures_util::future::BoxFuture;
+
     use super::*;
+    use crate::generator::{Delivery, Extension, Generator, Path, Until};
+
+    /// Plans are made without anybody being asked.
+    struct NoGenerator;
+
+    impl Generator for NoGenerator {
+        fn extend(&self, _: Vec<Path>, _: Until, _: Delivery) -> BoxFuture<'_, Box<dyn Extension>> {
+            unreachable!("a plan is not a run")
+        }
+    }
 
     fn resolve(settings: &RunSettings, temperature: Option<f64>) -> (Plan, Option<String>, Option<f64>) {
         let mut sampling = Sampling { temperature, ..Sampling::default() };
         let rules = Arc::new(VoteRules::compile(settings).unwrap());
-        let (plan, warning) = Plan::resolve(settings, rules, false, &mut sampling);
+        let judge = JudgeTarget { generator: Arc::new(NoGenerator), model: "judge".to_owned() };
+        let wanted = Wanted { answers: 1, live: false };
+        let resources = Resources { rules, judge };
+        let (plan, warning) = Plan::resolve(settings, resources, wanted, &mut sampling).unwrap();
         (plan, warning, sampling.temperature)
     }
 

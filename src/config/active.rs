@@ -11,8 +11,10 @@ use serde_json::{Map, Value};
 use super::endpoint::Endpoint;
 use super::extra_args::ExtraArgs;
 use super::field::{self, SettingsError};
+use super::fields::{self, FIELDS, LATER, Scope};
+use super::prices::Prices;
 use super::provider::ProviderName;
-use super::run::{LATER_RUN_FIELDS, RUN_FIELDS, RunSettings, SAMPLING_FIELDS, not_supported_yet};
+use super::run::{RunSettings, not_supported_yet};
 use super::secret::SecretSource;
 
 /// What a configuration says, every field read and in range.
@@ -27,7 +29,12 @@ pub struct ActiveSettings {
     /// Public name to the upstream's name.
     pub model_mapping: BTreeMap<String, String>,
     pub allow_any_model: bool,
+    /// Whether a request may bring its own endpoint and upstream key.
+    pub allow_request_endpoint: bool,
     pub run: RunSettings,
+    /// Who judges; `None` where the configuration says nothing of it.
+    pub judge: Option<JudgeSource>,
+    pub prices: Prices,
     /// Calls to the provider at a time, 1 to 4096.
     pub n_parallel: usize,
     /// One attempt's limit, 1 ms to 24 h.
@@ -37,27 +44,22 @@ pub struct ActiveSettings {
     pub extra_args: ExtraArgs,
 }
 
-/// Fields that a configuration has and a request cannot change.
-const CONFIGURATION_FIELDS: [&str; 10] = [
-    "allow_any_model",
-    "api_key",
-    "endpoint",
-    "extra_args",
-    "max_retries",
-    "model",
-    "model_mapping",
-    "n_parallel",
-    "provider",
-    "timeout_ms",
-];
+/// Where the judge is.
+#[derive(Debug, Clone)]
+pub struct JudgeSource {
+    /// `None` means the model that answers.
+    pub model: Option<String>,
+    /// [`Endpoint::Auto`] means by the prefix of `model` under `litellm`, else where the model that answers is.
+    pub endpoint: Endpoint,
+    pub api_key: Option<SecretSource>,
+    /// `None` means those of the model that answers, where the judge is at the same address.
+    pub extra_args: Option<ExtraArgs>,
+}
 
 /// Whether a field belongs to `/configure` alone, so that a request must not bring it.
 pub fn is_configuration_field(name: &str) -> bool {
-    CONFIGURATION_FIELDS.contains(&name) || LATER_FIELDS.contains(&name)
+    fields::find(name).is_some_and(|field| field.scope == Scope::Configuration)
 }
-
-/// Fields of the contract that this version does not have.
-const LATER_FIELDS: [&str; 2] = ["allow_request_endpoint", "prices"];
 
 impl ActiveSettings {
     /// Reads a `/configure` document. A null stands for a field that was left out.
@@ -67,22 +69,22 @@ impl ActiveSettings {
     /// The first field that is unknown, of a feature this version does not have, of the wrong type or out of
     /// range, and `model` when it is missing.
     pub fn parse(document: &Map<String, Value>) -> Result<Self, SettingsError> {
-        let known = || CONFIGURATION_FIELDS.into_iter().chain(RUN_FIELDS).chain(SAMPLING_FIELDS);
-        let later = || LATER_FIELDS.into_iter().chain(LATER_RUN_FIELDS);
+        let known = || FIELDS.iter().flat_map(|field| std::iter::once(field.name).chain(field.aliases.iter().copied()));
         let mut named: BTreeMap<&str, &Value> = BTreeMap::new();
         for (name, value) in document {
-            if known().any(|field| field == name) {
+            if fields::find(name).is_some() {
                 if !value.is_null() {
                     named.insert(name, value);
                 }
-            } else if !later().any(|field| field == name) {
-                return Err(SettingsError::unknown(name, known().chain(later())));
+            } else if !LATER.contains(&name.as_str()) {
+                return Err(SettingsError::unknown(name, known().chain(LATER.iter().copied())));
             } else if !value.is_null() {
                 return Err(not_supported_yet(name));
             }
         }
 
-        let provider = named.get("provider").map_or(Ok(ProviderName::OpenAi), |value| ProviderName::parse(value))?;
+        let provider =
+            named.get("provider").map_or(Ok(ProviderName::OpenAi), |value| ProviderName::parse("provider", value))?;
         let Some(model) = named.get("model") else {
             return Err(SettingsError::missing("model", "`model` is missing: name the model that answers"));
         };
@@ -91,20 +93,22 @@ impl ActiveSettings {
         provider.resolve(&model)?;
         let settings = Self {
             provider,
-            endpoint: named.get("endpoint").map_or(Ok(Endpoint::Auto), |value| Endpoint::parse(value))?,
-            api_key: match named.get("api_key") {
-                Some(value) => Some(api_key(value)?),
-                None => None,
-            },
+            endpoint: endpoint(&named, "endpoint")?,
+            api_key: secret(&named, "api_key")?,
             model_mapping: named.get("model_mapping").map_or(Ok(BTreeMap::new()), |value| model_mapping(value))?,
             allow_any_model: named
                 .get("allow_any_model")
                 .map_or(Ok(false), |value| field::boolean("allow_any_model", value))?,
+            allow_request_endpoint: named
+                .get("allow_request_endpoint")
+                .map_or(Ok(false), |value| field::boolean("allow_request_endpoint", value))?,
             run: run_settings(&named)?,
-            n_parallel: integer_or(&named, "n_parallel", 1..=4096, 32)? as usize,
-            timeout: Duration::from_millis(integer_or(&named, "timeout_ms", 1..=86_400_000, 600_000)? as u64),
-            max_retries: integer_or(&named, "max_retries", 0..=20, 3)? as u32,
-            extra_args: named.get("extra_args").map_or(Ok(ExtraArgs::default()), |value| ExtraArgs::parse(value))?,
+            judge: judge(&named)?,
+            prices: named.get("prices").map_or(Ok(Prices::default()), |value| Prices::parse(value))?,
+            n_parallel: integer_or(&named, "n_parallel", 32)? as usize,
+            timeout: Duration::from_millis(integer_or(&named, "timeout_ms", 600_000)? as u64),
+            max_retries: integer_or(&named, "max_retries", 3)? as u32,
+            extra_args: extra_args(&named, "extra_args")?.unwrap_or_default(),
             model,
         };
         settings.check_together(&named)?;
@@ -152,7 +156,7 @@ impl ActiveSettings {
 fn run_settings(named: &BTreeMap<&str, &Value>) -> Result<RunSettings, SettingsError> {
     let of_the_run = named
         .iter()
-        .filter(|(name, _)| RUN_FIELDS.contains(name) || SAMPLING_FIELDS.contains(name))
+        .filter(|(name, _)| !is_configuration_field(name))
         .map(|(name, value)| (*name, (*value).clone()))
         .collect();
     let mut run = RunSettings::default();
@@ -160,23 +164,42 @@ fn run_settings(named: &BTreeMap<&str, &Value>) -> Result<RunSettings, SettingsE
     Ok(run)
 }
 
-fn api_key(value: &Value) -> Result<SecretSource, SettingsError> {
-    let text = field::text("api_key", value)?;
-    // It travels in a header, which cannot hold these; the mistake is told here and not by every call.
-    if text.trim().chars().any(char::is_control) {
-        let message = "`api_key` must not hold line breaks or other control characters";
-        return Err(SettingsError::invalid("api_key", message));
+fn judge(named: &BTreeMap<&str, &Value>) -> Result<Option<JudgeSource>, SettingsError> {
+    if !["judge_model", "judge_base_url", "judge_api_key", "judge_extra_args"]
+        .iter()
+        .any(|name| named.contains_key(name))
+    {
+        return Ok(None);
     }
-    SecretSource::parse("api_key", text.trim())
+    Ok(Some(JudgeSource {
+        model: named.get("judge_model").map(|value| field::text("judge_model", value)).transpose()?,
+        endpoint: endpoint(named, "judge_base_url")?,
+        api_key: secret(named, "judge_api_key")?,
+        extra_args: extra_args(named, "judge_extra_args")?,
+    }))
 }
 
-fn integer_or(
-    named: &BTreeMap<&str, &Value>,
-    name: &str,
-    range: std::ops::RangeInclusive<i64>,
-    default: i64,
-) -> Result<i64, SettingsError> {
-    named.get(name).map_or(Ok(default), |value| field::integer(name, value, range))
+fn endpoint(named: &BTreeMap<&str, &Value>, name: &str) -> Result<Endpoint, SettingsError> {
+    named.get(name).map_or(Ok(Endpoint::Auto), |value| Endpoint::parse(name, value))
+}
+
+fn extra_args(named: &BTreeMap<&str, &Value>, name: &str) -> Result<Option<ExtraArgs>, SettingsError> {
+    named.get(name).map(|value| ExtraArgs::parse(name, value)).transpose()
+}
+
+fn secret(named: &BTreeMap<&str, &Value>, name: &str) -> Result<Option<SecretSource>, SettingsError> {
+    let Some(value) = named.get(name) else { return Ok(None) };
+    let text = field::text(name, value)?;
+    // It travels in a header, which cannot hold these; the mistake is told here and not by every call.
+    if text.trim().chars().any(char::is_control) {
+        let message = format!("`{name}` must not hold line breaks or other control characters");
+        return Err(SettingsError::invalid(name, message));
+    }
+    SecretSource::parse(name, text.trim()).map(Some)
+}
+
+fn integer_or(named: &BTreeMap<&str, &Value>, name: &str, default: i64) -> Result<i64, SettingsError> {
+    named.get(name).map_or(Ok(default), |value| fields::integer(name, value))
 }
 
 fn model_mapping(value: &Value) -> Result<BTreeMap<String, String>, SettingsError> {
@@ -257,7 +280,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused_with_the_field_named() {
-        let table: [(Value, SettingsCode, &str); 31] = [
+        let table: [(Value, SettingsCode, &str); 34] = [
             (json!({}), MissingField, "model"),
             (json!({"model": null}), MissingField, "model"),
             (json!({"model": " "}), InvalidValue, "model"),
@@ -267,9 +290,12 @@ mod tests {
             (json!({"model": "m", "max_tokens": 0}), InvalidValue, "max_tokens"),
             (json!({"model": "m", "max_completion_tokens": 0}), InvalidValue, "max_completion_tokens"),
             (json!({"model": "m", "max_tokens": 9, "max_completion_tokens": 9}), InvalidValue, "max_tokens"),
-            (json!({"model": "m", "prices": {}}), NotSupportedYet, "prices"),
+            (json!({"model": "m", "prices": {"m": {"prompt": -1}}}), InvalidValue, "prices.m.prompt"),
+            (json!({"model": "m", "judge_base_url": "not a url"}), InvalidValue, "judge_base_url"),
+            (json!({"model": "m", "judge_api_key": "a\nb"}), InvalidValue, "judge_api_key"),
+            (json!({"model": "m", "judge_extra_args": {"n": 1}}), InvalidValue, "judge_extra_args.n"),
             (json!({"model": "m", "beam_width": 4}), NotSupportedYet, "beam_width"),
-            (json!({"model": "m", "rm_name": "llm-judge"}), NotSupportedYet, "rm_name"),
+            (json!({"model": "m", "rm_name": "prm"}), NotSupportedYet, "rm_name"),
             (json!({"model": "m", "alg": "beam-search"}), NotSupportedYet, "alg"),
             (json!({"model": "m", "provider": "bedrock"}), NotSupportedYet, "provider"),
             (json!({"model": "bedrock/claude", "provider": "litellm"}), NotSupportedYet, "model"),
@@ -301,8 +327,8 @@ mod tests {
     #[test]
     fn a_null_under_the_name_of_a_later_field_is_as_good_as_nothing() {
         let mut document = Map::from_iter([("model".to_owned(), json!("m"))]);
-        for name in LATER_FIELDS.into_iter().chain(LATER_RUN_FIELDS) {
-            document.insert(name.to_owned(), Value::Null);
+        for name in LATER {
+            document.insert((*name).to_owned(), Value::Null);
         }
         assert!(ActiveSettings::parse(&document).is_ok());
     }

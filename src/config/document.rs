@@ -20,11 +20,15 @@ pub fn visit_literals(document: &mut Document, visit: &mut dyn FnMut(&str, &mut 
             visit(place, text);
         }
     };
-    if let Some(Value::String(text)) = document.get_mut("api_key") {
-        visit_literal("api_key", text);
+    for field in ["api_key", "judge_api_key"] {
+        if let Some(Value::String(text)) = document.get_mut(field) {
+            visit_literal(field, text);
+        }
     }
-    if let Some(Value::Object(extra_args)) = document.get_mut("extra_args") {
-        extra_args::visit_secrets(extra_args, &mut visit_literal);
+    for field in ["extra_args", "judge_extra_args"] {
+        if let Some(Value::Object(extra_args)) = document.get_mut(field) {
+            extra_args::visit_secrets(field, extra_args, &mut visit_literal);
+        }
     }
 }
 
@@ -97,7 +101,8 @@ mod tests {
     fn with_secrets() -> Document {
         document(json!({
             "model": "m", "api_key": "sk-literal-1",
-            "extra_args": {"headers": {"Authorization": "Bearer sk-literal-2", "X-Title": "t"}, "my_token": "sk-literal-3"}
+            "extra_args": {"headers": {"Authorization": "Bearer sk-literal-2", "X-Title": "t"}, "my_token": "sk-literal-3"},
+            "judge_api_key": "sk-literal-4", "judge_extra_args": {"my_token": "sk-literal-5"}
         }))
     }
 
@@ -108,7 +113,7 @@ mod tests {
         let secrets = take_secrets(&mut shown);
         let text = serde_json::to_string(&shown).unwrap();
         assert!(!text.contains("sk-literal"), "{text}");
-        assert_eq!(secrets.len(), 3);
+        assert_eq!(secrets.len(), 5);
         assert_eq!(shown["extra_args"]["headers"]["X-Title"], "t");
         put_back_secrets(&mut shown, &secrets).unwrap();
         assert_eq!(shown, original);

@@ -19,16 +19,16 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    pub fn parse(value: &Value) -> Result<Self, SettingsError> {
+    pub fn parse(param: &str, value: &Value) -> Result<Self, SettingsError> {
         if value.is_array() {
             return Err(SettingsError::later(
-                "endpoint",
+                param,
                 "a list of endpoints is not supported yet by this version; give one URL or `auto`",
             ));
         }
-        match field::text("endpoint", value)?.trim() {
+        match field::text(param, value)?.trim() {
             "auto" => Ok(Self::Auto),
-            text => base_url("endpoint", text).map(Self::Url),
+            text => base_url(param, text).map(Self::Url),
         }
     }
 }
@@ -227,8 +227,8 @@ mod tests {
 
     #[test]
     fn auto_and_lists_are_told_apart_from_urls() {
-        assert_eq!(Endpoint::parse(&json!("auto")).unwrap(), Endpoint::Auto);
-        let error = Endpoint::parse(&json!(["http://a", "http://b"])).unwrap_err();
+        assert_eq!(Endpoint::parse("endpoint", &json!("auto")).unwrap(), Endpoint::Auto);
+        let error = Endpoint::parse("endpoint", &json!(["http://a", "http://b"])).unwrap_err();
         assert_eq!(error.code, field::SettingsCode::NotSupportedYet);
     }
 }

@@ -19,7 +19,11 @@ pub struct ExtraArgs {
 
 /// Fields for the request body. Strings under names that are likely to hold secrets may be references.
 #[derive(Clone, Default)]
-pub struct ExtraBody(Map<String, Value>);
+pub struct ExtraBody {
+    /// The field that they are given in.
+    field: String,
+    fields: Map<String, Value>,
+}
 
 /// Headers that belong to the connection or to the request as itsd makes it.
 const RESERVED_HEADERS: [&str; 9] = [
@@ -38,17 +42,22 @@ const RESERVED_HEADERS: [&str; 9] = [
 const RESERVED_BODY: [&str; 5] = ["model", "messages", "stream", "stream_options", "n"];
 
 impl ExtraArgs {
-    pub fn parse(value: &Value) -> Result<Self, SettingsError> {
-        let mut extra = Self::default();
-        for (name, value) in field::object("extra_args", value)? {
-            let param = format!("extra_args.{name}");
+    /// Reads the field of this name, which is `extra_args` or `judge_extra_args`.
+    ///
+    /// # Errors
+    ///
+    /// What is no object, and what is not itsd's or not the client's to send.
+    pub fn parse(field: &str, value: &Value) -> Result<Self, SettingsError> {
+        let mut extra = Self { body: ExtraBody { field: field.to_owned(), fields: Map::new() }, ..Self::default() };
+        for (name, value) in field::object(field, value)? {
+            let param = format!("{field}.{name}");
             match name.as_str() {
                 _ if value.is_null() => {}
-                "headers" => extra.headers = headers(value)?,
+                "headers" => extra.headers = headers(&param, value)?,
                 "capabilities" => {
                     return Err(SettingsError::later(
                         param,
-                        "`extra_args.capabilities` is not supported yet by this version",
+                        format!("`{field}.capabilities` is not supported yet by this version"),
                     ));
                 }
                 aws if aws.starts_with("aws_") => {
@@ -61,19 +70,19 @@ impl ExtraArgs {
                     return Err(SettingsError::invalid(&param, format!("`{param}` is set by each request itself")));
                 }
                 _ => {
-                    extra.body.0.insert(name.clone(), value.clone());
+                    extra.body.fields.insert(name.clone(), value.clone());
                 }
             }
         }
         let mut refused = None;
-        visit_secrets(&mut extra.body.0.clone(), &mut |place, text| {
+        visit_secrets(field, &mut extra.body.fields.clone(), &mut |place, text| {
             refused = refused.take().or(SecretSource::parse(place, text).err());
         });
         refused.map_or(Ok(extra), Err)
     }
 
     pub fn is_empty(&self) -> bool {
-        self.headers.is_empty() && self.body.0.is_empty()
+        self.headers.is_empty() && self.body.fields.is_empty()
     }
 }
 
@@ -84,9 +93,9 @@ impl ExtraBody {
     ///
     /// When a reference leads nowhere.
     pub fn resolve(&self, environment: &Environment) -> Result<Map<String, Value>, SettingsError> {
-        let mut fields = self.0.clone();
+        let mut fields = self.fields.clone();
         let mut refused = None;
-        visit_secrets(&mut fields, &mut |place, text| match SecretSource::parse(place, text)
+        visit_secrets(&self.field, &mut fields, &mut |place, text| match SecretSource::parse(place, text)
             .and_then(|source| source.resolve(place, environment))
         {
             Ok(secret) => secret.expose_secret().clone_into(text),
@@ -99,15 +108,16 @@ impl ExtraBody {
 // Values may be secrets, so that only the names are shown.
 impl fmt::Debug for ExtraBody {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_list().entries(self.0.keys()).finish()
+        formatter.debug_list().entries(self.fields.keys()).finish()
     }
 }
 
 /// Calls `visit` with every string of an `extra_args` object that holds a secret, at any depth, and its
-/// place, such as `extra_args.headers.Authorization`. The one definition of which values these are.
-pub fn visit_secrets(extra_args: &mut Map<String, Value>, visit: &mut dyn FnMut(&str, &mut String)) {
+/// place, such as `extra_args.headers.Authorization` for the object of the field `extra_args`. The one definition of
+/// which values these are.
+pub fn visit_secrets(field: &str, extra_args: &mut Map<String, Value>, visit: &mut dyn FnMut(&str, &mut String)) {
     for (name, value) in extra_args {
-        visit_value(&format!("extra_args.{name}"), looks_secret(name), value, visit);
+        visit_value(&format!("{field}.{name}"), looks_secret(name), value, visit);
     }
 }
 
@@ -128,12 +138,12 @@ fn visit_value(place: &str, secret: bool, value: &mut Value, visit: &mut dyn FnM
     }
 }
 
-fn headers(value: &Value) -> Result<Vec<(String, SecretSource)>, SettingsError> {
+fn headers(field: &str, value: &Value) -> Result<Vec<(String, SecretSource)>, SettingsError> {
     let mut headers = Vec::new();
-    for (name, value) in field::object("extra_args.headers", value)? {
-        let param = format!("extra_args.headers.{name}");
+    for (name, value) in field::object(field, value)? {
+        let param = format!("{field}.{name}");
         if !is_header_name(name) {
-            return Err(SettingsError::invalid("extra_args.headers", format!("{name:?} is not the name of a header")));
+            return Err(SettingsError::invalid(field, format!("{name:?} is not the name of a header")));
         }
         if RESERVED_HEADERS.contains(&name.to_ascii_lowercase().as_str()) {
             return Err(SettingsError::invalid(&param, format!("the header `{name}` is set by itsd itself")));
@@ -166,11 +176,14 @@ mod tests {
     #[test]
     fn references_are_resolved_wherever_a_secret_may_stand() {
         let environment = Environment::from_pairs([("OTHER_KEY", "k")]);
-        let extra = ExtraArgs::parse(&json!({
-            "headers": {"X-Title": "env:OTHER_KEY", "X-Api-Key": "env:OTHER_KEY"},
-            "reasoning_effort": "low", "stop_token_ids": [1, 2], "user": null,
-            "search": {"api_key": "env:OTHER_KEY", "name": "env:OTHER_KEY", "access_tokens": ["literal"]}
-        }))
+        let extra = ExtraArgs::parse(
+            "extra_args",
+            &json!({
+                "headers": {"X-Title": "env:OTHER_KEY", "X-Api-Key": "env:OTHER_KEY"},
+                "reasoning_effort": "low", "stop_token_ids": [1, 2], "user": null,
+                "search": {"api_key": "env:OTHER_KEY", "name": "env:OTHER_KEY", "access_tokens": ["literal"]}
+            }),
+        )
         .unwrap();
         let header = |index: usize| extra.headers[index].1.resolve("", &environment).unwrap();
         assert_eq!((header(0).expose_secret(), header(1).expose_secret()), ("env:OTHER_KEY", "k"));
@@ -199,7 +212,7 @@ mod tests {
             (json!({"capabilities": {}}), SettingsCode::NotSupportedYet, "extra_args.capabilities"),
             (json!([]), SettingsCode::InvalidValue, "extra_args"),
         ] {
-            let error = ExtraArgs::parse(&extra).unwrap_err();
+            let error = ExtraArgs::parse("extra_args", &extra).unwrap_err();
             assert_eq!((error.code, error.param.as_str()), (code, param), "{extra}");
         }
     }

@@ -59,6 +59,13 @@ impl SettingsError {
             message: format!("unknown field `{param}`{hint}"),
         }
     }
+
+    /// A member nobody knows of the object that a field holds.
+    pub fn unknown_member<'a>(field: &str, member: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
+        let hint = did_you_mean(member, known);
+        let param = format!("{field}.{member}");
+        Self { code: SettingsCode::UnknownField, message: format!("unknown field `{param}`{hint}"), param }
+    }
 }
 
 /// `; did you mean …?` with the nearest of the known names, or nothing when none is near.

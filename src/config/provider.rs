@@ -1,26 +1,27 @@
 //! The providers that can be named, as data: where they are and which variable holds their key.
 
-use serde_json::Value;
+use super::field::SettingsError;
+use super::word::words;
 
-use super::field::{self, SettingsError};
-
-/// Who answers: the model engine in this process, or a service that speaks OpenAI's protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum ProviderName {
-    OpenAi,
-    /// Chooses the provider by the prefix of the model's name.
-    LiteLlm,
-    /// Any service at an address of its own.
-    OpenAiCompatible,
-    Llama,
-    Vllm,
-    LlamaServer,
-    Ollama,
-    LmStudio,
-    OpenRouter,
-    DeepInfra,
-    Groq,
-    Together,
+words! {
+    /// Who answers: the model engine in this process, or a service that speaks OpenAI's protocol.
+    pub enum ProviderName {
+        OpenAi = "openai",
+        /// Chooses the provider by the prefix of the model's name.
+        LiteLlm = "litellm",
+        /// Any service at an address of its own.
+        OpenAiCompatible = "openai-compatible",
+        Llama = "llama",
+        Vllm = "vllm",
+        LlamaServer = "llama-server",
+        Ollama = "ollama",
+        LmStudio = "lmstudio",
+        OpenRouter = "openrouter",
+        DeepInfra = "deepinfra",
+        Groq = "groq",
+        Together = "together",
+    }
+    later "bedrock", "azure", "text-generation-webui",
 }
 
 /// What a remote provider's name stands for.
@@ -35,30 +36,6 @@ pub struct RemoteDefaults {
 }
 
 impl ProviderName {
-    const KNOWN: [(&'static str, Self); 12] = [
-        ("openai", Self::OpenAi),
-        ("litellm", Self::LiteLlm),
-        ("openai-compatible", Self::OpenAiCompatible),
-        ("llama", Self::Llama),
-        ("vllm", Self::Vllm),
-        ("llama-server", Self::LlamaServer),
-        ("ollama", Self::Ollama),
-        ("lmstudio", Self::LmStudio),
-        ("openrouter", Self::OpenRouter),
-        ("deepinfra", Self::DeepInfra),
-        ("groq", Self::Groq),
-        ("together", Self::Together),
-    ];
-    const LATER: [&'static str; 3] = ["bedrock", "azure", "text-generation-webui"];
-
-    pub fn parse(value: &Value) -> Result<Self, SettingsError> {
-        field::choice("provider", value, &Self::KNOWN, &Self::LATER)
-    }
-
-    pub fn as_str(self) -> &'static str {
-        Self::KNOWN.iter().find(|(_, provider)| *provider == self).expect("every provider has a name").0
-    }
-
     /// The provider that really answers, and the model's name there. Only `litellm` takes a prefix off; one
     /// that it does not know, such as `Qwen/`, is part of the name.
     ///
@@ -126,6 +103,8 @@ impl ProviderName {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
     use crate::config::field::SettingsCode;
 
@@ -143,14 +122,16 @@ mod tests {
 
     #[test]
     fn every_provider_is_read_back_by_its_name() {
-        for (name, provider) in ProviderName::KNOWN {
-            assert_eq!(ProviderName::parse(&Value::from(name)).unwrap(), provider);
-            assert_eq!(provider.as_str(), name);
+        for name in ProviderName::WORDS {
+            assert_eq!(ProviderName::parse("provider", &Value::from(*name)).unwrap().as_str(), *name);
         }
         for name in ProviderName::LATER {
-            assert_eq!(ProviderName::parse(&Value::from(name)).unwrap_err().code, SettingsCode::NotSupportedYet);
+            assert_eq!(
+                ProviderName::parse("provider", &Value::from(*name)).unwrap_err().code,
+                SettingsCode::NotSupportedYet
+            );
         }
-        let error = ProviderName::parse(&Value::from("opnai")).unwrap_err();
+        let error = ProviderName::parse("provider", &Value::from("opnai")).unwrap_err();
         assert!(error.message.contains("did you mean `openai`"), "{}", error.message);
     }
 }

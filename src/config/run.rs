@@ -3,14 +3,19 @@
 //! `/configure` sets them, a chat request may override each of them for itself.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::completion::{MaxTokens, MaxTokensName};
 
 use super::field::{self, SettingsError};
+use super::fields::{self, JUDGE_CRITERIA, LIMITS, Scope};
+
+pub use super::choices::{
+    Aggregation, AlgorithmName, JudgeFallback, JudgeMode, RewardName, Select, StopRule, ToolVote, VoteOn, VoteWeight,
+};
 
 /// The settings that a configuration gives and a request may override.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,7 +37,68 @@ pub struct RunSettings {
     pub exclude_args: Vec<String>,
     pub regex_patterns: Vec<String>,
     pub vote_on: VoteOn,
+    pub vote_weight: VoteWeight,
+    /// T of the weight exp(c/T), above 0.
+    pub weight_temperature: f64,
     pub stop_rule: StopRule,
+    /// Probability at which [`StopRule::Beta`] stops, 0.5 to 1.
+    pub confidence: f64,
+    /// Candidates of one window of [`StopRule::Window`], at least 1.
+    pub window: usize,
+    /// Share of the votes at which [`StopRule::Threshold`] stops, above 0 and up to 1.
+    pub threshold: f64,
+    pub wave: Wave,
+    pub select: Select,
+    /// What scores candidates; `None` where nothing was named.
+    pub rm_name: Option<RewardName>,
+    pub rm_agg_method: Aggregation,
+    /// Steps, counted from the last, that are scored; `None` for all.
+    pub scoring_window: Option<usize>,
+    /// What ends a step; `None` for a blank line.
+    pub step_token: Option<String>,
+    /// Tokens at which a step ends at the latest.
+    pub tokens_per_step: Option<usize>,
+    pub judge: JudgeSettings,
+    /// Rounds of [`AlgorithmName::Wait`] before the last, 0 to 20.
+    pub wait_rounds: usize,
+    pub limits: Limits,
+}
+
+/// How the judge judges; who it is belongs to the configuration alone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JudgeSettings {
+    /// A name of [`fields::JUDGE_CRITERIA`], or free text.
+    pub criterion: String,
+    pub mode: JudgeMode,
+    /// Candidates that a groupwise judge picks, 1 to 8.
+    pub top_n: usize,
+    pub temperature: f64,
+    pub max_tokens: u32,
+    pub fallback: JudgeFallback,
+    /// Whether the log tells of each judgement's scores.
+    pub logging: bool,
+}
+
+/// What one request may spend. On exhaustion the best answer so far wins.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Limits {
+    /// From the request's arrival.
+    pub deadline: Option<Duration>,
+    /// Prompt and completion tokens over all calls.
+    pub max_total_tokens: Option<u64>,
+    pub max_cost_usd: Option<f64>,
+    pub max_candidates: Option<usize>,
+}
+
+/// How many candidates are started at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wave {
+    /// What suits the stop rule.
+    Auto,
+    /// The first alone until its first token, so that the provider's prompt cache is warm, then the rest.
+    Prime,
+    /// This many at a time, 1 to 1000.
+    Of(usize),
 }
 
 impl Default for RunSettings {
@@ -51,84 +117,58 @@ impl Default for RunSettings {
             exclude_args: Vec::new(),
             regex_patterns: Vec::new(),
             vote_on: VoteOn::Auto,
+            vote_weight: VoteWeight::None,
+            weight_temperature: 1.0,
             stop_rule: StopRule::Decided,
+            confidence: 0.95,
+            window: 5,
+            threshold: 0.75,
+            wave: Wave::Auto,
+            select: Select::Argmax,
+            rm_name: None,
+            rm_agg_method: Aggregation::Last,
+            scoring_window: None,
+            step_token: None,
+            tokens_per_step: None,
+            judge: JudgeSettings::default(),
+            wait_rounds: 1,
+            limits: Limits::default(),
         }
     }
 }
 
-/// The algorithms that can be asked for by name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AlgorithmName {
-    SelfConsistency,
-    /// One plain call.
-    None,
-}
-
-impl AlgorithmName {
-    const KNOWN: [(&'static str, Self); 2] = [("self-consistency", Self::SelfConsistency), ("none", Self::None)];
-    const LATER: [&'static str; 14] = [
-        "adaptive-self-consistency",
-        "beam-search",
-        "best-of-n",
-        "beta-self-consistency",
-        "budget-forcing",
-        "dvts",
-        "entropic-particle-filtering",
-        "mixture-of-n",
-        "offline-bon",
-        "online-best-of-n",
-        "online-bon",
-        "particle-filtering",
-        "particle-gibbs",
-        "wait",
-    ];
-
-    pub fn parse(value: &Value) -> Result<Self, SettingsError> {
-        field::choice("alg", value, &Self::KNOWN, &Self::LATER)
-    }
-
-    pub fn as_str(self) -> &'static str {
-        Self::KNOWN.iter().find(|(_, algorithm)| *algorithm == self).expect("every algorithm has a name").0
+impl Default for JudgeSettings {
+    fn default() -> Self {
+        Self {
+            criterion: "overall_quality".to_owned(),
+            mode: JudgeMode::Groupwise,
+            top_n: 1,
+            temperature: 0.0,
+            max_tokens: 4096,
+            fallback: JudgeFallback::Vote,
+            logging: true,
+        }
     }
 }
 
-/// How tool calls are compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ToolVote {
-    /// The sequence of tool names.
-    ToolName,
-    /// The arguments as one whole.
-    ToolArgs,
-    /// First the most common names, then among those the most common arguments.
-    ToolHierarchical,
-    /// The unordered set of (name, arguments) of parallel calls.
-    ToolSet,
-}
-
-/// What of a text answer is compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum VoteOn {
-    Auto,
-    Answer,
-    Exact,
-    Number,
-    Choice,
-    Json,
-    Regex,
-    Similarity,
-}
-
-/// When a run stops before every candidate is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StopRule {
-    /// As soon as no ending of the unfinished candidates can change the winning class.
-    Decided,
-    /// Never: every candidate is awaited.
-    None,
+impl Limits {
+    /// These limits and `other` at once: of each the tighter. A request may spend less than the configuration
+    /// allows, never more.
+    #[must_use]
+    pub fn tightened_by(self, other: Self) -> Self {
+        fn tighter<T: PartialOrd>(one: Option<T>, other: Option<T>) -> Option<T> {
+            match (one, other) {
+                (Some(one), Some(other)) => Some(if other < one { other } else { one }),
+                (one, other) => one.or(other),
+            }
+        }
+        Self {
+            deadline: tighter(self.deadline, other.deadline),
+            max_total_tokens: tighter(self.max_total_tokens, other.max_total_tokens),
+            max_cost_usd: tighter(self.max_cost_usd, other.max_cost_usd),
+            max_candidates: tighter(self.max_candidates, other.max_candidates),
+        }
+    }
 }
 
 /// What a field of a chat request is to a run.
@@ -146,79 +186,14 @@ pub enum RunField {
 ///
 /// OpenAI's sampling parameters are [`RunField::No`], because the request's own win whatever the run is.
 pub fn is_run_field(name: &str) -> RunField {
-    if RUN_FIELDS.contains(&name) {
+    if fields::find(name).is_some_and(|field| field.scope == Scope::Run) {
         RunField::Known
-    } else if LATER_RUN_FIELDS.contains(&name) || LATER_REQUEST_FIELDS.contains(&name) {
+    } else if fields::LATER.contains(&name) || LATER_REQUEST_FIELDS.contains(&name) {
         RunField::Later
     } else {
         RunField::No
     }
 }
-
-/// itsd's own per-run fields.
-pub(super) const RUN_FIELDS: [&str; 9] = [
-    "alg",
-    "budget",
-    "diversity_temperature",
-    "exclude_args",
-    "exclude_tool_args",
-    "regex_patterns",
-    "stop_rule",
-    "tool_vote",
-    "vote_on",
-];
-
-/// OpenAI's sampling parameters, for which a configuration may give defaults.
-pub(super) const SAMPLING_FIELDS: [&str; 7] =
-    ["max_completion_tokens", "max_tokens", "seed", "stop", "temperature", "top_k", "top_p"];
-
-/// Per-run fields of the contract that this version does not have.
-pub(super) const LATER_RUN_FIELDS: [&str; 44] = [
-    "beam_width",
-    "candidates_per_step",
-    "confidence",
-    "dedup",
-    "enable_judge_logging",
-    "expected_steps",
-    "final_select",
-    "iterations",
-    "judge_api_key",
-    "judge_base_url",
-    "judge_criterion",
-    "judge_extra_args",
-    "judge_fallback",
-    "judge_max_tokens",
-    "judge_mode",
-    "judge_model",
-    "judge_temperature",
-    "judge_top_n",
-    "limits",
-    "lookahead",
-    "max_steps",
-    "num_ref_particles",
-    "resample",
-    "resampling",
-    "rm_agg_method",
-    "rm_device",
-    "rm_format",
-    "rm_name",
-    "scoring_window",
-    "select",
-    "step_token",
-    "stop_token",
-    "temperature_switch",
-    "tempering",
-    "thinking_budget",
-    "threshold",
-    "tokens_per_step",
-    "use_n",
-    "vote_weight",
-    "wait_rounds",
-    "wave",
-    "weight_temperature",
-    "weights",
-    "window",
-];
 
 /// Fields that only a chat request could carry, of features that this version does not have.
 const LATER_REQUEST_FIELDS: [&str; 11] = [
@@ -260,16 +235,17 @@ impl RunSettings {
         Ok(settings)
     }
 
-    /// Sets the fields that are named. Whoever calls has dropped nulls and names that are not of
-    /// [`RUN_FIELDS`] or [`SAMPLING_FIELDS`].
+    /// Sets the fields that are named. Whoever calls has dropped nulls, and names that are no field of a run or of
+    /// sampling.
     pub(super) fn apply(&mut self, named: &BTreeMap<&str, Value>) -> Result<(), SettingsError> {
-        if let (Some(one), Some(other)) = (named.get("exclude_args"), named.get("exclude_tool_args"))
-            && one != other
-        {
-            return Err(SettingsError::invalid(
-                "exclude_tool_args",
-                "`exclude_tool_args` and `exclude_args` are one setting and are given different values",
-            ));
+        for (alias, value) in named {
+            let name = fields::find(alias).map_or(*alias, |field| field.name);
+            if name != *alias && named.get(name).is_some_and(|other| other != value) {
+                return Err(SettingsError::invalid(
+                    *alias,
+                    format!("`{alias}` and `{name}` are one setting and are given different values"),
+                ));
+            }
         }
         if named.contains_key("max_tokens") && named.contains_key("max_completion_tokens") {
             return Err(SettingsError::invalid(
@@ -287,67 +263,45 @@ impl RunSettings {
     }
 
     fn set(&mut self, name: &str, value: &Value) -> Result<(), SettingsError> {
+        let size = |value| fields::integer(name, value).map(|number| number as usize);
         match name {
-            "alg" => self.algorithm = AlgorithmName::parse(value)?,
-            "budget" => self.budget = field::integer(name, value, 1..=1000)? as usize,
-            "temperature" => self.temperature = Some(field::number(name, value, 0.0..=2.0)?),
-            "top_p" => self.top_p = Some(field::number(name, value, 0.0..=1.0)?),
-            "top_k" => self.top_k = Some(field::integer(name, value, 0..=1_000_000)? as u32),
+            "alg" => self.algorithm = AlgorithmName::parse(name, value)?,
+            "budget" => self.budget = size(value)?,
+            "temperature" => self.temperature = Some(fields::number(name, value)?),
+            "top_p" => self.top_p = Some(fields::number(name, value)?),
+            "top_k" => self.top_k = Some(fields::integer(name, value)? as u32),
             "max_tokens" => self.max_tokens = Some(max_tokens(value, MaxTokensName::MaxTokens)?),
             "max_completion_tokens" => self.max_tokens = Some(max_tokens(value, MaxTokensName::MaxCompletionTokens)?),
-            "seed" => self.seed = Some(field::integer(name, value, i64::MIN..=i64::MAX)?),
+            "seed" => self.seed = Some(fields::integer(name, value)?),
             "stop" => self.stop = stop_texts(value)?,
-            "diversity_temperature" => {
-                let temperature = field::number(name, value, 0.0..=2.0)?;
-                if temperature == 0.0 {
-                    return Err(SettingsError::invalid(
-                        name,
-                        "`diversity_temperature` must be above 0, since it is what replaces a temperature of 0",
-                    ));
-                }
-                self.diversity_temperature = Some(temperature);
-            }
-            "tool_vote" => {
-                self.tool_vote = field::choice(
-                    name,
-                    value,
-                    &[
-                        ("tool_name", ToolVote::ToolName),
-                        ("tool_args", ToolVote::ToolArgs),
-                        ("tool_hierarchical", ToolVote::ToolHierarchical),
-                        ("tool_set", ToolVote::ToolSet),
-                    ],
-                    &[],
-                )?;
-            }
+            "diversity_temperature" => self.diversity_temperature = Some(fields::number(name, value)?),
+            "tool_vote" => self.tool_vote = ToolVote::parse(name, value)?,
             "exclude_args" | "exclude_tool_args" => self.exclude_args = field::texts(name, value)?,
             "regex_patterns" => self.regex_patterns = regex_patterns(value)?,
-            "vote_on" => {
-                self.vote_on = field::choice(
-                    name,
-                    value,
-                    &[
-                        ("auto", VoteOn::Auto),
-                        ("answer", VoteOn::Answer),
-                        ("exact", VoteOn::Exact),
-                        ("number", VoteOn::Number),
-                        ("choice", VoteOn::Choice),
-                        ("json", VoteOn::Json),
-                        ("regex", VoteOn::Regex),
-                        ("similarity", VoteOn::Similarity),
-                    ],
-                    &[],
-                )?;
-            }
-            "stop_rule" => {
-                self.stop_rule = field::choice(
-                    name,
-                    value,
-                    &[("decided", StopRule::Decided), ("none", StopRule::None)],
-                    &["beta", "window", "threshold"],
-                )?;
-            }
-            _ => return Err(SettingsError::unknown(name, RUN_FIELDS)),
+            "vote_on" => self.vote_on = VoteOn::parse(name, value)?,
+            "vote_weight" => self.vote_weight = VoteWeight::parse(name, value)?,
+            "weight_temperature" => self.weight_temperature = fields::number(name, value)?,
+            "stop_rule" => self.stop_rule = StopRule::parse(name, value)?,
+            "confidence" => self.confidence = fields::number(name, value)?,
+            "window" => self.window = size(value)?,
+            "threshold" => self.threshold = fields::number(name, value)?,
+            "wave" => self.wave = wave(value)?,
+            "select" => self.select = Select::parse(name, value)?,
+            "rm_name" => self.rm_name = Some(reward_name(value)?),
+            "rm_agg_method" => self.rm_agg_method = Aggregation::parse(name, value)?,
+            "scoring_window" => self.scoring_window = Some(size(value)?),
+            "step_token" => self.step_token = Some(step_token(value)?),
+            "tokens_per_step" => self.tokens_per_step = Some(size(value)?),
+            "judge_criterion" => self.judge.criterion = judge_criterion(value)?,
+            "judge_mode" => self.judge.mode = JudgeMode::parse(name, value)?,
+            "judge_top_n" => self.judge.top_n = size(value)?,
+            "judge_temperature" => self.judge.temperature = fields::number(name, value)?,
+            "judge_max_tokens" => self.judge.max_tokens = fields::integer(name, value)? as u32,
+            "judge_fallback" => self.judge.fallback = JudgeFallback::parse(name, value)?,
+            "enable_judge_logging" => self.judge.logging = field::boolean(name, value)?,
+            "wait_rounds" => self.wait_rounds = size(value)?,
+            "limits" => self.limits = self.limits.tightened_by(limits(value)?),
+            _ => return Err(SettingsError::unknown(name, fields::names(Scope::Run))),
         }
         Ok(())
     }
@@ -358,8 +312,68 @@ pub(super) fn not_supported_yet(name: &str) -> SettingsError {
 }
 
 fn max_tokens(value: &Value, name: MaxTokensName) -> Result<MaxTokens, SettingsError> {
-    let tokens = field::integer(name.as_str(), value, 1..=i64::from(u32::MAX))? as u32;
-    Ok(MaxTokens { tokens, name })
+    Ok(MaxTokens { tokens: fields::integer(name.as_str(), value)? as u32, name })
+}
+
+fn wave(value: &Value) -> Result<Wave, SettingsError> {
+    match value.as_str() {
+        Some("auto") => Ok(Wave::Auto),
+        Some("prime") => Ok(Wave::Prime),
+        Some(_) => Err(SettingsError::invalid("wave", "`wave` must be `auto`, `prime` or a whole number")),
+        None => Ok(Wave::Of(fields::integer("wave", value)? as usize)),
+    }
+}
+
+/// A reward model by its own name, path or address is of a later version.
+fn reward_name(value: &Value) -> Result<RewardName, SettingsError> {
+    if let Some(name) = value.as_str().filter(|name| name.contains(['/', '.'])) {
+        let message = format!(
+            "`rm_name` {name:?} would be a reward model, which is not supported yet by this version; it takes {}",
+            RewardName::WORDS.join(", ")
+        );
+        return Err(SettingsError::later("rm_name", message));
+    }
+    RewardName::parse("rm_name", value)
+}
+
+/// White space is what steps usually end with, so that it counts as text here.
+fn step_token(value: &Value) -> Result<String, SettingsError> {
+    match value {
+        Value::String(text) if !text.is_empty() => Ok(text.clone()),
+        Value::String(_) => Err(SettingsError::invalid("step_token", "`step_token` must not be empty")),
+        other => Err(field::wrong_type("step_token", "a string", other)),
+    }
+}
+
+fn judge_criterion(value: &Value) -> Result<String, SettingsError> {
+    let text = field::text("judge_criterion", value)?;
+    let text = text.trim();
+    if text.contains(char::is_whitespace) {
+        return Ok(text.to_owned());
+    }
+    let words: Vec<(&'static str, &'static str)> = JUDGE_CRITERIA.iter().map(|word| (*word, *word)).collect();
+    field::choice("judge_criterion", &Value::from(text), &words, &[]).map(str::to_owned)
+}
+
+fn limits(value: &Value) -> Result<Limits, SettingsError> {
+    let mut limits = Limits::default();
+    for (name, value) in field::object("limits", value)? {
+        let Some(member) = LIMITS.iter().find(|member| member.name == name) else {
+            return Err(SettingsError::unknown_member("limits", name, LIMITS.iter().map(|member| member.name)));
+        };
+        if value.is_null() {
+            continue;
+        }
+        let param = format!("limits.{name}");
+        let integer = || member.integer(&param, value);
+        match name.as_str() {
+            "deadline_ms" => limits.deadline = Some(Duration::from_millis(integer()?.cast_unsigned())),
+            "max_total_tokens" => limits.max_total_tokens = Some(integer()?.cast_unsigned()),
+            "max_cost_usd" => limits.max_cost_usd = Some(member.number(&param, value)?),
+            _ => limits.max_candidates = Some(integer()? as usize),
+        }
+    }
+    Ok(limits)
 }
 
 fn stop_texts(value: &Value) -> Result<Vec<String>, SettingsError> {
@@ -421,6 +435,51 @@ mod tests {
     }
 
     #[test]
+    fn every_field_of_a_run_is_read() {
+        let run = over(json!({
+            "vote_weight": "confidence", "weight_temperature": 0.5, "stop_rule": "window", "confidence": 0.9, "window": 3,
+            "threshold": 0.6, "wave": 4, "select": "weighted", "rm_name": "llm-judge", "rm_agg_method": "prod",
+            "scoring_window": 2, "step_token": "\n", "tokens_per_step": 64, "judge_criterion": "is it polite and short",
+            "judge_mode": "pointwise", "judge_top_n": 2, "judge_temperature": 0.7, "judge_max_tokens": 2048,
+            "judge_fallback": "first", "enable_judge_logging": false, "wait_rounds": 6,
+            "limits": {"deadline_ms": 1500, "max_total_tokens": 10, "max_cost_usd": 0.5, "max_candidates": 3}
+        }))
+        .unwrap();
+        assert_eq!((run.vote_weight, run.weight_temperature), (VoteWeight::Confidence, 0.5));
+        assert_eq!((run.stop_rule, run.confidence, run.window, run.threshold), (StopRule::Window, 0.9, 3, 0.6));
+        assert_eq!((run.wave, run.select, run.rm_name), (Wave::Of(4), Select::Weighted, Some(RewardName::LlmJudge)));
+        assert_eq!((run.rm_agg_method, run.scoring_window), (Aggregation::Product, Some(2)));
+        assert_eq!((run.step_token.as_deref(), run.tokens_per_step), (Some("\n"), Some(64)));
+        let judge = JudgeSettings {
+            criterion: "is it polite and short".to_owned(),
+            mode: JudgeMode::Pointwise,
+            top_n: 2,
+            temperature: 0.7,
+            max_tokens: 2048,
+            fallback: JudgeFallback::First,
+            logging: false,
+        };
+        assert_eq!((run.judge, run.wait_rounds), (judge, 6));
+        let limits = Limits {
+            deadline: Some(Duration::from_millis(1500)),
+            max_total_tokens: Some(10),
+            max_cost_usd: Some(0.5),
+            max_candidates: Some(3),
+        };
+        assert_eq!(run.limits, limits);
+    }
+
+    #[test]
+    fn a_request_tightens_limits_and_never_loosens_them() {
+        let configured = Limits { max_candidates: Some(4), max_total_tokens: Some(100), ..Limits::default() };
+        let settings = RunSettings { limits: configured, ..RunSettings::default() };
+        let request = json!({"limits": {"max_candidates": 8, "max_total_tokens": 50, "deadline_ms": 10}});
+        let limits = settings.overridden_by(&serde_json::from_value(request).unwrap()).unwrap().limits;
+        assert_eq!((limits.max_candidates, limits.max_total_tokens), (Some(4), Some(50)));
+        assert_eq!(limits.deadline, Some(Duration::from_millis(10)));
+    }
+
+    #[test]
     fn dashes_and_underscores_name_the_same_algorithm() {
         assert_eq!(over(json!({"alg": "self_consistency"})).unwrap().algorithm, AlgorithmName::SelfConsistency);
         assert_eq!(AlgorithmName::SelfConsistency.as_str(), "self-consistency");
@@ -434,11 +493,27 @@ mod tests {
             (json!({"budget": 1001}), InvalidValue, "budget"),
             (json!({"budget": "8"}), InvalidValue, "budget"),
             (json!({"budget": true}), InvalidValue, "budget"),
-            (json!({"alg": "best-of-n"}), NotSupportedYet, "alg"),
-            (json!({"alg": "offline_bon"}), NotSupportedYet, "alg"),
+            (json!({"alg": "beam-search"}), NotSupportedYet, "alg"),
+            (json!({"alg": "online_bon"}), NotSupportedYet, "alg"),
             (json!({"alg": "self-consistent"}), InvalidValue, "alg"),
             (json!({"alg": 3}), InvalidValue, "alg"),
-            (json!({"stop_rule": "beta"}), NotSupportedYet, "stop_rule"),
+            (json!({"stop_rule": "gamma"}), InvalidValue, "stop_rule"),
+            (json!({"confidence": 0.4}), InvalidValue, "confidence"),
+            (json!({"window": 0}), InvalidValue, "window"),
+            (json!({"threshold": 0}), InvalidValue, "threshold"),
+            (json!({"wave": 0}), InvalidValue, "wave"),
+            (json!({"wave": "all"}), InvalidValue, "wave"),
+            (json!({"weight_temperature": 0}), InvalidValue, "weight_temperature"),
+            (json!({"rm_name": "prm"}), NotSupportedYet, "rm_name"),
+            (json!({"rm_name": "models/prm.gguf"}), NotSupportedYet, "rm_name"),
+            (json!({"rm_name": "entropie"}), InvalidValue, "rm_name"),
+            (json!({"judge_criterion": "overal_quality"}), InvalidValue, "judge_criterion"),
+            (json!({"judge_top_n": 0}), InvalidValue, "judge_top_n"),
+            (json!({"wait_rounds": 21}), InvalidValue, "wait_rounds"),
+            (json!({"limits": {"deadline_ms": 0}}), InvalidValue, "limits.deadline_ms"),
+            (json!({"limits": {"max_cost_usd": 0}}), InvalidValue, "limits.max_cost_usd"),
+            (json!({"limits": {"deadline": 5}}), UnknownField, "limits.deadline"),
+            (json!({"limits": 5}), InvalidValue, "limits"),
             (json!({"vote_on": "vibes"}), InvalidValue, "vote_on"),
             (json!({"vote_on": "regex"}), MissingField, "regex_patterns"),
             (json!({"regex_patterns": ["x".repeat(5000)]}), InvalidValue, "regex_patterns"),
@@ -461,7 +536,7 @@ mod tests {
         assert_eq!(is_run_field("budget"), RunField::Known);
         assert_eq!(is_run_field("tts_scorer"), RunField::Later);
         assert_eq!(is_run_field("provider"), RunField::Later);
-        for name in SAMPLING_FIELDS.into_iter().chain(["messages", "frequency_penalty", "top_a"]) {
+        for name in fields::names(Scope::Sampling).chain(["messages", "frequency_penalty", "top_a"]) {
             assert_eq!(is_run_field(name), RunField::No, "{name}");
         }
     }

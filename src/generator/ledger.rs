@@ -14,6 +14,10 @@ use crate::completion::Usage;
 pub enum Phase {
     /// Candidates and steps.
     Generate,
+    /// The one call that makes an answer of several candidates.
+    Synthesize,
+    /// Calls to the judge.
+    Judge,
 }
 
 /// The account of one run. Cheap to share; every entry is counted once.

@@ -13,7 +13,7 @@ use crate::completion::StepEvent;
 use crate::failure::{Failure, FailureKind};
 use crate::llama::{CANCELLED, CandidateSeed, Engine, Job};
 
-use super::ledger::{OpenCall, Phase};
+use super::ledger::OpenCall;
 use super::{Delivery, Extension, Generator, Path, Until};
 
 /// Messages and tools that together are above this size are rendered and tokenised on a thread of their own: that takes milliseconds for
@@ -42,7 +42,10 @@ impl Local {
         let Some(prompt) = paths.first().map(|path| Arc::clone(&path.prompt)) else {
             return super::refused(&[], &Failure::new(FailureKind::Internal, "no paths"));
         };
-        let seed = |path: &Path| CandidateSeed { candidate: path.candidate, seed: path.run.local_seed(path.candidate) };
+        let seed = |path: &Path| CandidateSeed {
+            candidate: path.candidate,
+            seed: path.run.local_seed(path.phase, path.candidate),
+        };
         let candidates = paths.iter().map(seed).collect();
         let tools = prompt.tools.iter().map(|tool| tool.definition.get().len());
         let is_long = prompt.messages.get().len() + tools.sum::<usize>() > LONG_PROMPT_BYTES;
@@ -58,7 +61,7 @@ impl Local {
         };
         match begun {
             Ok(events) => {
-                let begin = |path: Path| (path.candidate, path.run.ledger.begin(Phase::Generate));
+                let begin = |path: Path| (path.candidate, path.begin());
                 Box::new(Generating { events, calls: paths.into_iter().map(begin).collect() })
             }
             Err(failure) => super::refused(&paths, &failure),
@@ -119,7 +122,7 @@ impl Extension for Generating {
 mod tests {
     use super::*;
     use crate::completion::{Completion, FinishReason, Reply, Usage};
-    use crate::generator::Ledger;
+    use crate::generator::{Ledger, Phase};
 
     #[test]
     fn a_cancelled_candidate_is_withdrawn_only_if_it_cost_nothing() {

@@ -13,18 +13,21 @@ mod remote;
 mod run;
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, Stream};
+use futures_util::{FutureExt, Stream, StreamExt};
 
-use crate::completion::{Prompt, StepEvent};
-use crate::failure::Failure;
+use crate::completion::{Completion, Prompt, StepEvent};
+use crate::failure::{Failure, FailureKind};
 
 pub use ledger::{Account, Ledger, Phase};
-pub use run::{Run, RunSeed};
+pub use run::{Bound, Bounds, Run, RunSeed};
+
+use ledger::OpenCall;
 
 /// A source of candidates: a remote provider or the in-process engine.
 pub trait Generator: Send + Sync {
@@ -49,10 +52,24 @@ pub trait Extension: Stream<Item = (usize, StepEvent)> + Send + Unpin {
 /// A partial answer that can be extended. It is owned by whoever extends it.
 #[derive(Debug, Clone)]
 pub struct Path {
-    /// Index of the candidate within its run, from 0.
+    /// Index of the candidate within the phase of its run, from 0.
     pub candidate: usize,
+    /// What it is made for: the account that it goes to.
+    pub phase: Phase,
     pub prompt: Arc<Prompt>,
     pub run: Arc<Run>,
+}
+
+impl Path {
+    /// The seed to send upstream; `None` where none was named.
+    fn upstream_seed(&self) -> Option<i64> {
+        self.run.upstream_seed(self.phase, self.candidate)
+    }
+
+    /// Enters the path into the ledger of its run as a call that begins.
+    fn begin(&self) -> OpenCall {
+        self.run.ledger.begin(self.phase)
+    }
 }
 
 /// Where an extension ends.
@@ -71,9 +88,34 @@ pub enum Delivery {
     Live,
 }
 
-/// Opens `count` paths, numbered from 0, that all begin with `prompt`.
-pub fn open(prompt: &Arc<Prompt>, count: usize, run: &Arc<Run>) -> Vec<Path> {
-    (0..count).map(|candidate| Path { candidate, prompt: Arc::clone(prompt), run: Arc::clone(run) }).collect()
+/// Opens the paths of these numbers, which all begin with `prompt`.
+pub fn open(prompt: &Arc<Prompt>, numbers: Range<usize>, phase: Phase, run: &Arc<Run>) -> Vec<Path> {
+    numbers.map(|candidate| Path { candidate, phase, prompt: Arc::clone(prompt), run: Arc::clone(run) }).collect()
+}
+
+/// Extends one path to its end and returns what came of it, but waits no longer than the run's deadline.
+///
+/// # Errors
+///
+/// Why it failed; [`FailureKind::Deadline`] when its time was up.
+///
+/// # Cancel safety
+///
+/// Dropping the future ends the call.
+pub async fn complete(generator: &dyn Generator, path: Path) -> Result<Completion, Failure> {
+    let run = Arc::clone(&path.run);
+    let end = async {
+        let mut events = generator.extend(vec![path], Until::End, Delivery::Whole).await;
+        while let Some((_, event)) = events.next().await {
+            match event {
+                StepEvent::Delta(_) => {}
+                StepEvent::Finished(completion) => return Ok(completion),
+                StepEvent::Failed(failure) => return Err(failure),
+            }
+        }
+        Err(Failure::new(FailureKind::Internal, "the candidate ended without an answer"))
+    };
+    run.until_deadline(end).await?
 }
 
 /// An extension of which every path fails alike, before anything was spent.

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use crate::completion::StepEvent;
 use crate::providers::openai::{Attempt, Provider};
 
-use super::ledger::{Ledger, OpenCall, Phase};
+use super::ledger::OpenCall;
 use super::{Delivery, Extension, Generator, Path, Until};
 
 /// How long a cancelled call may still take before its connection is closed. Reading an answer that is all but here
@@ -52,7 +52,7 @@ impl Remote {
                     let (begun, closing) = (Arc::new(AtomicBool::new(false)), Arc::clone(&closing));
                     let account = account(&path, Arc::clone(&begun));
                     let mut call = Box::pin(async move {
-                        let seed = path.run.upstream_seed(path.candidate);
+                        let seed = path.upstream_seed();
                         let event = match provider.complete(&prepared, seed, account).await {
                             Ok(completion) => StepEvent::Finished(completion),
                             Err(failure) => StepEvent::Failed(failure),
@@ -71,7 +71,7 @@ impl Remote {
                 .filter_map(std::future::ready)
                 .boxed(),
             Delivery::Live => select_all(paths.into_iter().map(|path| {
-                let seed = path.run.upstream_seed(path.candidate);
+                let seed = path.upstream_seed();
                 let events = self.provider.stream(prepared.clone(), seed, account(&path, Arc::default()));
                 events.map(move |event| (path.candidate, event)).boxed()
             }))
@@ -84,12 +84,12 @@ impl Remote {
 /// Enters a candidate's attempts into the ledger of its run. The entry is begun with the first of them: a
 /// candidate whose turn never came is not a call.
 fn account(path: &Path, begun: Arc<AtomicBool>) -> impl FnMut(Attempt) + Send + use<> {
-    let ledger: Arc<Ledger> = Arc::clone(&path.run.ledger);
+    let path = path.clone();
     let mut call: Option<OpenCall> = None;
     move |attempt| match (attempt, &mut call) {
         (Attempt::Begun, None) => {
             begun.store(true, Ordering::Relaxed);
-            call = Some(ledger.begin(Phase::Generate));
+            call = Some(path.begin());
         }
         (Attempt::Begun, Some(call)) => call.again(),
         (Attempt::Refused, Some(call)) => call.refused(),

@@ -8,7 +8,7 @@ use actix_web::http::header::{HeaderValue, RETRY_AFTER};
 use actix_web::{HttpResponse, ResponseError};
 use serde::Serialize;
 
-use crate::algorithms::RunError;
+use crate::algorithms::{PlanError, RunError};
 use crate::config::field::SettingsError;
 use crate::failure::{Failure, FailureKind};
 use crate::runtime::UnknownModel;
@@ -167,6 +167,9 @@ impl From<&Failure> for ApiError {
             FailureKind::Overloaded => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", code, false),
             FailureKind::Unavailable | FailureKind::Malformed => (StatusCode::BAD_GATEWAY, UPSTREAM, code, true),
             FailureKind::Timeout => (StatusCode::BAD_GATEWAY, UPSTREAM, code, true),
+            FailureKind::Deadline => (StatusCode::GATEWAY_TIMEOUT, "timeout_error", code, true),
+            FailureKind::Limit => (StatusCode::BAD_REQUEST, REQUEST, code, true),
+            FailureKind::Cancelled => (client_closed_request(), REQUEST, code, true),
             FailureKind::Internal => {
                 tracing::error!(cause = %failure.message, "a candidate failed by a defect of ours");
                 return Self { spent: true, ..Self::internal() };
@@ -188,9 +191,20 @@ impl From<&Failure> for ApiError {
     }
 }
 
+/// 499, which has no name in the standard, but is what proxies log for a request that its client gave up.
+fn client_closed_request() -> StatusCode {
+    StatusCode::from_u16(499).expect("499 is a status")
+}
+
 impl From<SettingsError> for ApiError {
     fn from(error: SettingsError) -> Self {
         Self::bad_request(Some(&error.param), error.code.as_str(), error.message)
+    }
+}
+
+impl From<PlanError> for ApiError {
+    fn from(error: PlanError) -> Self {
+        Self::invalid_value(error.param, error.message)
     }
 }
 

@@ -353,7 +353,7 @@ fn secrets(
         let parts = value.expose_secret().split_ascii_whitespace();
         secrets.extend(parts.filter(|part| part.len() >= MIN_HEADER_PART_BYTES).map(SecretString::from));
     }
-    visit_secrets(&mut body.clone(), &mut |_, text| secrets.push(SecretString::from(text.as_str())));
+    visit_secrets("extra_args", &mut body.clone(), &mut |_, text| secrets.push(SecretString::from(text.as_str())));
     // A secret that contains another goes first, so that nothing of it is left over.
     secrets.sort_by_key(|secret| std::cmp::Reverse(secret.expose_secret().len()));
     secrets

@@ -101,7 +101,7 @@ mod tests {
     use crate::completion::{Prompt, Sampling, StepEvent};
     use crate::config::cli::ServeArguments;
     use crate::config::{Environment, Settings};
-    use crate::generator::Run;
+    use crate::generator::{Phase, Run};
 
     #[tokio::test]
     async fn an_engine_that_has_ended_is_replaced() {
@@ -131,7 +131,7 @@ mod tests {
             passthrough: std::collections::BTreeMap::new(),
         });
         let run = Arc::new(Run::new(None));
-        let paths = generator::open(&prompt, 3, &run);
+        let paths = generator::open(&prompt, 0..3, Phase::Generate, &run);
         let events: Vec<_> = model.extend(paths, Until::End, Delivery::Whole).await.collect().await;
         let candidates: Vec<_> = events.iter().map(|(candidate, _)| *candidate).collect();
         assert_eq!(candidates, [0, 1, 2]);

@@ -12,7 +12,7 @@ use crate::provider::{prompt, provider};
 use crate::upstream::{Point, Step, Upstream};
 
 async fn extend(provider: &Arc<Provider>, run: &Arc<Run>, count: usize, delivery: Delivery) -> Box<dyn Extension> {
-    let paths = generator::open(&Arc::new(prompt()), count, run);
+    let paths = generator::open(&Arc::new(prompt()), 0..count, Phase::Generate, run);
     generator::remote(Arc::clone(provider)).extend(paths, Until::End, delivery).await
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use futures_util::{FutureExt, StreamExt};
 use itsd::completion::StepEvent;
-use itsd::generator::{self, Delivery, Run, Until};
+use itsd::generator::{self, Delivery, Phase, Run, Until};
 
 use crate::provider::{complete, prompt, provider};
 use crate::upstream::{Point, Step, Upstream};
@@ -57,7 +57,9 @@ async fn a_run_of_many_and_a_run_of_one_take_turns() {
         let generator = generator::remote(provider(&upstream, |spec| spec.n_parallel = 2));
         let begin = async |count, seed| {
             let run = Arc::new(Run::new(Some(seed)));
-            generator.extend(generator::open(&Arc::new(prompt()), count, &run), Until::End, delivery).await
+            generator
+                .extend(generator::open(&Arc::new(prompt()), 0..count, Phase::Generate, &run), Until::End, delivery)
+                .await
         };
         let mut many = begin(50, 1).await;
         tokio::select! {

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use actix_web::http::header::{HeaderName, HeaderValue};
 use uuid::Uuid;
 
-use crate::algorithms::{self, Observer, Outcome, Plan, RunError};
+use crate::algorithms::{self, Observer, Outcome, Plan, Resources, RunError, Wanted};
 use crate::completion::Prompt;
 use crate::config::run::{AlgorithmName, RunSettings};
 use crate::failure::{Failure, FailureKind};
@@ -14,6 +14,7 @@ use crate::generator::{Generator, Run};
 use crate::http::error::ApiError;
 use crate::http::request_log::RequestRecord;
 use crate::runtime::ActiveConfig;
+use crate::scorers::JudgeTarget;
 
 use super::request::ChatRequest;
 use super::response::{Finished, warnings_header};
@@ -69,7 +70,10 @@ impl Job {
         };
 
         request.apply_defaults(&settings);
-        let (plan, warning) = Plan::resolve(&settings, rules, request.stream, &mut request.prompt.sampling);
+        let judge = JudgeTarget { generator: Arc::clone(&route.generator), model: route.model.clone() };
+        let wanted = Wanted { answers: 1, live: request.stream };
+        let (plan, warning) =
+            Plan::resolve(&settings, Resources { rules, judge }, wanted, &mut request.prompt.sampling)?;
         request.warnings.extend(warning);
         request.prompt.model = route.model;
 

@@ -84,7 +84,7 @@ pub struct Metadata<'a> {
     /// The messages in candidate order; null where a candidate failed or was cancelled.
     responses: Vec<Option<&'a RawValue>>,
     all_responses: Vec<Option<&'a RawValue>>,
-    selected_index: usize,
+    selected_index: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     vote: Option<&'static str>,
     #[serde(serialize_with = "as_object")]
@@ -196,7 +196,7 @@ impl Finished<'_> {
             revision: self.identity.revision,
             all_responses: responses.clone(),
             responses,
-            selected_index: outcome.selected,
+            selected_index: outcome.selected(),
             vote: verdict.map(|verdict| verdict.vote),
             response_counts: verdict
                 .map(|verdict| verdict.response_counts.iter().map(|(label, count)| (label.as_str(), *count)).collect())

@@ -1,0 +1,112 @@
+//! What tokens cost, by model.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::field::{self, SettingsError};
+use super::fields::PRICE;
+use crate::completion::Usage;
+
+/// One model's prices in US dollars for a million tokens.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Price {
+    pub prompt: f64,
+    /// Of prompt tokens that the provider read from its cache.
+    pub cached_prompt: f64,
+    pub completion: f64,
+}
+
+/// Prices by the model's public name or the provider's.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Prices(BTreeMap<String, Price>);
+
+impl Price {
+    /// US dollars for these tokens. Calls of unknown usage cost nothing here: the sum is a lower bound where there
+    /// are any.
+    pub fn cost_usd(&self, usage: &Usage) -> f64 {
+        // A provider might count more cached tokens than prompt tokens.
+        let fresh = usage.prompt_tokens.saturating_sub(usage.cached_tokens);
+        let cached = usage.prompt_tokens - fresh;
+        let sum = fresh as f64 * self.prompt
+            + cached as f64 * self.cached_prompt
+            + usage.completion_tokens as f64 * self.completion;
+        sum / 1e6
+    }
+}
+
+impl Prices {
+    /// Reads the field `prices`.
+    ///
+    /// # Errors
+    ///
+    /// Anything that is not an object of objects with prices of 0 or more.
+    pub fn parse(value: &Value) -> Result<Self, SettingsError> {
+        let mut prices = BTreeMap::new();
+        for (model, value) in field::object("prices", value)? {
+            let param = format!("prices.{model}");
+            let (mut prompt, mut cached_prompt, mut completion) = (0.0, None, 0.0);
+            for (name, value) in field::object(&param, value)? {
+                let Some(member) = PRICE.iter().find(|member| member.name == name) else {
+                    return Err(SettingsError::unknown_member(&param, name, PRICE.iter().map(|member| member.name)));
+                };
+                if value.is_null() {
+                    continue;
+                }
+                let price = member.number(&format!("{param}.{name}"), value)?;
+                match member.name {
+                    "prompt" => prompt = price,
+                    "cached_prompt" => cached_prompt = Some(price),
+                    _ => completion = price,
+                }
+            }
+            prices.insert(model.clone(), Price { prompt, cached_prompt: cached_prompt.unwrap_or(prompt), completion });
+        }
+        Ok(Self(prices))
+    }
+
+    /// The price of a model, by the first of its names that has one.
+    pub fn of<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Option<Price> {
+        names.into_iter().find_map(|name| self.0.get(name)).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn cached_tokens_have_their_own_price_and_cost_like_others_without_one() {
+        let prices = Prices::parse(&json!({
+            "a": {"prompt": 2.0, "cached_prompt": 0.5, "completion": 8}, "b": {"prompt": 2.0, "cached_prompt": null}
+        }))
+        .unwrap();
+        let usage =
+            Usage { prompt_tokens: 1_000_000, cached_tokens: 400_000, completion_tokens: 500_000, ..Usage::default() };
+        // 0.6 × 2 + 0.4 × 0.5 + 0.5 × 8
+        assert!((prices.of(["x", "a"]).unwrap().cost_usd(&usage) - 5.4).abs() < 1e-12);
+        assert!((prices.of(["b"]).unwrap().cost_usd(&usage) - 2.0).abs() < 1e-12);
+        assert_eq!(prices.of(["x"]), None);
+        assert_eq!(prices.of(["a"]).unwrap().cost_usd(&Usage::default()), 0.0);
+    }
+
+    #[test]
+    fn more_cached_than_prompt_tokens_cost_no_less_than_nothing() {
+        let price = Price { prompt: 1.0, cached_prompt: 0.0, completion: 0.0 };
+        assert_eq!(price.cost_usd(&Usage { prompt_tokens: 5, cached_tokens: 9, ..Usage::default() }), 0.0);
+    }
+
+    #[test]
+    fn what_is_no_price_is_refused_by_its_place() {
+        for (value, param) in [
+            (json!(5), "prices"),
+            (json!({"a": 5}), "prices.a"),
+            (json!({"a": {"prompt": -1}}), "prices.a.prompt"),
+            (json!({"a": {"promt": 1}}), "prices.a.promt"),
+        ] {
+            assert_eq!(Prices::parse(&value).unwrap_err().param, param);
+        }
+    }
+}
