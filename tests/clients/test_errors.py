@@ -114,8 +114,8 @@ def test_a_stale_revision_is_a_412_and_changes_nothing(remote):
     ("settings", "param", "code", "hint"),
     [
         ({"model": "m", "bugdet": 8}, "bugdet", "unknown_field", "budget"),
-        ({"model": "m", "alg": "best-of-n"}, "alg", "not_supported_yet", ""),
-        ({"model": "m", "rm_name": "llm-judge"}, "rm_name", "not_supported_yet", ""),
+        ({"model": "m", "alg": "beam-search"}, "alg", "not_supported_yet", ""),
+        ({"model": "m", "alg": "best-of-n", "rm_name": "prm"}, "rm_name", "not_supported_yet", ""),
         ({"model": "m", "budget": 0}, "budget", "invalid_value", ""),
         ({"provider": "openai"}, "model", "missing_field", ""),
         ({"provider": "llama", "model": "no-such-model"}, "model", "invalid_value", "arithmetic-demo"),
