@@ -12,6 +12,9 @@ from harness import ROOT, Daemon
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
+# Extensions of the chat request that no provider has.
+OURS = {"alg", "budget", "num_paths", "return_response_only", "stop_rule"}
+
 # A refused request must fail the example, as it would disappoint its reader.
 CURL_THAT_FAILS = 'curl() { command curl --fail-with-body --silent --show-error "$@"; }\n'
 
@@ -82,3 +85,7 @@ def test_every_example_of_a_page_works_as_it_stands(page, tmp_path, upstream):
             assert finished.returncode == 0, f"{page.name}:\n{block}\nanswered\n{finished.stdout}\n{daemon.log_text()}"
     finally:
         assert daemon.stop() == 0
+    for request in upstream.seen():
+        # What is ours was acted upon and not passed on to a provider that would ignore it.
+        assert not re.search(r"-wait-\d+$", request["body"]["model"])
+        assert not [name for name in request["body"] if name in OURS or name.startswith("tts_")]
