@@ -3,9 +3,11 @@
 //! An algorithm asks the generator for candidates, hears how each ends, and chooses an answer. The decisions
 //! (votes, stop rules) are pure; everything that waits or fails is the generator's.
 
+mod best_of_n;
 mod outcome;
 mod plan;
 mod sampling;
+mod selection;
 mod self_consistency;
 mod single;
 pub mod vote;
@@ -54,5 +56,6 @@ pub async fn run(
         Algorithm::SelfConsistency(settings) => {
             self_consistency::run(settings, plan.budget, prompt, generator, run, observer).await
         }
+        Algorithm::BestOfN(settings) => best_of_n::run(settings, plan, prompt, generator, run, observer).await,
     }
 }

@@ -213,7 +213,7 @@ fn precedence(kind: FailureKind) -> u8 {
         FailureKind::Overloaded => 6,
         FailureKind::Timeout => 7,
         FailureKind::Unavailable => 8,
-        FailureKind::Malformed => 9,
+        FailureKind::Malformed | FailureKind::JudgeFailed => 9,
         FailureKind::Deadline | FailureKind::Limit | FailureKind::Cancelled => 10,
         FailureKind::Internal => 11,
     }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use crate::completion::Sampling;
-use crate::config::run::{AlgorithmName, RunSettings, StopRule};
+use crate::config::run::{AlgorithmName, JudgeFallback, RewardName, RunSettings, Select, StopRule};
 
 use super::vote::VoteRules;
-use crate::scorers::JudgeTarget;
+use crate::scorers::{Judge, JudgeTarget, Scorer};
 
 /// A run, decided upon but not begun.
 #[derive(Debug, Clone)]
@@ -41,6 +41,7 @@ pub enum Algorithm {
     /// One plain call.
     Single,
     SelfConsistency(SelfConsistency),
+    BestOfN(BestOfN),
 }
 
 /// How candidates are voted on and when the vote ends.
@@ -48,6 +49,16 @@ pub enum Algorithm {
 pub struct SelfConsistency {
     pub rules: Arc<VoteRules>,
     pub stop_rule: StopRule,
+}
+
+/// How candidates are scored, and what is made of the scores.
+#[derive(Debug, Clone)]
+pub struct BestOfN {
+    /// The classes of answers, for choices by class and for a vote in the scorer's stead.
+    pub rules: Arc<VoteRules>,
+    pub scorer: Scorer,
+    pub select: Select,
+    pub fallback: JudgeFallback,
 }
 
 /// Why no plan could be made of the settings: a field of theirs that does not fit.
@@ -87,7 +98,8 @@ impl Plan {
             AlgorithmName::SelfConsistency => settings.stop_rule,
             AlgorithmName::AdaptiveSelfConsistency => StopRule::Threshold,
             AlgorithmName::BetaSelfConsistency => StopRule::Beta,
-            AlgorithmName::BestOfN | AlgorithmName::MixtureOfN | AlgorithmName::Wait => {
+            AlgorithmName::BestOfN => return Self::best_of_n(settings, resources, wanted, sampling),
+            AlgorithmName::MixtureOfN | AlgorithmName::Wait => {
                 let message = format!("`alg` `{}` is not supported yet", settings.algorithm.as_str());
                 return Err(PlanError { param: "alg", message });
             }
@@ -100,13 +112,71 @@ impl Plan {
         Ok((Self { algorithm, budget: settings.budget, answers, live }, warning))
     }
 
+    fn best_of_n(
+        settings: &RunSettings,
+        resources: Resources,
+        Wanted { answers, live }: Wanted,
+        sampling: &mut Sampling,
+    ) -> Result<(Self, Option<String>), PlanError> {
+        let scorer = scorer(settings, resources.judge)?;
+        let single = Self { algorithm: Algorithm::Single, budget: 1, answers: 1, live };
+        if settings.budget == 1 {
+            return Ok((single, None));
+        }
+        let warning = match diverse(settings, sampling) {
+            Ok(warning) => warning,
+            Err(warning) => return Ok((single, Some(warning))),
+        };
+        let (select, fallback) = (settings.select, settings.judge.fallback);
+        let algorithm = Algorithm::BestOfN(BestOfN { rules: resources.rules, scorer, select, fallback });
+        Ok((Self { algorithm, budget: settings.budget, answers, live }, warning))
+    }
+
+    /// Whether the settings make a run, as far as that can be said without a request.
+    ///
+    /// # Errors
+    ///
+    /// As [`Plan::resolve`].
+    pub fn check(settings: &RunSettings) -> Result<(), PlanError> {
+        if settings.algorithm == AlgorithmName::BestOfN { reward(settings).map(drop) } else { Ok(()) }
+    }
+
     /// The algorithm's name in headers, metadata and logs.
     pub fn algorithm_name(&self) -> &'static str {
         match self.algorithm {
             Algorithm::Single => "none",
             Algorithm::SelfConsistency(_) => "self-consistency",
+            Algorithm::BestOfN(_) => "best-of-n",
         }
     }
+}
+
+/// What scores candidates.
+fn scorer(settings: &RunSettings, judge: JudgeTarget) -> Result<Scorer, PlanError> {
+    match reward(settings)? {
+        RewardName::LlmJudge => Ok(Scorer::Judge(Judge { target: judge, settings: settings.judge.clone() })),
+        later => Err(unknown_reward(later)),
+    }
+}
+
+/// The name of what scores candidates.
+fn reward(settings: &RunSettings) -> Result<RewardName, PlanError> {
+    match settings.rm_name {
+        Some(RewardName::LlmJudge) => Ok(RewardName::LlmJudge),
+        Some(later) => Err(unknown_reward(later)),
+        None => Err(PlanError {
+            param: "rm_name",
+            message: format!(
+                "`alg` `{}` needs `rm_name`, which says what scores the candidates: `{}`",
+                settings.algorithm.as_str(),
+                RewardName::LlmJudge.as_str()
+            ),
+        }),
+    }
+}
+
+fn unknown_reward(name: RewardName) -> PlanError {
+    PlanError { param: "rm_name", message: format!("`rm_name` `{}` is not supported yet", name.as_str()) }
 }
 
 /// Sees to it that several candidates differ, and says what was changed for it; `Err` tells why one call is as
@@ -133,6 +203,7 @@ mod tests {
     use futures_util::future::BoxFuture;
 
     use super::*;
+    use crate::config::provider::StructuredOutput;
     use crate::generator::{Delivery, Extension, Generator, Path, Until};
 
     /// Plans are made without anybody being asked.
@@ -147,7 +218,11 @@ mod tests {
     fn resolve(settings: &RunSettings, temperature: Option<f64>) -> (Plan, Option<String>, Option<f64>) {
         let mut sampling = Sampling { temperature, ..Sampling::default() };
         let rules = Arc::new(VoteRules::compile(settings).unwrap());
-        let judge = JudgeTarget { generator: Arc::new(NoGenerator), model: "judge".to_owned() };
+        let judge = JudgeTarget {
+            generator: Arc::new(NoGenerator),
+            model: "judge".to_owned(),
+            structured_output: StructuredOutput::Unknown,
+        };
         let wanted = Wanted { answers: 1, live: false };
         let resources = Resources { rules, judge };
         let (plan, warning) = Plan::resolve(settings, resources, wanted, &mut sampling).unwrap();

@@ -117,6 +117,9 @@ impl ActiveSettings {
 
     /// The rules that concern more than one field.
     fn check_together(&self, named: &BTreeMap<&str, &Value>) -> Result<(), SettingsError> {
+        if self.run.limits.max_cost_usd.is_some() {
+            self.check_prices()?;
+        }
         match self.provider {
             ProviderName::Llama => {
                 if self.endpoint != Endpoint::Auto {
@@ -149,6 +152,22 @@ impl ActiveSettings {
                 "`endpoint` is missing: the provider `openai-compatible` has no address of its own",
             )),
             _ => Ok(()),
+        }
+    }
+}
+
+impl ActiveSettings {
+    /// Whether everything that the configured run calls has a price.
+    fn check_prices(&self) -> Result<(), SettingsError> {
+        let upstream = self.model_mapping.get(&self.model).unwrap_or(&self.model);
+        let own = [self.model.as_str(), self.provider.resolve(upstream)?.1];
+        self.prices.require(&own)?;
+        if !self.run.is_judged() {
+            return Ok(());
+        }
+        match self.judge.as_ref().and_then(|judge| judge.model.as_deref()) {
+            Some(judge) => self.prices.require(&[judge, self.provider.resolve(judge)?.1]),
+            None => Ok(()),
         }
     }
 }
@@ -256,6 +275,29 @@ mod tests {
         .unwrap();
         assert_eq!(settings.provider, ProviderName::LiteLlm);
         assert_eq!(settings.run.exclude_args, ["timestamp", "request_id", "id", "type"]);
+    }
+
+    #[test]
+    fn a_limit_of_cost_needs_the_price_of_everything_that_is_called() {
+        let base = json!({"model": "m", "model_mapping": {"m": "upstream"}, "limits": {"max_cost_usd": 1}});
+        let with = |fields: Value| {
+            let mut document = base.clone();
+            document.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+            parse(document)
+        };
+        assert_eq!(with(json!({})).unwrap_err().param, "limits.max_cost_usd");
+        assert_eq!(with(json!({"prices": {"other": {"prompt": 1}}})).unwrap_err().param, "limits.max_cost_usd");
+        for name in ["m", "upstream"] {
+            assert!(with(json!({"prices": {name: {"prompt": 1}}})).is_ok(), "{name}");
+        }
+        // A judge is paid for too, but only where there is one.
+        let judged = json!({"prices": {"m": {"prompt": 1}}, "judge_model": "j", "alg": "best-of-n"});
+        assert!(with(judged.clone()).is_ok());
+        let mut judged = judged;
+        judged["rm_name"] = json!("llm-judge");
+        assert!(with(judged.clone()).unwrap_err().message.contains("`j`"));
+        judged["prices"]["j"] = json!({"completion": 1});
+        assert!(with(judged).is_ok());
     }
 
     #[test]

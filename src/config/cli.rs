@@ -28,6 +28,19 @@ pub enum Command {
         /// The file to read: TOML, YAML or JSON by its extension.
         file: PathBuf,
     },
+    /// Judge a response by a reference answer: prints a verdict as a line of JSON; the exit code is 0 where they are equal.
+    Grade(GradeArguments),
+}
+
+/// What is to be graded, and by what.
+#[derive(Debug, Clone, Args)]
+pub struct GradeArguments {
+    /// The right answer, alone or in a text that gives it.
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    pub reference: String,
+    /// The response to grade; `-`, or nothing, reads it from standard input.
+    #[arg(value_name = "RESPONSE", allow_hyphen_values = true)]
+    pub response: Option<String>,
 }
 
 /// What the command line says about the server. It wins over the environment and the file.
@@ -69,5 +82,13 @@ mod tests {
         let Command::Serve(args) = line.command else { panic!("serve is a command") };
         assert_eq!((args.port, args.log_format), (Some(0), Some(LogFormat::Json)));
         assert!(Cli::try_parse_from(["itsd", "serve", "--port", "70000"]).is_err());
+    }
+
+    #[test]
+    fn an_answer_to_grade_may_begin_with_a_minus() {
+        let line = Cli::try_parse_from(["itsd", "grade", "--reference", "-5", "-5"]).unwrap();
+        let Command::Grade(args) = line.command else { panic!("grade is a command") };
+        assert_eq!((args.reference.as_str(), args.response.as_deref()), ("-5", Some("-5")));
+        assert!(Cli::try_parse_from(["itsd", "grade", "5"]).is_err());
     }
 }

@@ -69,6 +69,22 @@ impl Prices {
     pub fn of<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> Option<Price> {
         names.into_iter().find_map(|name| self.0.get(name)).copied()
     }
+
+    /// Holds `limits.max_cost_usd` to what it needs: the price of a model that a run calls, by any of its names.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, so that the limit would never be reached.
+    pub fn require(&self, names: &[&str]) -> Result<(), SettingsError> {
+        if self.of(names.iter().copied()).is_some() {
+            return Ok(());
+        }
+        let model = names.first().copied().unwrap_or_default();
+        Err(SettingsError::invalid(
+            "limits.max_cost_usd",
+            format!("`limits.max_cost_usd` needs the price of `{model}`: give it in `prices`, 0 if it costs nothing"),
+        ))
+    }
 }
 
 #[cfg(test)]
@@ -90,6 +106,15 @@ mod tests {
         assert!((prices.of(["b"]).unwrap().cost_usd(&usage) - 2.0).abs() < 1e-12);
         assert_eq!(prices.of(["x"]), None);
         assert_eq!(prices.of(["a"]).unwrap().cost_usd(&Usage::default()), 0.0);
+    }
+
+    #[test]
+    fn a_limit_of_cost_needs_a_price_by_any_name_of_the_model() {
+        let prices = Prices::parse(&json!({"upstream-name": {"prompt": 0}})).unwrap();
+        assert!(prices.require(&["public-name", "upstream-name"]).is_ok(), "free is a price");
+        let error = prices.require(&["public-name"]).unwrap_err();
+        assert_eq!(error.param, "limits.max_cost_usd");
+        assert!(error.message.contains("`public-name`") && error.message.contains("`prices`"), "{}", error.message);
     }
 
     #[test]

@@ -24,6 +24,19 @@ words! {
     later "bedrock", "azure", "text-generation-webui",
 }
 
+/// How far a server can be held to a shape of answer by `response_format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StructuredOutput {
+    /// To a JSON Schema.
+    JsonSchema,
+    /// To any JSON object, by `json_object`.
+    JsonObject,
+    /// Not at all.
+    Unsupported,
+    /// It differs by model or nobody knows: a schema is asked for, and a refusal of it is no surprise.
+    Unknown,
+}
+
 /// What a remote provider's name stands for.
 #[derive(Debug, Clone, Copy)]
 pub struct RemoteDefaults {
@@ -33,6 +46,7 @@ pub struct RemoteDefaults {
     pub base_url_variable: Option<&'static str>,
     /// The variables that may hold the key, in the order in which they are looked at.
     pub key_variables: &'static [&'static str],
+    pub structured_output: StructuredOutput,
 }
 
 impl ProviderName {
@@ -72,31 +86,39 @@ impl ProviderName {
 
     /// `None` for the engine in this process.
     pub fn remote_defaults(self) -> Option<RemoteDefaults> {
-        let remote = |base_url, key_variables| RemoteDefaults {
+        use StructuredOutput::{JsonObject, JsonSchema, Unknown};
+        let remote = |base_url, key_variables, structured_output| RemoteDefaults {
             base_url: Some(base_url),
             base_url_variable: None,
             key_variables,
+            structured_output,
         };
         match self {
             Self::OpenAi | Self::LiteLlm => Some(RemoteDefaults {
                 base_url: Some("https://api.openai.com/v1"),
                 base_url_variable: Some("OPENAI_BASE_URL"),
                 key_variables: &["OPENAI_API_KEY"],
+                structured_output: JsonSchema,
             }),
-            Self::OpenAiCompatible => {
-                Some(RemoteDefaults { base_url: None, base_url_variable: None, key_variables: &[] })
-            }
+            Self::OpenAiCompatible => Some(RemoteDefaults {
+                base_url: None,
+                base_url_variable: None,
+                key_variables: &[],
+                structured_output: Unknown,
+            }),
             Self::Llama => None,
-            Self::Vllm => Some(remote("http://localhost:8000/v1", &["VLLM_API_KEY"])),
-            Self::LlamaServer => Some(remote("http://localhost:8080/v1", &["LLAMA_API_KEY"])),
-            Self::Ollama => Some(remote("http://localhost:11434/v1", &[])),
-            Self::LmStudio => Some(remote("http://localhost:1234/v1", &[])),
-            Self::OpenRouter => Some(remote("https://openrouter.ai/api/v1", &["OPENROUTER_API_KEY"])),
-            Self::DeepInfra => {
-                Some(remote("https://api.deepinfra.com/v1/openai", &["DEEPINFRA_API_KEY", "DEEPINFRA_TOKEN"]))
-            }
-            Self::Groq => Some(remote("https://api.groq.com/openai/v1", &["GROQ_API_KEY"])),
-            Self::Together => Some(remote("https://api.together.xyz/v1", &["TOGETHER_API_KEY"])),
+            Self::Vllm => Some(remote("http://localhost:8000/v1", &["VLLM_API_KEY"], JsonSchema)),
+            Self::LlamaServer => Some(remote("http://localhost:8080/v1", &["LLAMA_API_KEY"], JsonSchema)),
+            Self::Ollama => Some(remote("http://localhost:11434/v1", &[], JsonSchema)),
+            Self::LmStudio => Some(remote("http://localhost:1234/v1", &[], JsonSchema)),
+            Self::OpenRouter => Some(remote("https://openrouter.ai/api/v1", &["OPENROUTER_API_KEY"], Unknown)),
+            Self::DeepInfra => Some(remote(
+                "https://api.deepinfra.com/v1/openai",
+                &["DEEPINFRA_API_KEY", "DEEPINFRA_TOKEN"],
+                JsonObject,
+            )),
+            Self::Groq => Some(remote("https://api.groq.com/openai/v1", &["GROQ_API_KEY"], JsonObject)),
+            Self::Together => Some(remote("https://api.together.xyz/v1", &["TOGETHER_API_KEY"], Unknown)),
         }
     }
 }

@@ -235,6 +235,11 @@ impl RunSettings {
         Ok(settings)
     }
 
+    /// Whether a model is asked to judge the candidates.
+    pub fn is_judged(&self) -> bool {
+        self.rm_name == Some(RewardName::LlmJudge) && self.algorithm != AlgorithmName::None
+    }
+
     /// Sets the fields that are named. Whoever calls has dropped nulls, and names that are no field of a run or of
     /// sampling.
     pub(super) fn apply(&mut self, named: &BTreeMap<&str, Value>) -> Result<(), SettingsError> {

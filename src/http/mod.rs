@@ -11,6 +11,7 @@ pub mod host;
 mod models;
 mod ops;
 pub mod request_log;
+mod spending;
 
 use std::sync::Arc;
 

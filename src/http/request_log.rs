@@ -55,6 +55,11 @@ impl RequestRecord {
         fill(&mut self.facts.lock());
     }
 
+    /// When the request's head arrived.
+    pub fn arrived(&self) -> Instant {
+        self.started
+    }
+
     /// Time since the request's head arrived.
     pub fn elapsed_ms(&self) -> f64 {
         self.started.elapsed().as_secs_f64() * 1000.0

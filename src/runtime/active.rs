@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use crate::algorithms::vote::VoteRules;
 use crate::config::document::Secrets;
-use crate::config::provider::ProviderName;
+use crate::config::prices::Prices;
+use crate::config::provider::{ProviderName, StructuredOutput};
 use crate::config::run::RunSettings;
 use crate::generator::Generator;
+use crate::scorers::JudgeTarget;
 
 use super::Description;
 
@@ -19,10 +21,15 @@ pub struct ActiveConfig {
     pub run: RunSettings,
     /// The vote that `run` describes.
     pub rules: Arc<VoteRules>,
+    pub prices: Prices,
+    /// The judge by the name that the configuration gives it; `None` means the model that answers.
+    pub judge_model: Option<String>,
     pub(super) description: Description,
     /// The literal secrets that the fingerprints of the description stand for.
     pub(super) secrets: Secrets,
     pub(super) names: Names,
+    /// The judge that the configuration names.
+    pub(super) judge: Option<JudgeTarget>,
 }
 
 /// Which names lead where.
@@ -35,6 +42,8 @@ pub(super) struct Names {
     pub mapped: BTreeMap<String, Target>,
     /// Where names that nobody knows go: to the remote provider, if that is allowed.
     pub any: Option<Arc<dyn Generator>>,
+    /// What the active provider can be held to.
+    pub structured_output: StructuredOutput,
     /// Local models beside the active one.
     pub locals: BTreeMap<String, OpenLocal>,
     /// When this revision was made: seconds since 1970-01-01 UTC.
@@ -117,6 +126,17 @@ impl ActiveConfig {
         pass_through.ok_or_else(|| UnknownModel {
             name: requested.to_owned(),
             available: self.models().into_iter().map(|model| model.id).collect(),
+        })
+    }
+
+    /// Who judges the candidates of a route: the judge that the configuration names, else the model that makes them.
+    pub fn judge(&self, route: &Route) -> JudgeTarget {
+        // Only local models beside the configuration's own are not scaled by it.
+        let structured_output = if route.scaled { self.names.structured_output } else { StructuredOutput::Unsupported };
+        self.judge.clone().unwrap_or_else(|| JudgeTarget {
+            generator: Arc::clone(&route.generator),
+            model: route.model.clone(),
+            structured_output,
         })
     }
 

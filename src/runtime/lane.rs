@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::algorithms::Plan;
 use crate::algorithms::vote::VoteRules;
 use crate::config::document::{Document, content_hash, put_back_secrets, take_secrets};
 use crate::config::{ActiveSettings, SettingsError};
@@ -112,13 +113,24 @@ impl Runtime {
     pub(super) async fn prepare(&self, mut document: Document) -> Result<Prepared, SettingsError> {
         let settings = ActiveSettings::parse(&document)?;
         let mut warnings = Vec::new();
+        Plan::check(&settings.run).map_err(|error| SettingsError::invalid(error.param, error.message))?;
         let names = self.targets.prepare(&settings, &self.environment, &mut warnings).await?;
+        let judge = self.targets.prepare_judge(&settings, &self.environment, &mut warnings).await?;
         let rules =
             VoteRules::compile(&settings.run).map_err(|error| SettingsError::invalid(error.param, error.message))?;
         let secrets = take_secrets(&mut document);
         let description = Description { revision: 0, content_hash: content_hash(&document), document };
-        let active =
-            ActiveConfig { revision: 0, run: settings.run, rules: Arc::new(rules), description, secrets, names };
+        let active = ActiveConfig {
+            revision: 0,
+            run: settings.run,
+            rules: Arc::new(rules),
+            prices: settings.prices,
+            judge_model: settings.judge.and_then(|judge| judge.model),
+            description,
+            secrets,
+            names,
+            judge,
+        };
         Ok(Prepared { active, warnings })
     }
 

@@ -4,6 +4,7 @@
 //! higher one. Readers take a snapshot and are never waited for.
 
 mod active;
+mod judge;
 mod lane;
 #[cfg(feature = "llama")]
 mod local;

@@ -9,12 +9,13 @@ use parking_lot::Mutex;
 
 use crate::config::active::ActiveSettings;
 use crate::config::endpoint::OutboundPolicy;
-use crate::config::provider::ProviderName;
+use crate::config::provider::{ProviderName, StructuredOutput};
 use crate::config::{Environment, Settings, SettingsError};
 use crate::generator::{self, Generator};
-use crate::providers::openai::{Provider, ProviderError};
+use crate::providers::openai::{Provider, ProviderError, ProviderSpec};
 
 use super::active::{Names, Target};
+use super::judge::structured_output;
 #[cfg(feature = "llama")]
 use super::local::LocalModels;
 use super::remote::{identity, provider_spec};
@@ -58,6 +59,29 @@ impl Targets {
         Ok(names)
     }
 
+    /// The client of a specification: the one that is in use, where there is one.
+    pub(super) fn remote(&self, spec: ProviderSpec) -> Result<Arc<dyn Generator>, SettingsError> {
+        let key = identity(&spec);
+        if let Some(generator) = self.remotes.lock().get(&key).and_then(Weak::upgrade) {
+            return Ok(generator);
+        }
+        let provider = Provider::new(spec).map_err(refused)?;
+        let generator = generator::remote(Arc::new(provider));
+        let mut remotes = self.remotes.lock();
+        remotes.retain(|_, generator| generator.strong_count() > 0);
+        remotes.insert(key, Arc::downgrade(&generator));
+        Ok(generator)
+    }
+
+    pub(super) fn outbound(&self) -> &OutboundPolicy {
+        &self.outbound
+    }
+
+    #[cfg(feature = "llama")]
+    pub(super) fn locals(&self) -> &LocalModels {
+        &self.locals
+    }
+
     fn prepare_remote(
         &self,
         settings: &ActiveSettings,
@@ -67,19 +91,8 @@ impl Targets {
     ) -> Result<Names, SettingsError> {
         let (spec, mut told) = provider_spec(settings, provider, environment, &self.outbound)?;
         warnings.append(&mut told);
-        let key = identity(&spec);
-        let known = self.remotes.lock().get(&key).and_then(Weak::upgrade);
-        let generator = match known {
-            Some(generator) => generator,
-            None => {
-                let provider = Provider::new(spec).map_err(refused)?;
-                let generator = generator::remote(Arc::new(provider));
-                let mut remotes = self.remotes.lock();
-                remotes.retain(|_, generator| generator.strong_count() > 0);
-                remotes.insert(key, Arc::downgrade(&generator));
-                generator
-            }
-        };
+        let structured_output = structured_output(provider, &spec.base_url);
+        let generator = self.remote(spec)?;
         let target = |upstream: &str, param: &str| {
             let (chosen, model) = settings.provider.resolve(upstream)?;
             if chosen != provider {
@@ -108,6 +121,7 @@ impl Targets {
             },
             mapped,
             any: settings.allow_any_model.then_some(generator),
+            structured_output,
             locals: BTreeMap::new(),
             created: 0,
         })
@@ -133,6 +147,7 @@ impl Targets {
             active: Target { generator: active, model: own.clone() },
             mapped,
             any: None,
+            structured_output: StructuredOutput::Unsupported,
             locals: BTreeMap::new(),
             created: 0,
         })

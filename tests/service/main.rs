@@ -10,6 +10,7 @@ mod configuration;
 mod failures;
 mod fidelity;
 mod layering;
+mod limits;
 mod log_watch;
 mod operations;
 mod provider;

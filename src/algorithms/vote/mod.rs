@@ -15,6 +15,7 @@ mod decided;
 mod election;
 mod fields;
 mod key;
+mod pool;
 mod rules;
 mod similarity;
 mod text;
@@ -24,6 +25,7 @@ mod validity;
 use std::borrow::Cow;
 use std::sync::Arc;
 
+pub(super) use pool::Pool;
 pub use rules::{RuleError, VoteRules};
 pub use validity::Validity;
 

@@ -13,8 +13,8 @@ use crate::failure::{Failure, FailureKind};
 use crate::generator::{Generator, Run};
 use crate::http::error::ApiError;
 use crate::http::request_log::RequestRecord;
+use crate::http::spending;
 use crate::runtime::ActiveConfig;
-use crate::scorers::JudgeTarget;
 
 use super::request::ChatRequest;
 use super::response::{Finished, warnings_header};
@@ -70,14 +70,16 @@ impl Job {
         };
 
         request.apply_defaults(&settings);
-        let judge = JudgeTarget { generator: Arc::clone(&route.generator), model: route.model.clone() };
+        let judge = active.judge(&route);
+        let names = [client_model.as_str(), route.model.as_str()];
+        let (prices, bounds) = spending::of_run(active, &settings, names, &judge.model, record.arrived())?;
         let wanted = Wanted { answers: 1, live: request.stream };
         let (plan, warning) =
             Plan::resolve(&settings, Resources { rules, judge }, wanted, &mut request.prompt.sampling)?;
         request.warnings.extend(warning);
         request.prompt.model = route.model;
 
-        let run = Arc::new(Run::new(request.prompt.sampling.seed));
+        let run = Arc::new(Run { prices, bounds, ..Run::new(request.prompt.sampling.seed) });
         let identity = Identity {
             completion_id: format!("chatcmpl-{}", Uuid::new_v4().simple()),
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs().cast_signed()),

@@ -89,6 +89,9 @@ pub struct Metadata<'a> {
     vote: Option<&'static str>,
     #[serde(serialize_with = "as_object")]
     response_counts: Vec<(&'a str, usize)>,
+    /// In candidate order, where candidates were scored; null for those that were not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scores: Option<&'a [Option<f64>]>,
     agreement: f64,
     set_aside: Vec<SetAside<'a>>,
     stop: StopObject,
@@ -201,6 +204,7 @@ impl Finished<'_> {
             response_counts: verdict
                 .map(|verdict| verdict.response_counts.iter().map(|(label, count)| (label.as_str(), *count)).collect())
                 .unwrap_or_default(),
+            scores: outcome.scores.as_deref(),
             agreement: self.agreement(),
             set_aside: verdict
                 .map(|verdict| {
