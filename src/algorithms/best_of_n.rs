@@ -15,9 +15,9 @@ use crate::generator::{Generator, Run};
 use crate::scorers::{Scorer, Scores};
 
 use super::Observer;
-use super::outcome::{Answer, Candidate, Outcome, RunError, Stop, StopReason};
+use super::outcome::{Answer, Candidate, Outcome, RunError, Stop, fewer_answers};
 use super::plan::{BestOfN, Plan};
-use super::sampling::{Heard, Sampling};
+use super::sampling::Sampling;
 use super::selection::{Entrant, select};
 use super::vote::{Ballot, Pool, Validity, Verdict};
 
@@ -32,41 +32,25 @@ pub(super) async fn run(
     let planned = plan.budget;
     let validity = Arc::new(Validity::of(&prompt));
     let mut ballot = Ballot::new(Arc::clone(&settings.rules), Arc::clone(&validity), planned);
-    let mut sampling = Sampling::new(generator, Arc::clone(&prompt), run, planned);
-    sampling.start(planned).await;
-    let mut reason = loop {
-        match sampling.next().await {
-            Heard::Ended(candidate) => {
-                ballot.record(candidate, sampling.completion(candidate));
-                observer.progress(sampling.ended(), planned);
-            }
-            Heard::Bound(bound) => break bound.into(),
-            Heard::Idle => break StopReason::Completed,
-        }
-    };
-    if sampling.ended() == planned {
-        reason = StopReason::Completed;
-    }
+    let mut sampling = Sampling::new(generator, Arc::clone(&prompt), run, planned).at_most(plan.max_candidates);
+    let reason = sampling.hear_all(observer, |candidate, completion| ballot.record(candidate, completion)).await;
     let candidates = sampling.finish().await;
     let Some(pool) = ballot.pool() else { return Err(RunError::of(candidates, reason)) };
 
     let distinct = Distinct::of(&pool, &candidates);
     let mut scores = vec![None; planned];
-    let (verdict, order) = match score(&settings.scorer, &prompt, &distinct, run).await {
+    let verdict = match score(&settings.scorer, &prompt, &distinct, run).await {
         Ok(scored) => {
             distinct.spread(&scored.values, &mut scores);
             choose(settings.select, &pool, &distinct, &scores, scored.notes)
         }
         Err(failure) => fall_back(settings, &ballot, &pool, failure)?,
     };
-    let mut order = order;
-    // Candidates that were not worth scoring are still answers to those who ask for many.
-    order.extend(verdict.set_aside.iter().map(|aside| aside.candidate));
-    let mut seen = vec![false; planned];
-    order.retain(|candidate| !std::mem::replace(&mut seen[*candidate], true));
+    let mut order = verdict.ranking.clone();
     order.truncate(plan.answers);
+    let few = fewer_answers(plan.answers, order.len());
     // Only the schemas that a candidate needed were compiled, so their warnings are known by now.
-    let warnings = validity.warnings().iter().chain(&verdict.notes).cloned().collect();
+    let warnings = validity.warnings().iter().chain(&verdict.notes).cloned().chain(few).collect();
     Ok(Outcome {
         answer: Answer::Chosen(order),
         candidates,
@@ -147,14 +131,8 @@ async fn score(
     Err(Failure::new(FailureKind::Malformed, "not one candidate could be scored"))
 }
 
-/// The verdict by scores, and every member of the pool in the order of merit.
-fn choose(
-    rule: Select,
-    pool: &Pool,
-    distinct: &Distinct<'_>,
-    scores: &[Option<f64>],
-    notes: Vec<String>,
-) -> (Verdict, Vec<usize>) {
+/// The verdict by scores.
+fn choose(rule: Select, pool: &Pool, distinct: &Distinct<'_>, scores: &[Option<f64>], notes: Vec<String>) -> Verdict {
     let by_class = rule != Select::Argmax;
     let entrants: Vec<Entrant> = pool
         .members
@@ -168,24 +146,26 @@ fn choose(
         .collect();
     let chosen = select(rule, &entrants).expect("a pool is never empty");
     let agreeing = chosen.classes[0].1;
-    let verdict = Verdict {
+    Verdict {
         selected: chosen.order[0],
+        ranking: ranking(chosen.order, pool),
+        weights: None,
         response_counts: if by_class { chosen.classes } else { Vec::new() },
         agreement: agreeing as f64 / entrants.len() as f64,
         vote: rule.as_str(),
         set_aside: pool.set_aside.clone(),
         notes: pool.notes.iter().cloned().chain(notes).collect(),
-    };
-    (verdict, chosen.order)
+    }
+}
+
+/// Candidates that were not worth scoring are still answers to those who ask for many.
+fn ranking(mut pool_in_order: Vec<usize>, pool: &Pool) -> Vec<usize> {
+    pool_in_order.extend(pool.set_aside.iter().map(|aside| aside.candidate));
+    pool_in_order
 }
 
 /// What decides when the scorer has failed.
-fn fall_back(
-    settings: &BestOfN,
-    ballot: &Ballot,
-    pool: &Pool,
-    failure: Failure,
-) -> Result<(Verdict, Vec<usize>), RunError> {
+fn fall_back(settings: &BestOfN, ballot: &Ballot, pool: &Pool, failure: Failure) -> Result<Verdict, RunError> {
     let who = settings.scorer.name();
     let (mut verdict, instead) = match settings.fallback {
         JudgeFallback::Error => return Err(RunError { failures: vec![(0, as_the_scorers(who, failure))] }),
@@ -193,6 +173,8 @@ fn fall_back(
         JudgeFallback::First => {
             let first = Verdict {
                 selected: pool.members[0].candidate,
+                ranking: ranking(pool.members.iter().map(|member| member.candidate).collect(), pool),
+                weights: None,
                 response_counts: Vec::new(),
                 agreement: 1.0 / pool.members.len() as f64,
                 vote: JudgeFallback::First.as_str(),
@@ -204,9 +186,7 @@ fn fall_back(
     };
     let fallback = settings.fallback.as_str();
     verdict.notes.push(format!("{who} failed, so {instead} (`judge_fallback` is `{fallback}`): {failure}"));
-    let others = pool.members.iter().map(|member| member.candidate);
-    let order = std::iter::once(verdict.selected).chain(others).collect();
-    Ok((verdict, order))
+    Ok(verdict)
 }
 
 /// The failure of a run whose scorer failed. What was asked of the scorer is not the client's request, so that its

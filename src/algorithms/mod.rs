@@ -9,7 +9,9 @@ mod plan;
 mod sampling;
 mod selection;
 mod self_consistency;
+mod several;
 mod single;
+pub mod stop_rule;
 pub mod vote;
 
 use std::sync::Arc;
@@ -53,8 +55,9 @@ pub async fn run(
 ) -> Result<Outcome, RunError> {
     match &plan.algorithm {
         Algorithm::Single => single::run(plan, prompt, generator, run, observer).await,
+        Algorithm::Several => several::run(plan, prompt, generator, run, observer).await,
         Algorithm::SelfConsistency(settings) => {
-            self_consistency::run(settings, plan.budget, prompt, generator, run, observer).await
+            self_consistency::run(settings, plan, prompt, generator, run, observer).await
         }
         Algorithm::BestOfN(settings) => best_of_n::run(settings, plan, prompt, generator, run, observer).await,
     }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use crate::completion::Sampling;
-use crate::config::run::{AlgorithmName, JudgeFallback, RewardName, RunSettings, Select, StopRule};
-
-use super::vote::VoteRules;
+use crate::config::run::{AlgorithmName, JudgeFallback, RewardName, RunSettings, Select, StopRule, VoteWeight, Wave};
 use crate::scorers::{Judge, JudgeTarget, Scorer};
+
+use super::stop_rule::Stopping;
+use super::vote::{VoteRules, Weighting};
 
 /// A run, decided upon but not begun.
 #[derive(Debug, Clone)]
@@ -16,6 +17,8 @@ pub struct Plan {
     pub budget: usize,
     /// Answers to return, the best of the run: at least 1, at most `budget`.
     pub answers: usize,
+    /// Candidates that may be started, at least 1; the run ends with those where it is fewer than `budget`.
+    pub max_candidates: usize,
     /// Whether pieces of the answer are wanted as they are generated.
     pub live: bool,
 }
@@ -40,6 +43,8 @@ pub struct Wanted {
 pub enum Algorithm {
     /// One plain call.
     Single,
+    /// Plain calls, all of whose answers are returned.
+    Several,
     SelfConsistency(SelfConsistency),
     BestOfN(BestOfN),
 }
@@ -48,7 +53,11 @@ pub enum Algorithm {
 #[derive(Debug, Clone)]
 pub struct SelfConsistency {
     pub rules: Arc<VoteRules>,
-    pub stop_rule: StopRule,
+    pub stopping: Stopping,
+    pub wave: Wave,
+    pub weighting: Weighting,
+    /// What gives the scores of [`Weighting::Scores`], and what is done where it cannot.
+    pub scorer: Option<(Scorer, JudgeFallback)>,
 }
 
 /// How candidates are scored, and what is made of the scores.
@@ -85,51 +94,38 @@ impl Plan {
         sampling: &mut Sampling,
     ) -> Result<(Self, Option<String>), PlanError> {
         let Wanted { answers, live } = wanted;
-        let single = Self { algorithm: Algorithm::Single, budget: 1, answers: 1, live };
-        let stop_rule = match settings.algorithm {
-            AlgorithmName::None => return Ok((single, None)),
-            AlgorithmName::SelfConsistency
-            | AlgorithmName::AdaptiveSelfConsistency
-            | AlgorithmName::BetaSelfConsistency
-                if settings.budget == 1 =>
-            {
-                return Ok((single, None));
-            }
-            AlgorithmName::SelfConsistency => settings.stop_rule,
-            AlgorithmName::AdaptiveSelfConsistency => StopRule::Threshold,
-            AlgorithmName::BetaSelfConsistency => StopRule::Beta,
-            AlgorithmName::BestOfN => return Self::best_of_n(settings, resources, wanted, sampling),
-            AlgorithmName::MixtureOfN | AlgorithmName::Wait => {
-                let message = format!("`alg` `{}` is not supported yet", settings.algorithm.as_str());
-                return Err(PlanError { param: "alg", message });
-            }
+        let max_candidates = settings.limits.max_candidates.unwrap_or(usize::MAX);
+        let plain = Self { algorithm: Algorithm::Single, budget: 1, answers: 1, max_candidates, live };
+        let plain = match answers {
+            1 => plain,
+            _ => Self { algorithm: Algorithm::Several, budget: answers, answers, ..plain },
         };
-        let warning = match diverse(settings, sampling) {
-            Ok(warning) => warning,
-            Err(warning) => return Ok((single, Some(warning))),
-        };
-        let algorithm = Algorithm::SelfConsistency(SelfConsistency { rules: resources.rules, stop_rule });
-        Ok((Self { algorithm, budget: settings.budget, answers, live }, warning))
+        if settings.algorithm == AlgorithmName::None {
+            return Ok((plain, None));
+        }
+        if answers > settings.budget {
+            let message = format!(
+                "`n` asks for {answers} answers of {} candidates; raise `budget`, or ask for fewer",
+                settings.budget
+            );
+            return Err(PlanError { param: "n", message });
+        }
+        let algorithm = Algorithm::of(settings, resources)?;
+        if settings.budget == 1 {
+            return Ok((plain, None));
+        }
+        match diverse(settings, sampling) {
+            Ok(warning) => Ok((Self { algorithm, budget: settings.budget, answers, max_candidates, live }, warning)),
+            Err(warning) => Ok((plain, Some(warning))),
+        }
     }
 
-    fn best_of_n(
-        settings: &RunSettings,
-        resources: Resources,
-        Wanted { answers, live }: Wanted,
-        sampling: &mut Sampling,
-    ) -> Result<(Self, Option<String>), PlanError> {
-        let scorer = scorer(settings, resources.judge)?;
-        let single = Self { algorithm: Algorithm::Single, budget: 1, answers: 1, live };
-        if settings.budget == 1 {
-            return Ok((single, None));
+    /// Whether the run itself reads the log-probabilities of its candidates, so that they must be asked for.
+    pub fn needs_logprobs(&self) -> bool {
+        match &self.algorithm {
+            Algorithm::Single | Algorithm::Several | Algorithm::BestOfN(_) => false,
+            Algorithm::SelfConsistency(settings) => matches!(settings.weighting, Weighting::Confidence { .. }),
         }
-        let warning = match diverse(settings, sampling) {
-            Ok(warning) => warning,
-            Err(warning) => return Ok((single, Some(warning))),
-        };
-        let (select, fallback) = (settings.select, settings.judge.fallback);
-        let algorithm = Algorithm::BestOfN(BestOfN { rules: resources.rules, scorer, select, fallback });
-        Ok((Self { algorithm, budget: settings.budget, answers, live }, warning))
     }
 
     /// Whether the settings make a run, as far as that can be said without a request.
@@ -138,16 +134,44 @@ impl Plan {
     ///
     /// As [`Plan::resolve`].
     pub fn check(settings: &RunSettings) -> Result<(), PlanError> {
-        if settings.algorithm == AlgorithmName::BestOfN { reward(settings).map(drop) } else { Ok(()) }
+        if settings.is_scored() { reward(settings).map(drop) } else { Ok(()) }
     }
 
     /// The algorithm's name in headers, metadata and logs.
     pub fn algorithm_name(&self) -> &'static str {
         match self.algorithm {
-            Algorithm::Single => "none",
+            Algorithm::Single | Algorithm::Several => "none",
             Algorithm::SelfConsistency(_) => "self-consistency",
             Algorithm::BestOfN(_) => "best-of-n",
         }
+    }
+}
+
+impl Algorithm {
+    /// The algorithm over several candidates that the settings name.
+    fn of(settings: &RunSettings, resources: Resources) -> Result<Self, PlanError> {
+        let Resources { rules, judge } = resources;
+        let (select, fallback, wave) = (settings.select, settings.judge.fallback, settings.wave);
+        let stop_rule = match settings.algorithm {
+            AlgorithmName::None => return Ok(Self::Single),
+            AlgorithmName::BestOfN => {
+                return Ok(Self::BestOfN(BestOfN { rules, scorer: scorer(settings, judge)?, select, fallback }));
+            }
+            AlgorithmName::MixtureOfN | AlgorithmName::Wait => {
+                let message = format!("`alg` `{}` is not supported yet", settings.algorithm.as_str());
+                return Err(PlanError { param: "alg", message });
+            }
+            AlgorithmName::SelfConsistency => settings.stop_rule,
+            AlgorithmName::AdaptiveSelfConsistency => StopRule::Threshold,
+            AlgorithmName::BetaSelfConsistency => StopRule::Beta,
+        };
+        let (weighting, scorer) = match settings.vote_weight {
+            VoteWeight::None => (Weighting::Equal, None),
+            VoteWeight::Confidence => (Weighting::Confidence { temperature: settings.weight_temperature }, None),
+            VoteWeight::Score => (Weighting::Scores, Some((scorer(settings, judge)?, fallback))),
+        };
+        let stopping = Stopping::of(stop_rule, settings);
+        Ok(Self::SelfConsistency(SelfConsistency { rules, stopping, wave, weighting, scorer }))
     }
 }
 
@@ -164,14 +188,15 @@ fn reward(settings: &RunSettings) -> Result<RewardName, PlanError> {
     match settings.rm_name {
         Some(RewardName::LlmJudge) => Ok(RewardName::LlmJudge),
         Some(later) => Err(unknown_reward(later)),
-        None => Err(PlanError {
-            param: "rm_name",
-            message: format!(
-                "`alg` `{}` needs `rm_name`, which says what scores the candidates: `{}`",
-                settings.algorithm.as_str(),
-                RewardName::LlmJudge.as_str()
-            ),
-        }),
+        None => {
+            let asks = match settings.algorithm {
+                AlgorithmName::BestOfN => "`alg` `best-of-n`",
+                _ => "`vote_weight` `score`",
+            };
+            let known = RewardName::LlmJudge.as_str();
+            let message = format!("{asks} needs `rm_name`, which says what scores the candidates: `{known}`");
+            Err(PlanError { param: "rm_name", message })
+        }
     }
 }
 

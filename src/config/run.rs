@@ -235,9 +235,20 @@ impl RunSettings {
         Ok(settings)
     }
 
+    /// Whether candidates are scored, so that `rm_name` must say by what.
+    pub fn is_scored(&self) -> bool {
+        match self.algorithm {
+            AlgorithmName::BestOfN => true,
+            AlgorithmName::SelfConsistency
+            | AlgorithmName::AdaptiveSelfConsistency
+            | AlgorithmName::BetaSelfConsistency => self.vote_weight == VoteWeight::Score,
+            AlgorithmName::MixtureOfN | AlgorithmName::Wait | AlgorithmName::None => false,
+        }
+    }
+
     /// Whether a model is asked to judge the candidates.
     pub fn is_judged(&self) -> bool {
-        self.rm_name == Some(RewardName::LlmJudge) && self.algorithm != AlgorithmName::None
+        self.rm_name == Some(RewardName::LlmJudge) && self.is_scored()
     }
 
     /// Sets the fields that are named. Whoever calls has dropped nulls, and names that are no field of a run or of

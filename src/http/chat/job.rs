@@ -7,7 +7,7 @@ use actix_web::http::header::{HeaderName, HeaderValue};
 use uuid::Uuid;
 
 use crate::algorithms::{self, Observer, Outcome, Plan, Resources, RunError, Wanted};
-use crate::completion::Prompt;
+use crate::completion::{Logprobs, Prompt};
 use crate::config::run::{AlgorithmName, RunSettings};
 use crate::failure::{Failure, FailureKind};
 use crate::generator::{Generator, Run};
@@ -78,6 +78,9 @@ impl Job {
             Plan::resolve(&settings, Resources { rules, judge }, wanted, &mut request.prompt.sampling)?;
         request.warnings.extend(warning);
         request.prompt.model = route.model;
+        if plan.needs_logprobs() && request.prompt.logprobs.is_none() {
+            request.prompt.logprobs = Some(Logprobs { top: 0 });
+        }
 
         let run = Arc::new(Run { prices, bounds, ..Run::new(request.prompt.sampling.seed) });
         let identity = Identity {

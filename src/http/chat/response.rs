@@ -218,7 +218,7 @@ impl Finished<'_> {
                 started: spent.calls,
                 completed,
                 cancelled,
-                saved_tokens_estimate: saved_tokens(outcome, &spent),
+                saved_tokens_estimate: outcome.saved_tokens(&spent),
             },
             failures: failures.collect(),
             usage_by_phase: self.by_phase.clone(),
@@ -229,29 +229,6 @@ impl Finished<'_> {
 
     fn agreement(&self) -> f64 {
         self.outcome.verdict.as_ref().map_or(1.0, |verdict| verdict.agreement)
-    }
-}
-
-/// Completion tokens that the early end saved, taking every candidate to be as long as the mean of those that
-/// completed.
-///
-/// Where the usage of every call is known, that is all which was planned less what was spent. Where it is
-/// not, only candidates that never began count, since many providers bill a closed connection to the end.
-fn saved_tokens(outcome: &Outcome, spent: &Account) -> u64 {
-    let completed = outcome.candidates.iter().filter_map(|candidate| match candidate {
-        Candidate::Completed(completion) => Some(completion.usage.completion_tokens),
-        Candidate::Failed(_) | Candidate::Cancelled => None,
-    });
-    let (count, tokens) = completed.fold((0, 0), |(count, sum), tokens| (count + 1, sum + tokens));
-    let (_, failed, cancelled) = outcome.counts();
-    if count == 0 || cancelled == 0 {
-        return 0;
-    }
-    let planned = outcome.stop.planned as u64 - failed as u64;
-    if spent.usage.unknown_calls == 0 {
-        (tokens * planned / count).saturating_sub(spent.usage.completion_tokens)
-    } else {
-        tokens * (outcome.stop.planned as u64).saturating_sub(spent.calls) / count
     }
 }
 
