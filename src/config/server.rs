@@ -5,6 +5,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
@@ -51,7 +52,12 @@ pub struct ServerSettings {
     pub allow_unauthenticated: bool,
     /// How long running requests may take to finish at a shutdown, in seconds.
     pub shutdown_timeout_s: u64,
+    /// The longest silence on a stream, within the patience of the proxies before it.
+    pub stream_keep_alive: Duration,
 }
+
+/// Proxies take a connection for dead after some ten seconds at the least.
+const STREAM_KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoreSettings {
@@ -176,6 +182,7 @@ impl RawSettings {
                 allowed_hosts: lower_case(self.server.allowed_hosts),
                 allow_unauthenticated: self.server.allow_unauthenticated,
                 shutdown_timeout_s: self.server.shutdown_timeout_s,
+                stream_keep_alive: STREAM_KEEP_ALIVE,
             },
             store: StoreSettings { state_dir },
             models: ModelsSettings { dirs },

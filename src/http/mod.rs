@@ -14,6 +14,7 @@ pub mod request_log;
 mod spending;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, HeaderValue};
@@ -31,6 +32,10 @@ pub struct AppState {
     /// Where runs live: one multi-threaded runtime for every upstream call.
     pub workers: Handle,
     pub hosts: HostPolicy,
+    /// Chat requests that can be cancelled.
+    pub running: chat::Running,
+    /// The longest silence on a stream.
+    pub keep_alive: Duration,
 }
 
 /// Every route of the daemon.
@@ -45,8 +50,12 @@ pub fn routes(service: &mut ServiceConfig) {
                 .route(web::post().to(configure::replace)),
         )
         .service(resource("/v1/chat/completions", "POST").route(web::post().to(chat::complete)))
+        .service(resource("/v1/chat/cancel/{request_id}", "POST").route(web::post().to(chat::cancel)))
         .service(resource("/v1/models", "GET").route(web::get().to(models::list)))
         .service(resource("/v1/models/{id:.+}", "GET").route(web::get().to(models::show)))
+        // After the paths above, so that no algorithm's name can hide one of them.
+        .service(resource("/v1/{algorithm}/chat/completions", "POST").route(web::post().to(chat::complete)))
+        .service(resource("/v1/{algorithm}/{scorer}/chat/completions", "POST").route(web::post().to(chat::complete)))
         .service(resource("/health", "GET, HEAD").route(web::get().to(ops::health)).route(web::head().to(ops::health)))
         .service(resource("/ready", "GET, HEAD").route(web::get().to(ops::ready)).route(web::head().to(ops::ready)))
         .default_service(web::to(unknown_path));

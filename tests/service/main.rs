@@ -4,7 +4,9 @@
 #[path = "../upstream/server.rs"]
 mod upstream;
 
+mod answers;
 mod app;
+mod cancel_requests;
 mod cancellation;
 mod configuration;
 mod failures;
@@ -13,6 +15,7 @@ mod layering;
 mod limits;
 mod log_watch;
 mod operations;
+mod progress;
 mod provider;
 mod provider_accounts;
 mod provider_failures;
@@ -23,6 +26,7 @@ mod refusals;
 mod request_lines;
 mod robustness;
 mod secrecy;
+mod strategies;
 mod streams;
 mod swap;
 mod votes;

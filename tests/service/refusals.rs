@@ -66,20 +66,19 @@ async fn a_chat_request_that_cannot_be_names_the_parameter() {
         (json!({"regex_patterns": ["("]}), "regex_patterns", "invalid_value"),
         (json!({"exclude_args": ["a"], "exclude_tool_args": ["b"]}), "exclude_tool_args", "invalid_value"),
         (json!({"return_response_only": 1}), "return_response_only", "invalid_value"),
-        (json!({"n": 2}), "n", "not_supported_yet"),
         (json!({"n": 0}), "n", "invalid_value"),
+        (json!({"n": 1001}), "n", "invalid_value"),
+        (json!({"n": 3, "budget": 2}), "n", "invalid_value"),
+        (json!({"n": 3, "num_paths": 2}), "n", "invalid_value"),
+        (json!({"n": 2, "alg": "wait"}), "n", "invalid_value"),
+        (json!({"n": 2, "alg": "mixture-of-n"}), "n", "invalid_value"),
+        (json!({"n": 2, "temperature": 0}), "n", "invalid_value"),
         (json!({"alg": "best-of-n"}), "alg", "not_supported_yet"),
         (json!({"stop_rule": "beta"}), "stop_rule", "not_supported_yet"),
         (json!({"judge_model": "j"}), "judge_model", "not_supported_yet"),
         (json!({"tts_strategy": "beam_search"}), "tts_strategy", "not_supported_yet"),
-        (json!({"num_paths": 3}), "num_paths", "not_supported_yet"),
         (json!({"beam_width": 2}), "beam_width", "not_supported_yet"),
         (json!({"provider": "openrouter"}), "provider", "not_supported_yet"),
-        (
-            json!({"stream": true, "stream_options": {"include_progress": true}}),
-            "stream_options.include_progress",
-            "not_supported_yet",
-        ),
     ] {
         let answer = app.chat(fields.clone()).await;
         assert_eq!(answer.status, 400, "{fields}: {}", answer.text);

@@ -1,16 +1,22 @@
 //! `POST /v1/chat/completions`: one question in, one answer out, whatever was spent in between.
 
+mod answers;
+mod chunks;
 mod job;
+mod metadata;
+mod precedence;
 mod request;
 mod response;
+mod running;
 mod stream;
+mod tts;
+mod tts_metadata;
 
 use std::sync::Arc;
 
 use actix_web::web::{Data, Query};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use serde::Deserialize;
-use serde_json::value::{RawValue, to_raw_value};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::algorithms::vote::VoteRules;
@@ -21,9 +27,10 @@ use super::body::JsonBody;
 use super::error::ApiError;
 use super::request_log::RequestRecord;
 use job::Job;
+use precedence::PathChoice;
 use request::ChatRequest;
 
-const BUDGET_HEADER: &str = "X-ITS-Budget";
+pub use running::{Running, cancel};
 
 /// Headers of the contract that this version does not heed; ignoring them would spend the wrong key.
 const LATER_HEADERS: [&str; 2] = ["x-its-endpoint", "x-its-api-key"];
@@ -35,7 +42,8 @@ pub struct ChatQuery {
     strict: bool,
 }
 
-/// Answers a chat request under the configuration that is active when it arrives.
+/// Answers a chat request under the configuration that is active when it arrives. The path may name the algorithm and
+/// the scorer.
 ///
 /// # Cancel safety
 ///
@@ -56,37 +64,30 @@ pub async fn complete(
             return Err(ApiError::not_supported_yet(header, format!("`{header}` is not supported yet; leave it out")));
         }
     }
+    let path = PathChoice::of(&request)?;
     let mut chat = ChatRequest::parse(&body.0, query.strict)?;
-    if let Some(budget) = budget_header(&request)? {
-        chat.overrides.insert("budget".to_owned(), budget);
-    }
-    let job = Job::prepare(&active, chat, record)?;
+    precedence::put_header_over(&request, &mut chat.overrides)?;
+    let job = Arc::new(Job::prepare(&active, chat, &path, record)?);
+    let ticket = state.running.register(job.names());
     if job.stream {
-        return stream::respond(job, &state.workers).await;
+        return stream::respond(job, ticket, &state).await;
     }
     // The run belongs to the fan-out's runtime; what waits here is only for its answer.
-    let run = state.workers.spawn(async move {
-        let outcome = job.run(&mut ()).await;
-        outcome.map(|outcome| (job, outcome))
+    let run = state.workers.spawn({
+        let job = Arc::clone(&job);
+        async move { job.run(&mut ()).await }
     });
-    match AbortOnDropHandle::new(run).await {
-        Ok(Ok((job, outcome))) => Ok(job.finish(&outcome).render()),
-        Ok(Err(error)) => Err(error.into()),
-        Err(panic) => {
-            tracing::error!(%panic, "a run ended by a defect of ours");
-            Err(ApiError::internal())
-        }
-    }
-}
-
-/// The budget of the header, which wins over the body's: for clients whose bodies are out of reach.
-fn budget_header(request: &HttpRequest) -> Result<Option<Box<RawValue>>, ApiError> {
-    let Some(header) = request.headers().get(BUDGET_HEADER) else { return Ok(None) };
-    match header.to_str().unwrap_or_default().trim().parse::<u32>() {
-        Ok(budget) => Ok(Some(to_raw_value(&budget).expect("a number serialises"))),
-        Err(_) => {
-            Err(ApiError::invalid_value(BUDGET_HEADER, format!("`{BUDGET_HEADER}` must be a whole number such as 8")))
-        }
+    tokio::select! {
+        biased;
+        () = ticket.cancelled() => Err(job.cancelled()),
+        ended = AbortOnDropHandle::new(run) => match ended {
+            Ok(Ok(outcome)) => Ok(job.finish(&outcome).render()),
+            Ok(Err(error)) => Err(error.into()),
+            Err(panic) => {
+                tracing::error!(%panic, "a run ended by a defect of ours");
+                Err(ApiError::internal())
+            }
+        },
     }
 }
 

@@ -1,0 +1,98 @@
+//! `n`: how many answers a request wants, and what its run must be for that.
+
+use crate::algorithms::Plan;
+use crate::config::run::{AlgorithmName, RunSettings, StopRule};
+use crate::http::error::ApiError;
+
+/// Makes room for `n` answers: a budget that the request did not name rises to it, and one plain call becomes as
+/// many candidates. Returns what to warn of.
+///
+/// # Errors
+///
+/// When the request names a smaller budget, or an algorithm that makes one answer of all its calls.
+pub fn make_room(settings: &mut RunSettings, n: usize, names_budget: bool) -> Result<Option<String>, ApiError> {
+    if n == 1 {
+        return Ok(None);
+    }
+    let algorithm = settings.algorithm;
+    if matches!(algorithm, AlgorithmName::Wait | AlgorithmName::MixtureOfN) {
+        let message = format!("`n` is {n}, but `alg` `{}` makes one answer; leave `n` out", algorithm.as_str());
+        return Err(ApiError::invalid_value("n", message));
+    }
+    if names_budget && settings.budget < n {
+        let message = format!("`n` is {n}, more than a `budget` of {} has candidates; raise it", settings.budget);
+        return Err(ApiError::invalid_value("n", message));
+    }
+    settings.budget = settings.budget.max(n);
+    if algorithm != AlgorithmName::None {
+        return Ok(None);
+    }
+    settings.algorithm = AlgorithmName::SelfConsistency;
+    settings.stop_rule = StopRule::None;
+    settings.budget = n;
+    Ok(Some(format!("`alg` `none` is one call; for `n` {n} it became a vote among as many candidates")))
+}
+
+/// Checks that the run as it was planned has so many answers to give; `warning` says what was decided against the
+/// letter of the request.
+///
+/// # Errors
+///
+/// When it has not.
+pub fn check(n: usize, plan: &Plan, warning: Option<&str>) -> Result<(), ApiError> {
+    if plan.answers >= n {
+        return Ok(());
+    }
+    let cause = match warning {
+        Some(warning) => warning.to_owned(),
+        None => format!("the run makes {}", plan.answers),
+    };
+    Err(ApiError::invalid_value("n", format!("there are no {n} answers for `n` to give: {cause}")))
+}
+
+/// What to warn of where a run found fewer answers than it was asked for.
+pub fn shortfall(found: usize, plan: &Plan) -> Option<String> {
+    let wanted = plan.answers;
+    (found < wanted).then(|| format!("{found} of the {wanted} answers that `n` asks for: no more candidates completed"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_budget_makes_room_unless_the_request_named_it() {
+        use AlgorithmName::{BestOfN, MixtureOfN, None as One, SelfConsistency, Wait};
+        for (algorithm, budget, names_budget, n, expected) in [
+            (SelfConsistency, 8, false, 1, Some((SelfConsistency, 8))),
+            (SelfConsistency, 8, false, 3, Some((SelfConsistency, 8))),
+            (SelfConsistency, 2, false, 3, Some((SelfConsistency, 3))),
+            (BestOfN, 2, false, 1000, Some((BestOfN, 1000))),
+            (SelfConsistency, 3, true, 3, Some((SelfConsistency, 3))),
+            (SelfConsistency, 2, true, 3, None),
+            (SelfConsistency, 1, true, 1, Some((SelfConsistency, 1))),
+            (One, 8, false, 1, Some((One, 8))),
+            (One, 8, false, 3, Some((SelfConsistency, 3))),
+            (One, 2, true, 3, None),
+            (Wait, 8, false, 1, Some((Wait, 8))),
+            (Wait, 8, false, 2, None),
+            (MixtureOfN, 8, true, 2, None),
+        ] {
+            let mut settings = RunSettings { algorithm, budget, ..RunSettings::default() };
+            let made = make_room(&mut settings, n, names_budget);
+            match (&made, expected) {
+                (Ok(_), Some(expected)) => assert_eq!((settings.algorithm, settings.budget), expected, "n {n}"),
+                (Err(error), None) => assert_eq!(error.param.as_deref(), Some("n")),
+                _ => panic!("{algorithm:?} {budget} {names_budget} {n}: {made:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn one_plain_call_that_became_several_waits_for_all_and_says_so() {
+        let mut settings = RunSettings { algorithm: AlgorithmName::None, ..RunSettings::default() };
+        let warning = make_room(&mut settings, 2, false).unwrap().unwrap();
+        assert_eq!(settings.stop_rule, StopRule::None);
+        assert!(warning.contains("`n` 2"), "{warning}");
+    }
+}
