@@ -8,7 +8,7 @@ use clap::Parser;
 use itsd::answer::{Verdict, grade};
 use itsd::app::BuildError;
 use itsd::config::Environment;
-use itsd::config::cli::{Cli, Command, GradeArguments};
+use itsd::config::cli::{Cli, Command, ConfigCommand, GradeArguments};
 use itsd::config::server::SettingsFileError;
 
 /// `EX_CONFIG` of sysexits.h: the configuration is wrong, so restarting will not help.
@@ -17,8 +17,15 @@ const EXIT_BAD_CONFIGURATION: u8 = 78;
 fn main() -> ExitCode {
     let environment = Environment::process();
     let result = match Cli::parse().command {
-        Command::Serve(arguments) => itsd::serve::serve(&arguments, environment),
-        Command::CheckConfig { file } => itsd::serve::check_config(&file, &environment),
+        Command::Serve(arguments) => itsd::serve::serve(arguments, environment),
+        Command::CheckConfig { file } => itsd::serve::check_config(&file, environment),
+        Command::Config(ConfigCommand::Show { origin, sources }) => {
+            itsd::serve::show_config(sources, origin, environment)
+        }
+        Command::Config(ConfigCommand::Schema) => {
+            println!("{:#}", itsd::config::schema::settings_file());
+            Ok(())
+        }
         Command::Grade(arguments) => match print_grade(&arguments) {
             Ok(Verdict::Equal { .. }) => Ok(()),
             Ok(Verdict::Different { .. } | Verdict::Unparsed) => return ExitCode::FAILURE,

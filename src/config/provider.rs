@@ -87,19 +87,16 @@ impl ProviderName {
     /// `None` for the engine in this process.
     pub fn remote_defaults(self) -> Option<RemoteDefaults> {
         use StructuredOutput::{JsonObject, JsonSchema, Unknown};
-        let remote = |base_url, key_variables, structured_output| RemoteDefaults {
+        let remote = |base_url, base_url_variable, key_variables, structured_output| RemoteDefaults {
             base_url: Some(base_url),
-            base_url_variable: None,
+            base_url_variable: Some(base_url_variable),
             key_variables,
             structured_output,
         };
         match self {
-            Self::OpenAi | Self::LiteLlm => Some(RemoteDefaults {
-                base_url: Some("https://api.openai.com/v1"),
-                base_url_variable: Some("OPENAI_BASE_URL"),
-                key_variables: &["OPENAI_API_KEY"],
-                structured_output: JsonSchema,
-            }),
+            Self::OpenAi | Self::LiteLlm => {
+                Some(remote("https://api.openai.com/v1", "OPENAI_BASE_URL", &["OPENAI_API_KEY"], JsonSchema))
+            }
             Self::OpenAiCompatible => Some(RemoteDefaults {
                 base_url: None,
                 base_url_variable: None,
@@ -107,18 +104,27 @@ impl ProviderName {
                 structured_output: Unknown,
             }),
             Self::Llama => None,
-            Self::Vllm => Some(remote("http://localhost:8000/v1", &["VLLM_API_KEY"], JsonSchema)),
-            Self::LlamaServer => Some(remote("http://localhost:8080/v1", &["LLAMA_API_KEY"], JsonSchema)),
-            Self::Ollama => Some(remote("http://localhost:11434/v1", &[], JsonSchema)),
-            Self::LmStudio => Some(remote("http://localhost:1234/v1", &[], JsonSchema)),
-            Self::OpenRouter => Some(remote("https://openrouter.ai/api/v1", &["OPENROUTER_API_KEY"], Unknown)),
+            Self::Vllm => Some(remote("http://localhost:8000/v1", "VLLM_BASE_URL", &["VLLM_API_KEY"], JsonSchema)),
+            Self::LlamaServer => {
+                Some(remote("http://localhost:8080/v1", "LLAMA_SERVER_BASE_URL", &["LLAMA_API_KEY"], JsonSchema))
+            }
+            Self::Ollama => Some(remote("http://localhost:11434/v1", "OLLAMA_BASE_URL", &[], JsonSchema)),
+            Self::LmStudio => Some(remote("http://localhost:1234/v1", "LMSTUDIO_BASE_URL", &[], JsonSchema)),
+            Self::OpenRouter => {
+                Some(remote("https://openrouter.ai/api/v1", "OPENROUTER_BASE_URL", &["OPENROUTER_API_KEY"], Unknown))
+            }
             Self::DeepInfra => Some(remote(
                 "https://api.deepinfra.com/v1/openai",
+                "DEEPINFRA_BASE_URL",
                 &["DEEPINFRA_API_KEY", "DEEPINFRA_TOKEN"],
                 JsonObject,
             )),
-            Self::Groq => Some(remote("https://api.groq.com/openai/v1", &["GROQ_API_KEY"], JsonObject)),
-            Self::Together => Some(remote("https://api.together.xyz/v1", &["TOGETHER_API_KEY"], Unknown)),
+            Self::Groq => {
+                Some(remote("https://api.groq.com/openai/v1", "GROQ_BASE_URL", &["GROQ_API_KEY"], JsonObject))
+            }
+            Self::Together => {
+                Some(remote("https://api.together.xyz/v1", "TOGETHER_BASE_URL", &["TOGETHER_API_KEY"], Unknown))
+            }
         }
     }
 }

@@ -6,9 +6,12 @@
 pub mod body;
 pub mod chat;
 pub mod configure;
+mod documentation;
 pub mod error;
+pub mod history;
 pub mod host;
 mod models;
+mod openapi;
 mod ops;
 pub mod request_log;
 mod spending;
@@ -45,10 +48,13 @@ pub fn routes(service: &mut ServiceConfig) {
             ApiError::bad_request(None, "invalid_value", format!("the query string is wrong: {error}")).into()
         }))
         .service(
-            resource("/configure", "GET, POST")
+            resource("/configure", "GET, PATCH, POST")
                 .route(web::get().to(configure::show))
+                .route(web::patch().to(configure::patch))
                 .route(web::post().to(configure::replace)),
         )
+        .service(resource("/configure/history", "GET").route(web::get().to(history::list)))
+        .service(resource("/configure/rollback", "POST").route(web::post().to(history::roll_back)))
         .service(resource("/v1/chat/completions", "POST").route(web::post().to(chat::complete)))
         .service(resource("/v1/chat/cancel/{request_id}", "POST").route(web::post().to(chat::cancel)))
         .service(resource("/v1/models", "GET").route(web::get().to(models::list)))
@@ -58,6 +64,10 @@ pub fn routes(service: &mut ServiceConfig) {
         .service(resource("/v1/{algorithm}/{scorer}/chat/completions", "POST").route(web::post().to(chat::complete)))
         .service(resource("/health", "GET, HEAD").route(web::get().to(ops::health)).route(web::head().to(ops::health)))
         .service(resource("/ready", "GET, HEAD").route(web::get().to(ops::ready)).route(web::head().to(ops::ready)))
+        .service(resource("/docs", "GET").route(web::get().to(documentation::page)))
+        .service(resource("/docs/", "GET").route(web::get().to(documentation::page)))
+        .service(resource("/docs/{file}", "GET").route(web::get().to(documentation::file)))
+        .service(resource("/openapi.json", "GET").route(web::get().to(documentation::document)))
         .default_service(web::to(unknown_path));
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::algorithms::vote::VoteRules;
 use crate::config::document::Secrets;
+use crate::config::origin::FieldOrigins;
 use crate::config::prices::Prices;
 use crate::config::provider::{ProviderName, StructuredOutput};
 use crate::config::run::RunSettings;
@@ -25,6 +26,8 @@ pub struct ActiveConfig {
     /// The judge by the name that the configuration gives it; `None` means the model that answers.
     pub judge_model: Option<String>,
     pub(super) description: Description,
+    /// Where the fields of the document came from.
+    pub(super) field_origins: FieldOrigins,
     /// The literal secrets that the fingerprints of the description stand for.
     pub(super) secrets: Secrets,
     pub(super) names: Names,

@@ -4,6 +4,7 @@
 //! higher one. Readers take a snapshot and are never waited for.
 
 mod active;
+mod history;
 mod judge;
 mod lane;
 #[cfg(feature = "llama")]
@@ -21,9 +22,11 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Mutex;
 
 pub use active::{ActiveConfig, ModelEntry, Route, UnknownModel};
+pub use history::PastRevision;
 pub use lane::{ConfigureError, ConfigureOptions, Configured};
 
 use crate::config::document::Document;
+use crate::config::origin::FieldOrigins;
 use crate::config::{Environment, Settings};
 use crate::store::{Store, StoreError};
 use stored::Vault;
@@ -49,6 +52,8 @@ pub struct Description {
     /// SHA-256 of the document, in hexadecimal.
     pub content_hash: String,
     pub document: Document,
+    /// Where the value of each field came from, as far as that was not the built-in default.
+    pub origins: FieldOrigins,
 }
 
 impl Runtime {
@@ -73,7 +78,7 @@ impl Runtime {
             environment,
             not_restored: ArcSwap::default(),
         };
-        runtime.restore(settings.active.as_ref()).await?;
+        runtime.restore(settings).await?;
         Ok(runtime)
     }
 

@@ -50,6 +50,28 @@ pub fn provider_spec(
     Ok((spec, warnings))
 }
 
+/// The fields that a configuration leaves to the provider's usual variables and that these give, with the
+/// variable.
+pub fn usual_variables(settings: &ActiveSettings, environment: &Environment) -> Vec<(&'static str, &'static str)> {
+    let provider = settings.provider.resolve(&settings.model).ok().map(|(provider, _)| provider);
+    let Some(defaults) = provider.and_then(ProviderName::remote_defaults) else { return Vec::new() };
+    let Ok((base_url, chosen_by)) = address(settings, &defaults, environment) else { return Vec::new() };
+    let mut variables = Vec::new();
+    if let (Endpoint::Auto, Some(name)) = (&settings.endpoint, defaults.base_url_variable)
+        && environment.var(name).is_some()
+    {
+        variables.push(("endpoint", name));
+    }
+    let key_variable = defaults.key_variables.iter().find(|name| environment.var(name).is_some());
+    if settings.api_key.is_none()
+        && let Some(name) = key_variable
+        && usual_key(&base_url, chosen_by, &defaults, environment, &mut Vec::new()).is_some()
+    {
+        variables.push(("api_key", name));
+    }
+    variables
+}
+
 /// What makes two providers one and the same: everything in the specification, secrets included, hashed so
 /// that the registry holds no copy of them.
 pub fn identity(spec: &ProviderSpec) -> [u8; 32] {

@@ -155,8 +155,8 @@ async fn a_path_that_does_not_exist_is_a_404_and_a_wrong_method_names_the_right_
     }
     for (method, path, allow) in [
         ("GET", CHAT, "POST"),
-        ("DELETE", "/configure", "GET, POST"),
-        ("PATCH", "/configure", "GET, POST"),
+        ("DELETE", "/configure", "GET, PATCH, POST"),
+        ("PUT", "/configure", "GET, PATCH, POST"),
         ("POST", "/health", "GET, HEAD"),
         ("PUT", "/v1/models", "GET"),
         ("POST", "/v1/models/a/b", "GET"),

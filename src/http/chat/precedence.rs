@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::to_raw_value;
 
+use crate::config::fields;
 use crate::config::run::{AlgorithmName, RewardName};
 use crate::http::error::ApiError;
 use crate::runtime::{ActiveConfig, Route};
@@ -77,9 +78,13 @@ impl PathChoice {
 ///
 /// # Errors
 ///
-/// When it is no whole number.
+/// When it is no whole number, or the body's, although it is overruled, is no budget.
 pub fn put_header_over(request: &HttpRequest, overrides: &mut Fields) -> Result<(), ApiError> {
     let Some(header) = request.headers().get(BUDGET_HEADER) else { return Ok(()) };
+    if let Some(overruled) = overrides.get("budget") {
+        let overruled = serde_json::from_str(overruled.get()).expect("raw JSON is JSON");
+        fields::find("budget").expect("budget is a field").integer("budget", &overruled)?;
+    }
     match header.to_str().unwrap_or_default().trim().parse::<u32>() {
         Ok(budget) => {
             set(overrides, "budget", &budget);
