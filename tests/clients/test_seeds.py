@@ -12,6 +12,7 @@ from harness import CALCULATOR, ROOT, Daemon, Upstream, call_of
 
 SEEDS = ROOT / "tests/data/seeds"
 OPENAI_0_28 = ROOT / ".venvs/openai-0.28/bin/python"
+FRAMEWORKS = ROOT / ".venvs/frameworks/bin/python"
 
 HOW_TO_RUN = {
     ".sh": ("bash", "-ec"),
@@ -253,3 +254,21 @@ def test_llm_service_answers_the_documented_requests(llm_service, upstream):
         assert (status, response["model"]) == (200, "medium")
         assert response["choices"][0]["message"]["content"] == "Once upon a time."
     assert upstream.seen()[-1]["body"]["response_format"] == {"type": "json_object"}
+
+
+def test_llm_service_continues_raw_text(llm_service, upstream):
+    request = json.loads(example("llm-service/completion.json"))
+    llm_service.configure(model="gpt-4o-mini", model_mapping={"light": "gpt-4o-mini"})
+    status, _, response = llm_service.call("POST", "/v1/completions", request)
+    assert (status, response["object"], response["model"]) == (200, "text_completion", "light")
+    assert response["choices"][0]["text"] == "Once upon a time."
+    [seen] = upstream.seen()
+    assert (seen["path"], seen["body"]["prompt"]) == ("/v1/completions", "Once upon a time")
+    assert (seen["body"]["max_tokens"], seen["body"]["temperature"]) == (50, 0.8)
+
+
+def test_llm_service_answers_langchains_llm(llm_service, upstream):
+    run(llm_service, "llm-service/langchain.py", program=(str(FRAMEWORKS), "-W", "ignore", "-c"))
+    [seen] = upstream.seen()
+    assert seen["path"] == "/v1/completions"
+    assert seen["body"]["prompt"] == ["What is the meaning of life?"]
