@@ -5,7 +5,6 @@ use proptest::prelude::*;
 use super::scripted::{Ending, Scripted, answers, answers_likely};
 use super::*;
 use crate::algorithms::StopReason;
-use crate::algorithms::signals;
 use crate::config::run::{AlgorithmName, StopRule, VoteOn, VoteWeight, Wave};
 use crate::generator::Generator;
 
@@ -141,7 +140,7 @@ async fn a_confident_minority_outweighs_a_doubtful_majority() {
         vec![answers_likely("It is 1.", -2.0), answers_likely("It is 2.", -0.1), answers_likely("It is 1.", -2.0)];
     let generator = Scripted::new(endings);
     let weighted = RunSettings { vote_weight: VoteWeight::Confidence, ..settings(StopRule::None, Wave::Auto, 3) };
-    assert!(signals(&plan(&weighted, 1, &generator), generator.signals()).unwrap().is_some());
+    assert!(plan(&weighted, 1, &generator).signals(generator.signals()).unwrap().is_some());
     let outcome = ask(&weighted, &generator).await.unwrap();
     assert_eq!(outcome.selected(), Some(1));
     let verdict = outcome.verdict.unwrap();

@@ -63,7 +63,7 @@ impl Job {
     ) -> Result<Self, ApiError> {
         let client_model = request.prompt.model.clone();
         let (route, wait_rounds) = precedence::route(active, &client_model)?;
-        path.put_over(&mut request.overrides);
+        path.put_over(&mut request.overrides)?;
         if let Some(rounds) = wait_rounds {
             request.warnings.extend(precedence::put_suffix_under(rounds, &mut request.overrides)?);
         }
@@ -94,7 +94,7 @@ impl Job {
             Plan::resolve(&settings, Resources { rules, judge }, wanted, &mut request.prompt.sampling)?;
         answers::check(request.n, &plan, warning.as_deref())?;
         request.warnings.extend(warning);
-        request.prompt.signals = algorithms::signals(&plan, route.generator.signals())?;
+        request.prompt.signals = plan.signals(route.generator.signals())?;
         request.prompt.model = route.model;
 
         let run = Arc::new(Run { prices, bounds, ..Run::new(request.prompt.sampling.seed) });
