@@ -70,33 +70,45 @@ impl ProviderName {
         Ok((provider, rest))
     }
 
+    /// Every provider that a name stands for.
+    pub const ALL: [Self; 12] = [
+        Self::OpenAi,
+        Self::LiteLlm,
+        Self::OpenAiCompatible,
+        Self::Llama,
+        Self::Vllm,
+        Self::LlamaServer,
+        Self::Ollama,
+        Self::LmStudio,
+        Self::OpenRouter,
+        Self::DeepInfra,
+        Self::Groq,
+        Self::Together,
+    ];
+
     /// `None` for the engine in this process.
     pub fn remote_defaults(self) -> Option<RemoteDefaults> {
-        let remote = |base_url, key_variables| RemoteDefaults {
-            base_url: Some(base_url),
-            base_url_variable: None,
-            key_variables,
+        let remote = |base_url, base_url_variable, key_variables| {
+            Some(RemoteDefaults { base_url: Some(base_url), base_url_variable: Some(base_url_variable), key_variables })
         };
         match self {
-            Self::OpenAi | Self::LiteLlm => Some(RemoteDefaults {
-                base_url: Some("https://api.openai.com/v1"),
-                base_url_variable: Some("OPENAI_BASE_URL"),
-                key_variables: &["OPENAI_API_KEY"],
-            }),
+            Self::OpenAi | Self::LiteLlm => remote("https://api.openai.com/v1", "OPENAI_BASE_URL", &["OPENAI_API_KEY"]),
             Self::OpenAiCompatible => {
                 Some(RemoteDefaults { base_url: None, base_url_variable: None, key_variables: &[] })
             }
             Self::Llama => None,
-            Self::Vllm => Some(remote("http://localhost:8000/v1", &["VLLM_API_KEY"])),
-            Self::LlamaServer => Some(remote("http://localhost:8080/v1", &["LLAMA_API_KEY"])),
-            Self::Ollama => Some(remote("http://localhost:11434/v1", &[])),
-            Self::LmStudio => Some(remote("http://localhost:1234/v1", &[])),
-            Self::OpenRouter => Some(remote("https://openrouter.ai/api/v1", &["OPENROUTER_API_KEY"])),
-            Self::DeepInfra => {
-                Some(remote("https://api.deepinfra.com/v1/openai", &["DEEPINFRA_API_KEY", "DEEPINFRA_TOKEN"]))
-            }
-            Self::Groq => Some(remote("https://api.groq.com/openai/v1", &["GROQ_API_KEY"])),
-            Self::Together => Some(remote("https://api.together.xyz/v1", &["TOGETHER_API_KEY"])),
+            Self::Vllm => remote("http://localhost:8000/v1", "VLLM_BASE_URL", &["VLLM_API_KEY"]),
+            Self::LlamaServer => remote("http://localhost:8080/v1", "LLAMA_SERVER_BASE_URL", &["LLAMA_API_KEY"]),
+            Self::Ollama => remote("http://localhost:11434/v1", "OLLAMA_BASE_URL", &[]),
+            Self::LmStudio => remote("http://localhost:1234/v1", "LMSTUDIO_BASE_URL", &[]),
+            Self::OpenRouter => remote("https://openrouter.ai/api/v1", "OPENROUTER_BASE_URL", &["OPENROUTER_API_KEY"]),
+            Self::DeepInfra => remote(
+                "https://api.deepinfra.com/v1/openai",
+                "DEEPINFRA_BASE_URL",
+                &["DEEPINFRA_API_KEY", "DEEPINFRA_TOKEN"],
+            ),
+            Self::Groq => remote("https://api.groq.com/openai/v1", "GROQ_BASE_URL", &["GROQ_API_KEY"]),
+            Self::Together => remote("https://api.together.xyz/v1", "TOGETHER_BASE_URL", &["TOGETHER_API_KEY"]),
         }
     }
 }
@@ -122,6 +134,7 @@ mod tests {
 
     #[test]
     fn every_provider_is_read_back_by_its_name() {
+        assert_eq!(ProviderName::ALL.map(ProviderName::as_str), ProviderName::WORDS);
         for name in ProviderName::WORDS {
             assert_eq!(ProviderName::parse("provider", &Value::from(*name)).unwrap().as_str(), *name);
         }

@@ -196,9 +196,8 @@ pub fn is_run_field(name: &str) -> RunField {
 }
 
 /// Fields that only a chat request could carry, of features that this version does not have.
-const LATER_REQUEST_FIELDS: [&str; 11] = [
+const LATER_REQUEST_FIELDS: [&str; 10] = [
     "num_paths",
-    "provider",
     "tts_beam_size",
     "tts_candidates_per_step",
     "tts_max_steps",
@@ -540,7 +539,6 @@ mod tests {
     fn sampling_parameters_of_openai_are_not_fields_of_the_run() {
         assert_eq!(is_run_field("budget"), RunField::Known);
         assert_eq!(is_run_field("tts_scorer"), RunField::Later);
-        assert_eq!(is_run_field("provider"), RunField::Later);
         for name in fields::names(Scope::Sampling).chain(["messages", "frequency_penalty", "top_a"]) {
             assert_eq!(is_run_field(name), RunField::No, "{name}");
         }

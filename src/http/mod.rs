@@ -6,6 +6,7 @@
 pub mod body;
 pub mod chat;
 pub mod configure;
+mod destination;
 pub mod error;
 pub mod host;
 mod models;

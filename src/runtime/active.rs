@@ -11,6 +11,7 @@ use crate::config::run::RunSettings;
 use crate::generator::Generator;
 
 use super::Description;
+use super::elsewhere::Elsewhere;
 
 /// Everything that a chat request needs of the configuration. Immutable: a swap replaces it whole, and an
 /// old one lives until its last request ends.
@@ -41,6 +42,7 @@ pub(super) struct Names {
     pub any: Option<Arc<dyn Generator>>,
     /// Local models beside the active one.
     pub locals: BTreeMap<String, OpenLocal>,
+    pub elsewhere: Elsewhere,
     /// When this revision was made: seconds since 1970-01-01 UTC.
     pub created: i64,
 }

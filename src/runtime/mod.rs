@@ -4,12 +4,14 @@
 //! higher one. Readers take a snapshot and are never waited for.
 
 mod active;
+mod elsewhere;
 mod lane;
 #[cfg(feature = "llama")]
 mod local;
 #[cfg(feature = "llama")]
 mod on_demand;
 mod remote;
+mod remotes;
 mod restore;
 mod stored;
 mod targets;
@@ -20,6 +22,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Mutex;
 
 pub use active::{ActiveConfig, ModelEntry, Route, UnknownModel};
+pub use elsewhere::{API_KEY_HEADER, Destination, ENDPOINT_HEADER, RouteError};
 pub use lane::{ConfigureError, ConfigureOptions, Configured};
 
 use crate::config::document::Document;

@@ -2,27 +2,26 @@
 //! configuration that needs the same one neither resets nor doubles it, and hold it weakly, so that what no
 //! configuration or request uses any more is let go.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Weak};
-
-use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::config::active::ActiveSettings;
 use crate::config::endpoint::OutboundPolicy;
 use crate::config::provider::ProviderName;
 use crate::config::{Environment, Settings, SettingsError};
-use crate::generator::{self, Generator};
-use crate::providers::openai::{Provider, ProviderError};
+use crate::providers::openai::{ProviderError, ProviderSpec};
 
 use super::active::{Names, Target};
+use super::elsewhere::Elsewhere;
 #[cfg(feature = "llama")]
 use super::local::LocalModels;
-use super::remote::{identity, provider_spec};
+use super::remote::provider_spec;
+use super::remotes::Remotes;
 
 /// Every client and local model that is in use.
 pub struct Targets {
     outbound: OutboundPolicy,
-    remotes: Mutex<HashMap<[u8; 32], Weak<dyn Generator>>>,
+    remotes: Arc<Remotes>,
     #[cfg(feature = "llama")]
     locals: Arc<LocalModels>,
 }
@@ -31,7 +30,7 @@ impl Targets {
     pub fn new(settings: &Settings) -> Self {
         Self {
             outbound: settings.outbound.clone(),
-            remotes: Mutex::default(),
+            remotes: Arc::default(),
             #[cfg(feature = "llama")]
             locals: Arc::new(LocalModels::new(settings.models.dirs.clone(), settings.llama.clone())),
         }
@@ -50,7 +49,7 @@ impl Targets {
         warnings: &mut Vec<String>,
     ) -> Result<Names, SettingsError> {
         let names = match settings.provider.resolve(&settings.model)? {
-            (ProviderName::Llama, _) => self.prepare_local(settings).await?,
+            (ProviderName::Llama, _) => self.prepare_local(settings, environment, warnings).await?,
             (provider, _) => self.prepare_remote(settings, provider, environment, warnings)?,
         };
         #[cfg(feature = "llama")]
@@ -67,19 +66,8 @@ impl Targets {
     ) -> Result<Names, SettingsError> {
         let (spec, mut told) = provider_spec(settings, provider, environment, &self.outbound)?;
         warnings.append(&mut told);
-        let key = identity(&spec);
-        let known = self.remotes.lock().get(&key).and_then(Weak::upgrade);
-        let generator = match known {
-            Some(generator) => generator,
-            None => {
-                let provider = Provider::new(spec).map_err(refused)?;
-                let generator = generator::remote(Arc::new(provider));
-                let mut remotes = self.remotes.lock();
-                remotes.retain(|_, generator| generator.strong_count() > 0);
-                remotes.insert(key, Arc::downgrade(&generator));
-                generator
-            }
-        };
+        let elsewhere = self.elsewhere(settings, Some((provider, spec.clone())), environment, warnings);
+        let generator = self.remotes.client(spec).map_err(refused)?;
         let target = |upstream: &str, param: &str| {
             let (chosen, model) = settings.provider.resolve(upstream)?;
             if chosen != provider {
@@ -109,12 +97,29 @@ impl Targets {
             mapped,
             any: settings.allow_any_model.then_some(generator),
             locals: BTreeMap::new(),
+            elsewhere,
             created: 0,
         })
     }
 
+    /// Where requests may go besides the names of the configuration, whose own provider is `own`.
+    fn elsewhere(
+        &self,
+        settings: &ActiveSettings,
+        own: Option<(ProviderName, ProviderSpec)>,
+        environment: &Environment,
+        warnings: &mut Vec<String>,
+    ) -> Elsewhere {
+        Elsewhere::new(settings, own, environment, &self.outbound, &self.remotes, warnings)
+    }
+
     #[cfg(feature = "llama")]
-    async fn prepare_local(&self, settings: &ActiveSettings) -> Result<Names, SettingsError> {
+    async fn prepare_local(
+        &self,
+        settings: &ActiveSettings,
+        environment: &Environment,
+        warnings: &mut Vec<String>,
+    ) -> Result<Names, SettingsError> {
         let target = |name: &str, param: &str| {
             let model = self.locals.find(name, param)?;
             Ok(Target { generator: model, model: name.to_owned() })
@@ -134,12 +139,18 @@ impl Targets {
             mapped,
             any: None,
             locals: BTreeMap::new(),
+            elsewhere: self.elsewhere(settings, None, environment, warnings),
             created: 0,
         })
     }
 
     #[cfg(not(feature = "llama"))]
-    async fn prepare_local(&self, _: &ActiveSettings) -> Result<Names, SettingsError> {
+    async fn prepare_local(
+        &self,
+        _: &ActiveSettings,
+        _: &Environment,
+        _: &mut Vec<String>,
+    ) -> Result<Names, SettingsError> {
         Err(SettingsError::invalid(
             "provider",
             "`provider` `llama` is not in this itsd: it was built without the feature `llama`, as by \

@@ -7,6 +7,7 @@ mod upstream;
 mod app;
 mod cancellation;
 mod configuration;
+mod destinations;
 mod failures;
 mod fidelity;
 mod layering;

@@ -74,7 +74,7 @@ async fn a_chat_request_that_cannot_be_names_the_parameter() {
         (json!({"tts_strategy": "beam_search"}), "tts_strategy", "not_supported_yet"),
         (json!({"num_paths": 3}), "num_paths", "not_supported_yet"),
         (json!({"beam_width": 2}), "beam_width", "not_supported_yet"),
-        (json!({"provider": "openrouter"}), "provider", "not_supported_yet"),
+        (json!({"provider": "openrouter"}), "provider", "invalid_value"),
         (
             json!({"stream": true, "stream_options": {"include_progress": true}}),
             "stream_options.include_progress",

@@ -14,7 +14,7 @@ use crate::generator::{Generator, Run};
 use crate::http::error::ApiError;
 use crate::http::request_log::RequestRecord;
 use crate::http::spending;
-use crate::runtime::ActiveConfig;
+use crate::runtime::{ActiveConfig, Destination};
 use crate::scorers::JudgeTarget;
 
 use super::request::ChatRequest;
@@ -55,10 +55,11 @@ impl Job {
     pub fn prepare(
         active: &ActiveConfig,
         mut request: ChatRequest,
+        destination: Destination,
         record: Arc<RequestRecord>,
     ) -> Result<Self, ApiError> {
         let client_model = request.prompt.model.clone();
-        let route = active.route(&client_model)?;
+        let route = active.route_to(&client_model, destination)?;
         let mut settings = active.run.overridden_by(&request.overrides)?;
         let named = ["alg", "budget"].iter().any(|field| request.overrides.contains_key(*field));
         if !route.scaled && !named {

@@ -18,15 +18,13 @@ use crate::config::run::RunSettings;
 
 use super::AppState;
 use super::body::JsonBody;
+use super::destination;
 use super::error::ApiError;
 use super::request_log::RequestRecord;
 use job::Job;
 use request::ChatRequest;
 
 const BUDGET_HEADER: &str = "X-ITS-Budget";
-
-/// Headers of the contract that this version does not heed; ignoring them would spend the wrong key.
-const LATER_HEADERS: [&str; 2] = ["x-its-endpoint", "x-its-api-key"];
 
 #[derive(Debug, Deserialize)]
 pub struct ChatQuery {
@@ -51,16 +49,12 @@ pub async fn complete(
         let message = "no configuration is active yet; POST /configure sets one";
         return Err(ApiError::unavailable("model_error", message));
     };
-    for header in LATER_HEADERS {
-        if request.headers().contains_key(header) {
-            return Err(ApiError::not_supported_yet(header, format!("`{header}` is not supported yet; leave it out")));
-        }
-    }
     let mut chat = ChatRequest::parse(&body.0, query.strict)?;
     if let Some(budget) = budget_header(&request)? {
         chat.overrides.insert("budget".to_owned(), budget);
     }
-    let job = Job::prepare(&active, chat, record)?;
+    let destination = destination::of(&request, chat.provider)?;
+    let job = Job::prepare(&active, chat, destination, record)?;
     if job.stream {
         return stream::respond(job, &state.workers).await;
     }

@@ -11,7 +11,9 @@ use serde_json::value::RawValue;
 
 use crate::completion::{Logprobs, MaxTokens, MaxTokensName, Prompt, Sampling, Tool};
 use crate::config::active::is_configuration_field;
+use crate::config::provider::ProviderName;
 use crate::config::run::{RunField, RunSettings, is_run_field};
+use crate::http::destination::take_provider;
 use crate::http::error::ApiError;
 
 /// A parsed chat request. The prompt's `model` is the client's name until it is routed.
@@ -23,6 +25,8 @@ pub struct ChatRequest {
     pub stream: bool,
     pub include_usage: bool,
     pub return_response_only: bool,
+    /// The provider that is to answer, if the client chooses one.
+    pub provider: Option<ProviderName>,
     pub warnings: Vec<String>,
 }
 
@@ -39,6 +43,7 @@ const FORWARDED: &[&str] = &[
     "prediction",
     "prompt_cache_key",
     "prompt_cache_retention",
+    "provider",
     "reasoning_effort",
     "safety_identifier",
     "service_tier",
@@ -84,10 +89,11 @@ impl ChatRequest {
         let tools = tools(&mut fields)?;
         let tool_choice = fields.remove("tool_choice");
         let response_format = fields.remove("response_format");
+        let provider = take_provider(&mut fields)?;
         let (overrides, passthrough, warnings) = sort_out(fields, strict)?;
 
         let prompt = Prompt { model, messages, tools, tool_choice, response_format, sampling, logprobs, passthrough };
-        Ok(Self { prompt, overrides, stream, include_usage, return_response_only, warnings })
+        Ok(Self { prompt, overrides, stream, include_usage, return_response_only, provider, warnings })
     }
 
     /// Fills in what the configuration gives and the request leaves open.
@@ -108,19 +114,18 @@ impl ChatRequest {
 fn sort_out(fields: Fields, strict: bool) -> Result<(Fields, Fields, Vec<String>), ApiError> {
     let (mut overrides, mut passthrough, mut warnings) = (Fields::new(), Fields::new(), Vec::new());
     for (name, value) in fields {
-        // OpenRouter's own `provider` is an object and is passed on.
-        let is_foreign = name == "provider" && value.get().starts_with('{');
         match is_run_field(&name) {
-            RunField::Known if !is_foreign => drop(overrides.insert(name, value)),
-            RunField::Later if !is_foreign => {
+            RunField::Known => drop(overrides.insert(name, value)),
+            RunField::Later => {
                 return Err(ApiError::not_supported_yet(&name, format!("`{name}` is not supported yet; leave it out")));
             }
-            RunField::No if is_configuration_field(&name) => {
+            // OpenRouter's own `provider` is an object and is passed on; a name has been taken out.
+            RunField::No if name != "provider" && is_configuration_field(&name) => {
                 let message = format!("`{name}` is set by POST /configure, not by a request; leave it out");
                 return Err(ApiError::invalid_value(&name, message));
             }
-            RunField::Known | RunField::Later | RunField::No => {
-                if !is_foreign && !FORWARDED.contains(&name.as_str()) {
+            RunField::No => {
+                if !FORWARDED.contains(&name.as_str()) {
                     if strict {
                         let message = format!("unknown field `{name}`; leave it out, or do without ?strict=true");
                         return Err(ApiError::bad_request(Some(&name), "unknown_field", message));
