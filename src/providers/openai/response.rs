@@ -122,7 +122,7 @@ pub(super) fn mean_logprob(logprobs: &RawValue) -> Option<f64> {
     (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
 }
 
-fn unreadable(
+pub(super) fn unreadable(
     body: &[u8],
     content_type: Option<&str>,
     error: &serde_json::Error,
