@@ -133,6 +133,7 @@ mod tests {
     use futures_util::future::BoxFuture;
 
     use super::*;
+    use crate::config::provider::StructuredOutput;
     use crate::generator::{Delivery, Extension, Generator, Path, Until};
 
     /// Plans are made without anybody being asked.
@@ -147,7 +148,11 @@ mod tests {
     fn resolve(settings: &RunSettings, temperature: Option<f64>) -> (Plan, Option<String>, Option<f64>) {
         let mut sampling = Sampling { temperature, ..Sampling::default() };
         let rules = Arc::new(VoteRules::compile(settings).unwrap());
-        let judge = JudgeTarget { generator: Arc::new(NoGenerator), model: "judge".to_owned() };
+        let judge = JudgeTarget {
+            generator: Arc::new(NoGenerator),
+            model: "judge".to_owned(),
+            structured_output: StructuredOutput::Unknown,
+        };
         let wanted = Wanted { answers: 1, live: false };
         let resources = Resources { rules, judge };
         let (plan, warning) = Plan::resolve(settings, resources, wanted, &mut sampling).unwrap();

@@ -24,6 +24,19 @@ words! {
     later "bedrock", "azure", "text-generation-webui",
 }
 
+/// How far a server can be held to a shape of answer by `response_format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StructuredOutput {
+    /// To a JSON Schema.
+    JsonSchema,
+    /// To any JSON object, by `json_object`.
+    JsonObject,
+    /// Not at all.
+    Unsupported,
+    /// It differs by model or nobody knows: a schema is asked for, and a refusal of it is no surprise.
+    Unknown,
+}
+
 /// What a remote provider's name stands for.
 #[derive(Debug, Clone, Copy)]
 pub struct RemoteDefaults {
@@ -33,6 +46,7 @@ pub struct RemoteDefaults {
     pub base_url_variable: Option<&'static str>,
     /// The variables that may hold the key, in the order in which they are looked at.
     pub key_variables: &'static [&'static str],
+    pub structured_output: StructuredOutput,
 }
 
 impl ProviderName {
@@ -88,27 +102,45 @@ impl ProviderName {
 
     /// `None` for the engine in this process.
     pub fn remote_defaults(self) -> Option<RemoteDefaults> {
-        let remote = |base_url, base_url_variable, key_variables| {
-            Some(RemoteDefaults { base_url: Some(base_url), base_url_variable: Some(base_url_variable), key_variables })
+        use StructuredOutput::{JsonObject, JsonSchema, Unknown};
+        let remote = |base_url, base_url_variable, key_variables, structured_output| {
+            Some(RemoteDefaults {
+                base_url: Some(base_url),
+                base_url_variable: Some(base_url_variable),
+                key_variables,
+                structured_output,
+            })
         };
         match self {
-            Self::OpenAi | Self::LiteLlm => remote("https://api.openai.com/v1", "OPENAI_BASE_URL", &["OPENAI_API_KEY"]),
-            Self::OpenAiCompatible => {
-                Some(RemoteDefaults { base_url: None, base_url_variable: None, key_variables: &[] })
+            Self::OpenAi | Self::LiteLlm => {
+                remote("https://api.openai.com/v1", "OPENAI_BASE_URL", &["OPENAI_API_KEY"], JsonSchema)
             }
+            Self::OpenAiCompatible => Some(RemoteDefaults {
+                base_url: None,
+                base_url_variable: None,
+                key_variables: &[],
+                structured_output: Unknown,
+            }),
             Self::Llama => None,
-            Self::Vllm => remote("http://localhost:8000/v1", "VLLM_BASE_URL", &["VLLM_API_KEY"]),
-            Self::LlamaServer => remote("http://localhost:8080/v1", "LLAMA_SERVER_BASE_URL", &["LLAMA_API_KEY"]),
-            Self::Ollama => remote("http://localhost:11434/v1", "OLLAMA_BASE_URL", &[]),
-            Self::LmStudio => remote("http://localhost:1234/v1", "LMSTUDIO_BASE_URL", &[]),
-            Self::OpenRouter => remote("https://openrouter.ai/api/v1", "OPENROUTER_BASE_URL", &["OPENROUTER_API_KEY"]),
+            Self::Vllm => remote("http://localhost:8000/v1", "VLLM_BASE_URL", &["VLLM_API_KEY"], JsonSchema),
+            Self::LlamaServer => {
+                remote("http://localhost:8080/v1", "LLAMA_SERVER_BASE_URL", &["LLAMA_API_KEY"], JsonSchema)
+            }
+            Self::Ollama => remote("http://localhost:11434/v1", "OLLAMA_BASE_URL", &[], JsonSchema),
+            Self::LmStudio => remote("http://localhost:1234/v1", "LMSTUDIO_BASE_URL", &[], JsonSchema),
+            Self::OpenRouter => {
+                remote("https://openrouter.ai/api/v1", "OPENROUTER_BASE_URL", &["OPENROUTER_API_KEY"], Unknown)
+            }
             Self::DeepInfra => remote(
                 "https://api.deepinfra.com/v1/openai",
                 "DEEPINFRA_BASE_URL",
                 &["DEEPINFRA_API_KEY", "DEEPINFRA_TOKEN"],
+                JsonObject,
             ),
-            Self::Groq => remote("https://api.groq.com/openai/v1", "GROQ_BASE_URL", &["GROQ_API_KEY"]),
-            Self::Together => remote("https://api.together.xyz/v1", "TOGETHER_BASE_URL", &["TOGETHER_API_KEY"]),
+            Self::Groq => remote("https://api.groq.com/openai/v1", "GROQ_BASE_URL", &["GROQ_API_KEY"], JsonObject),
+            Self::Together => {
+                remote("https://api.together.xyz/v1", "TOGETHER_BASE_URL", &["TOGETHER_API_KEY"], Unknown)
+            }
         }
     }
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use crate::algorithms::vote::VoteRules;
 use crate::config::document::Secrets;
 use crate::config::prices::Prices;
-use crate::config::provider::ProviderName;
+use crate::config::provider::{ProviderName, StructuredOutput};
 use crate::config::run::RunSettings;
 use crate::generator::Generator;
+use crate::scorers::JudgeTarget;
 
 use super::Description;
 use super::elsewhere::Elsewhere;
@@ -124,6 +125,15 @@ impl ActiveConfig {
             name: requested.to_owned(),
             available: self.models().into_iter().map(|model| model.id).collect(),
         })
+    }
+
+    /// Who judges the candidates of a route: the model that makes them.
+    pub fn judge(&self, route: &Route) -> JudgeTarget {
+        JudgeTarget {
+            generator: Arc::clone(&route.generator),
+            model: route.model.clone(),
+            structured_output: StructuredOutput::Unknown,
+        }
     }
 
     /// Every name that a request may use, the active model first.

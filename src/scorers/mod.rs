@@ -1,12 +1,61 @@
 //! What tells good candidates from bad ones. Scores are higher for better candidates, whoever gives them.
+//!
+//! A scorer is handed a conversation and finished candidates, and returns one score for each of them. It knows
+//! nothing of why they are scored: which of them are worth it, and what is made of the scores, is decided in
+//! `algorithms`.
+
+pub mod judge;
 
 use std::sync::Arc;
 
-use crate::generator::Generator;
+use crate::completion::{Completion, Prompt};
+use crate::failure::Failure;
+use crate::generator::Run;
 
-/// Who judges: a generator, and what it calls the judge's model.
-#[derive(Clone)]
-pub struct JudgeTarget {
-    pub generator: Arc<dyn Generator>,
-    pub model: String,
+pub use judge::{Judge, JudgeTarget};
+
+/// What gives scores.
+#[derive(Debug, Clone)]
+pub enum Scorer {
+    /// A model that is asked for its opinion.
+    Judge(Judge),
+}
+
+/// What a scorer says of the candidates that it was shown.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scores {
+    /// In the order in which the candidates were given, finite, higher for better ones; `None` for a candidate that
+    /// could not be scored. At least one is scored.
+    pub values: Vec<Option<f64>>,
+    /// What a reader should know about how the scores came to be, in sentences without a full stop.
+    pub notes: Vec<String>,
+}
+
+impl Scorer {
+    /// Scores candidates, which all answer `prompt`. Calls that are made for it belong to `run`.
+    ///
+    /// # Errors
+    ///
+    /// When not one candidate could be scored.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends every call in flight.
+    pub async fn score(
+        &self,
+        prompt: &Arc<Prompt>,
+        candidates: &[&Completion],
+        run: &Arc<Run>,
+    ) -> Result<Scores, Failure> {
+        match self {
+            Self::Judge(judge) => judge.score(prompt, candidates, run).await,
+        }
+    }
+
+    /// What warnings and errors call it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Judge(_) => "the judge",
+        }
+    }
 }

@@ -15,7 +15,6 @@ use crate::http::error::ApiError;
 use crate::http::request_log::RequestRecord;
 use crate::http::spending;
 use crate::runtime::{ActiveConfig, Destination};
-use crate::scorers::JudgeTarget;
 
 use super::request::ChatRequest;
 use super::response::{Finished, warnings_header};
@@ -72,8 +71,8 @@ impl Job {
         };
 
         request.apply_defaults(&settings);
+        let judge = active.judge(&route);
         let names = [client_model.as_str(), route.model.as_str()];
-        let judge = JudgeTarget { generator: Arc::clone(&route.generator), model: route.model.clone() };
         let (prices, bounds) = spending::of_run(active, &settings, names, &judge.model, record.arrived())?;
         let wanted = Wanted { answers: 1, live: request.stream };
         let (plan, warning) =

@@ -1,0 +1,217 @@
+//! Asking the judge one question until its answer can be understood.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Value, json};
+
+use super::Judge;
+use super::case::{Case, Wanted};
+use super::verdict::Unreadable;
+use crate::completion::{Completion, FinishReason, MaxTokens, MaxTokensName, Prompt, Sampling};
+use crate::config::provider::StructuredOutput;
+use crate::failure::{Failure, FailureKind};
+use crate::generator::{self, Bound, Phase, Run};
+
+/// How often a question is asked before its answers count as unreadable.
+const TRIES: usize = 3;
+
+/// What the questions of one judgement share.
+pub(super) struct Bench<'a> {
+    judge: &'a Judge,
+    run: &'a Arc<Run>,
+    case: Case,
+    /// How the judge is asked, as far as its server has taught us.
+    manner: Mutex<Manner>,
+    calls: AtomicUsize,
+}
+
+/// One question: about whom, and what for.
+#[derive(Debug, Clone)]
+pub(super) struct Question {
+    /// Its number within the judgement.
+    pub number: usize,
+    /// The candidates in the order in which they are shown.
+    pub shown: Vec<usize>,
+    pub wanted: Wanted,
+}
+
+/// Parameters that not every model takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Manner {
+    format: StructuredOutput,
+    with_temperature: bool,
+    limit: MaxTokensName,
+}
+
+impl<'a> Bench<'a> {
+    pub fn new(judge: &'a Judge, prompt: &Prompt, candidates: &[&Completion], run: &'a Arc<Run>) -> Self {
+        let manner =
+            Manner { format: judge.target.structured_output, with_temperature: true, limit: MaxTokensName::MaxTokens };
+        Self {
+            judge,
+            run,
+            case: Case::new(&judge.settings.criterion, prompt, candidates),
+            manner: Mutex::new(manner),
+            calls: AtomicUsize::new(0),
+        }
+    }
+
+    pub fn run(&self) -> &Run {
+        self.run
+    }
+
+    /// How many candidates a groupwise judge picks.
+    pub fn top_n(&self) -> usize {
+        self.judge.settings.top_n
+    }
+
+    /// Calls made so far.
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// What a reader should know about how the judge was asked.
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = self.case.notes.clone();
+        if self.calls() == 0 {
+            notes.clear();
+        }
+        if !self.manner.lock().with_temperature {
+            notes.push("the judge's model does not take `judge_temperature`, so it was left out".to_owned());
+        }
+        notes
+    }
+
+    /// Asks until an answer can be read, at most three times.
+    ///
+    /// # Errors
+    ///
+    /// The failure of a call (providers have made it again already where that may help), or
+    /// [`FailureKind::Malformed`] when no answer could be read.
+    pub async fn ask<T>(
+        &self,
+        question: &Question,
+        read: impl Fn(&str, bool) -> Result<T, Unreadable>,
+    ) -> Result<T, Failure> {
+        let mut why = None;
+        for attempt in 0..TRIES {
+            let completion = self.call(question, attempt).await?;
+            let cut_off = completion.finish_reason == FinishReason::Length;
+            match read(completion.reply.content().unwrap_or_default(), cut_off) {
+                Ok(verdict) => return Ok(verdict),
+                Err(unreadable) => why = Some(unreadable),
+            }
+        }
+        let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+        Err(Failure::new(FailureKind::Malformed, format!("no verdict in {TRIES} answers{why}")))
+    }
+
+    /// Makes one call; again without a parameter that the judge's server says it does not take.
+    async fn call(&self, question: &Question, attempt: usize) -> Result<Completion, Failure> {
+        let seed = self.run.local_seed(Phase::Judge, question.number);
+        let messages = self.case.messages(question, seed, attempt > 0);
+        loop {
+            self.check_bounds()?;
+            let manner = *self.manner.lock();
+            let prompt = Arc::new(self.prompt(messages.clone(), manner, question));
+            let number = question.number * TRIES + attempt;
+            let path = generator::open(&prompt, number..number + 1, Phase::Judge, self.run).swap_remove(0);
+            self.calls.fetch_add(1, Ordering::Relaxed);
+            match generator::complete(&*self.judge.target.generator, path).await {
+                Ok(completion) => return Ok(completion),
+                Err(failure) => {
+                    let Some(humbler) = manner.without_what_is_refused(&failure) else { return Err(failure) };
+                    let mut shared = self.manner.lock();
+                    *shared = shared.and(humbler);
+                }
+            }
+        }
+    }
+
+    fn prompt(&self, messages: Box<RawValue>, manner: Manner, question: &Question) -> Prompt {
+        let settings = &self.judge.settings;
+        Prompt {
+            model: self.judge.target.model.clone(),
+            messages,
+            tools: Vec::new(),
+            tool_choice: None,
+            response_format: response_format(manner.format, question.wanted),
+            sampling: Sampling {
+                temperature: manner.with_temperature.then_some(settings.temperature),
+                max_tokens: Some(MaxTokens { tokens: settings.max_tokens, name: manner.limit }),
+                ..Sampling::default()
+            },
+            logprobs: None,
+            passthrough: Default::default(),
+        }
+    }
+
+    /// What the run may spend is spent on candidates and judge alike.
+    fn check_bounds(&self) -> Result<(), Failure> {
+        let (kind, field) = match self.run.exhausted() {
+            None => return Ok(()),
+            Some(Bound::Deadline) => (FailureKind::Deadline, "deadline_ms"),
+            Some(Bound::TotalTokens) => (FailureKind::Limit, "max_total_tokens"),
+            Some(Bound::Cost) => (FailureKind::Limit, "max_cost_usd"),
+        };
+        Err(Failure::new(kind, format!("`limits.{field}` was reached before the judge was done; raise it")))
+    }
+}
+
+impl Manner {
+    /// The same without the parameter that a refusal is about; `None` when it is about something else.
+    fn without_what_is_refused(self, failure: &Failure) -> Option<Self> {
+        if !matches!(failure.kind, FailureKind::InvalidRequest | FailureKind::NotSupported) {
+            return None;
+        }
+        let said = format!("{} {}", failure.param.as_deref().unwrap_or_default(), failure.message).to_lowercase();
+        let sends_format = self.format != StructuredOutput::Unsupported;
+        if sends_format && (said.contains("response_format") || said.contains("json")) {
+            Some(Self { format: StructuredOutput::Unsupported, ..self })
+        } else if self.with_temperature && said.contains("temperature") {
+            // Reasoning models sample in a way of their own.
+            Some(Self { with_temperature: false, ..self })
+        } else if self.limit == MaxTokensName::MaxTokens && said.contains("max_completion_tokens") {
+            Some(Self { limit: MaxTokensName::MaxCompletionTokens, ..self })
+        } else if self.format == StructuredOutput::Unknown {
+            Some(Self { format: StructuredOutput::Unsupported, ..self })
+        } else {
+            None
+        }
+    }
+
+    /// What neither asks for more than the other.
+    fn and(self, other: Self) -> Self {
+        let humbler = |one, other| if one == StructuredOutput::Unsupported { one } else { other };
+        Self {
+            format: humbler(self.format, other.format),
+            with_temperature: self.with_temperature && other.with_temperature,
+            limit: if self.limit == MaxTokensName::MaxTokens { other.limit } else { self.limit },
+        }
+    }
+}
+
+/// The `response_format` that holds the judge to its form. The prompt asks for it in any case.
+fn response_format(format: StructuredOutput, wanted: Wanted) -> Option<Box<RawValue>> {
+    let (name, field) = match wanted {
+        Wanted::Score => ("score", json!({"type": "number"})),
+        Wanted::Picks(_) => ("selected_indices", json!({"type": "array", "items": {"type": "integer"}})),
+    };
+    let format = match format {
+        StructuredOutput::Unsupported => return None,
+        StructuredOutput::JsonObject => json!({"type": "json_object"}),
+        StructuredOutput::JsonSchema | StructuredOutput::Unknown => {
+            // The reasoning comes first, so that the verdict follows from it.
+            let mut properties = json!({"reasoning": {"type": "string"}});
+            properties[name] = field;
+            let schema = json!({
+                "type": "object", "properties": properties, "required": ["reasoning", name], "additionalProperties": false
+            });
+            json!({"type": "json_schema", "json_schema": {"name": "verdict", "strict": true, "schema": schema}})
+        }
+    };
+    Some(to_raw_value::<Value>(&format).expect("JSON values serialise"))
+}

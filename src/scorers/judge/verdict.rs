@@ -1,0 +1,150 @@
+//! Reading what a judge answered: with patience for what stands around its verdict, without guessing at the verdict.
+//!
+//! A verdict may be fenced, stand in prose or after thinking aloud, and have been cut off after what matters. Of several
+//! objects the last one counts, since a judge that quotes what a candidate claims to be a verdict does so before it
+//! gives its own. Indices that are out of range are dropped and not taken for a count from 1.
+
+use serde_json::{Deserializer, Map, Value};
+
+/// Of an answer, only this much at its end is read, in bytes.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Why an answer holds no verdict, in words that quote nothing of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unreadable {
+    #[error("it was empty; a model that thinks aloud may need a larger `judge_max_tokens`")]
+    Empty,
+    #[error("it held no JSON object with `{0}`")]
+    NoObject(&'static str),
+    #[error("it was cut off before the verdict; raise `judge_max_tokens`")]
+    CutOff,
+    #[error("its `score` was not a number from 0 to 10")]
+    NoScore,
+    #[error("its `selected_indices` named none of the candidates")]
+    NoIndex,
+}
+
+/// The score of a pointwise verdict, from 0 to 10.
+pub(super) fn score(answer: &str, cut_off: bool) -> Result<f64, Unreadable> {
+    let value = member(answer, "score", cut_off)?;
+    number(&value).filter(|score| (0.0..=10.0).contains(score)).ok_or(Unreadable::NoScore)
+}
+
+/// The places that a groupwise verdict picks out of `shown`, each once, best first, at most `wanted`.
+pub(super) fn picks(answer: &str, cut_off: bool, shown: usize, wanted: usize) -> Result<Vec<usize>, Unreadable> {
+    let named = match member(answer, "selected_indices", cut_off)? {
+        Value::Array(items) => items,
+        single => vec![single],
+    };
+    let mut picked: Vec<usize> = Vec::new();
+    for index in named.iter().filter_map(number) {
+        let place = index as usize;
+        if place as f64 == index && place < shown && !picked.contains(&place) {
+            picked.push(place);
+        }
+    }
+    picked.truncate(wanted);
+    if picked.is_empty() { Err(Unreadable::NoIndex) } else { Ok(picked) }
+}
+
+/// A finite number, also one that is written as a string.
+fn number(value: &Value) -> Option<f64> {
+    let number = match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    number.filter(|number: &f64| number.is_finite())
+}
+
+/// The member of this name of the last object in the answer that has one.
+fn member(answer: &str, name: &'static str, cut_off: bool) -> Result<Value, Unreadable> {
+    let answer = tail(answer.trim());
+    if answer.is_empty() {
+        return Err(Unreadable::Empty);
+    }
+    // The usual case, in which nothing that the reasoning quotes can be mistaken.
+    if let Ok(mut object) = serde_json::from_str::<Map<String, Value>>(answer) {
+        return object.shift_remove(name).ok_or(Unreadable::NoObject(name));
+    }
+    let said = match answer.rfind("</think>") {
+        Some(end) => &answer[end + "</think>".len()..],
+        None if answer.starts_with("<think>") => return Err(Unreadable::CutOff),
+        None => answer,
+    };
+    let found = last_member(said, name);
+    // The reasoning of a verdict may itself speak of such a tag.
+    let found = if found.is_none() && !answer.starts_with("<think>") { last_member(answer, name) } else { found };
+    match found {
+        // What is in front of the place where it broke off is not its verdict.
+        Some(found) if cut_off && found.followed_by_text => Err(Unreadable::CutOff),
+        Some(found) => Ok(found.value),
+        None if cut_off => Err(Unreadable::CutOff),
+        None => Err(Unreadable::NoObject(name)),
+    }
+}
+
+struct Found {
+    value: Value,
+    /// Whether more than the end of a fence comes after the object.
+    followed_by_text: bool,
+}
+
+/// Goes through the objects of a text, which may be followed by one that is not complete.
+fn last_member(text: &str, name: &str) -> Option<Found> {
+    let mut found = None;
+    let mut from = 0;
+    while let Some(brace) = text[from..].find('{') {
+        let start = from + brace;
+        let mut objects = Deserializer::from_str(&text[start..]).into_iter::<Map<String, Value>>();
+        match objects.next() {
+            Some(Ok(mut object)) => {
+                from = start + objects.byte_offset();
+                if let Some(value) = object.shift_remove(name) {
+                    let rest = text[from..].trim_matches(|char: char| char.is_whitespace() || char == '`');
+                    found = Some(Found { value, followed_by_text: !rest.is_empty() });
+                }
+            }
+            Some(Err(error)) if error.is_eof() => {
+                if let Some(value) = complete_members(&text[start..]).shift_remove(name) {
+                    return Some(Found { value, followed_by_text: false });
+                }
+                from = start + 1;
+            }
+            _ => from = start + 1,
+        }
+    }
+    found
+}
+
+/// The members of an object that breaks off, as far as they are certainly complete: a number at the very end may lack
+/// digits.
+fn complete_members(text: &str) -> Map<String, Value> {
+    let mut members = Map::new();
+    let mut rest = text[1..].trim_start();
+    while let Some((Value::String(name), after)) = leading_value(rest) {
+        let Some(after) = after.trim_start().strip_prefix(':') else { break };
+        let Some((value, after)) = leading_value(after) else { break };
+        if after.is_empty() && value.is_number() {
+            break;
+        }
+        members.insert(name, value);
+        let Some(after) = after.trim_start().strip_prefix(',') else { break };
+        rest = after;
+    }
+    members
+}
+
+fn leading_value(text: &str) -> Option<(Value, &str)> {
+    let mut values = Deserializer::from_str(text).into_iter::<Value>();
+    let value = values.next()?.ok()?;
+    Some((value, &text[values.byte_offset()..]))
+}
+
+fn tail(text: &str) -> &str {
+    let mut start = text.len().saturating_sub(READ_BYTES);
+    while !text.is_char_boundary(start) {
+        start += 1;
+    }
+    &text[start..]
+}
