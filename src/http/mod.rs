@@ -5,6 +5,7 @@
 
 pub mod body;
 pub mod chat;
+mod completions;
 pub mod configure;
 mod destination;
 pub mod error;
@@ -46,6 +47,7 @@ pub fn routes(service: &mut ServiceConfig) {
                 .route(web::post().to(configure::replace)),
         )
         .service(resource("/v1/chat/completions", "POST").route(web::post().to(chat::complete)))
+        .service(resource("/v1/completions", "POST").route(web::post().to(completions::complete)))
         .service(resource("/v1/models", "GET").route(web::get().to(models::list)))
         .service(resource("/v1/models/{id:.+}", "GET").route(web::get().to(models::show)))
         .service(resource("/health", "GET, HEAD").route(web::get().to(ops::health)).route(web::head().to(ops::health)))

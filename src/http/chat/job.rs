@@ -171,7 +171,7 @@ fn votes_alike(a: &RunSettings, b: &RunSettings) -> bool {
 
 /// What the log says of a failed run. Where an upstream has answered, its words may quote the request, so that
 /// only its status is told.
-fn cause(failure: &Failure) -> String {
+pub fn cause(failure: &Failure) -> String {
     match (failure.status, failure.kind) {
         (Some(status), kind) => format!("{}: status {status}", kind.as_str()),
         (None, FailureKind::Unavailable | FailureKind::Timeout | FailureKind::Overloaded) => failure.message.clone(),

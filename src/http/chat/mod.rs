@@ -1,9 +1,9 @@
 //! `POST /v1/chat/completions`: one question in, one answer out, whatever was spent in between.
 
-mod job;
-mod request;
-mod response;
-mod stream;
+pub(super) mod job;
+pub(super) mod request;
+pub(super) mod response;
+pub(super) mod stream;
 
 use std::sync::Arc;
 
@@ -24,13 +24,13 @@ use super::request_log::RequestRecord;
 use job::Job;
 use request::ChatRequest;
 
-const BUDGET_HEADER: &str = "X-ITS-Budget";
+pub(super) const BUDGET_HEADER: &str = "X-ITS-Budget";
 
 #[derive(Debug, Deserialize)]
 pub struct ChatQuery {
     /// Refuses unknown fields instead of forwarding them.
     #[serde(default)]
-    strict: bool,
+    pub(super) strict: bool,
 }
 
 /// Answers a chat request under the configuration that is active when it arrives.

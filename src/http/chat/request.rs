@@ -172,7 +172,7 @@ fn check_messages(messages: &RawValue) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn stream_options(fields: &mut Fields, stream: bool) -> Result<bool, ApiError> {
+pub(in crate::http) fn stream_options(fields: &mut Fields, stream: bool) -> Result<bool, ApiError> {
     #[derive(Deserialize)]
     struct StreamOptions {
         #[serde(default)]
@@ -191,7 +191,7 @@ fn stream_options(fields: &mut Fields, stream: bool) -> Result<bool, ApiError> {
     Ok(options.include_usage.unwrap_or(false))
 }
 
-fn sampling(fields: &mut Fields) -> Result<Sampling, ApiError> {
+pub(in crate::http) fn sampling(fields: &mut Fields) -> Result<Sampling, ApiError> {
     let max_tokens = take::<u32>(fields, "max_tokens")?;
     let max_completion_tokens = take::<u32>(fields, "max_completion_tokens")?;
     if let (Some(old), Some(new)) = (max_tokens, max_completion_tokens)
@@ -306,11 +306,11 @@ fn within(fields: &mut Fields, name: &str, min: f64, max: f64) -> Result<Option<
     }
 }
 
-fn required<T: DeserializeOwned>(fields: &mut Fields, name: &str) -> Result<T, ApiError> {
+pub(in crate::http) fn required<T: DeserializeOwned>(fields: &mut Fields, name: &str) -> Result<T, ApiError> {
     take(fields, name)?.ok_or_else(|| ApiError::missing_field(name))
 }
 
-fn take<T: DeserializeOwned>(fields: &mut Fields, name: &str) -> Result<Option<T>, ApiError> {
+pub(in crate::http) fn take<T: DeserializeOwned>(fields: &mut Fields, name: &str) -> Result<Option<T>, ApiError> {
     let Some(raw) = fields.remove(name) else { return Ok(None) };
     serde_json::from_str(raw.get()).map(Some).map_err(|error| {
         ApiError::invalid_value(name, format!("`{name}` has the wrong type or range: {}", plain(&error)))

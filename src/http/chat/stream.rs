@@ -28,9 +28,9 @@ use super::job::{Identity, Job};
 use super::response::{Metadata, UsageObject};
 
 /// The longest silence on a stream.
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
+pub const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// Deltas held for a slow reader before generation waits for it.
-const PENDING_DELTAS: usize = 64;
+pub const PENDING_DELTAS: usize = 64;
 
 /// Runs the job on `workers` and answers with a stream of its chunks.
 ///
@@ -288,7 +288,7 @@ fn to_raw(value: &impl Serialize) -> Box<RawValue> {
     serde_json::value::to_raw_value(value).expect("maps with string keys always serialise")
 }
 
-fn event(value: &impl Serialize) -> Bytes {
+pub fn event(value: &impl Serialize) -> Bytes {
     let mut out = Vec::new();
     push_event(&mut out, value);
     out.into()
