@@ -26,4 +26,5 @@ mod robustness;
 mod secrecy;
 mod streams;
 mod swap;
+mod text_completions;
 mod votes;
