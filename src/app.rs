@@ -15,6 +15,7 @@ use actix_web::{App, HttpServer};
 use tokio::runtime::Handle;
 
 use crate::config::Settings;
+use crate::http::chat::Running;
 use crate::http::host::{HostPolicy, check_host};
 use crate::http::request_log::record_request;
 use crate::http::{AppState, routes};
@@ -87,7 +88,8 @@ impl Application {
         } else {
             HostPolicy::any()
         };
-        let state = Data::new(AppState { runtime, workers, hosts });
+        let running = Running::default();
+        let state = Data::new(AppState { runtime, workers, hosts, running, keep_alive: server.stream_keep_alive });
         let body_limit_bytes = server.body_limit_bytes;
         let server = HttpServer::new({
             move || {

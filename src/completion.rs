@@ -5,6 +5,8 @@
 //! the few fields that votes and streams read parsed once beside it. Nothing here knows who produces or
 //! consumes these types.
 
+mod raw_object;
+
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
 
@@ -12,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::failure::Failure;
+
+pub use raw_object::RawObject;
 
 /// One chat question, the same for every candidate of a run.
 ///
@@ -33,6 +37,9 @@ pub struct Prompt {
     pub sampling: Sampling,
     /// Whether the client wants log-probabilities in the response, and how many alternatives a token.
     pub logprobs: Option<Logprobs>,
+    /// What the run itself needs to know of each generated token. The client sees none of it unless `logprobs`
+    /// asks for it too.
+    pub signals: Option<Signals>,
     /// Every other field, known to OpenAI or not, forwarded as it came.
     pub passthrough: BTreeMap<String, Box<RawValue>>,
 }
@@ -90,8 +97,46 @@ impl MaxTokensName {
 /// A request for log-probabilities.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Logprobs {
-    /// Alternatives reported for each token, 0 to 20.
+    /// Alternatives reported for each token, 0 to [`Logprobs::MOST`].
     pub top: u8,
+}
+
+impl Logprobs {
+    /// The most alternatives that OpenAI's API tells of one token.
+    pub const MOST: u8 = 20;
+}
+
+impl Prompt {
+    /// The log-probabilities to ask for: what the client wants and what the run needs at once.
+    pub fn wanted_logprobs(&self) -> Option<Logprobs> {
+        let needed = self.signals.map(|signals| signals.top);
+        let tops = self.logprobs.map(|logprobs| logprobs.top).into_iter().chain(needed);
+        tops.max().map(|top| Logprobs { top })
+    }
+}
+
+/// What a run needs to know of the tokens of its candidates, to tell how sure the model was of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Signals {
+    /// Alternatives of each token, 0 to [`Logprobs::MOST`].
+    pub top: u8,
+    /// Whether the self-certainty of each token is needed, which only the in-process engine can tell.
+    pub self_certainty: bool,
+}
+
+/// How sure the model was of one token that it generated. All of it is the model's own, before temperature and
+/// whatever else the drawing did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenSignals {
+    /// The token's text; a character may be spread over several tokens.
+    pub bytes: Box<[u8]>,
+    /// Its natural logarithm of probability, at most 0; not a number where the provider left it out.
+    pub logprob: f64,
+    /// Those of the most probable tokens in its place, the greatest first.
+    pub top: Box<[f64]>,
+    /// −(1/V) Σ log(V·p) over the V tokens of the vocabulary: 0 where all are as probable, and the greater the
+    /// surer the model (Kang et al., "Scalable Best-of-N Selection via Self-Certainty", 2025).
+    pub self_certainty: Option<f64>,
 }
 
 /// One candidate answer.
@@ -99,10 +144,12 @@ pub struct Logprobs {
 pub struct Completion {
     pub reply: Reply,
     pub finish_reason: FinishReason,
-    /// The `logprobs` object of the choice, as the provider wrote it.
+    /// The `logprobs` object of the choice, as the provider wrote it, less what only the run has asked for.
     pub logprobs: Option<Box<RawValue>>,
     /// Mean log-probability (natural logarithm, ≤ 0) of the generated tokens, where it is known.
     pub mean_logprob: Option<f64>,
+    /// The tokens of the text, where [`Prompt::signals`] asked for them and the provider told them.
+    pub tokens: Option<Vec<TokenSignals>>,
     pub usage: Usage,
 }
 

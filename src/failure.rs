@@ -47,6 +47,8 @@ pub enum FailureKind {
     Deadline,
     /// No answer within what the request may spend.
     Limit,
+    /// Candidates were there, but whoever judges them failed.
+    JudgeFailed,
     /// Whoever asked has cancelled the request.
     Cancelled,
     /// An answer that is not what the protocol promises.
@@ -70,6 +72,7 @@ impl FailureKind {
             | Self::Timeout
             | Self::Deadline
             | Self::Limit
+            | Self::JudgeFailed
             | Self::Cancelled
             | Self::Internal => false,
         }
@@ -90,6 +93,7 @@ impl FailureKind {
             Self::Timeout => "upstream_timeout",
             Self::Deadline => "deadline_exceeded",
             Self::Limit => "limit_exceeded",
+            Self::JudgeFailed => "judge_failed",
             Self::Cancelled => "request_cancelled",
             Self::Malformed => "upstream_malformed",
             Self::Internal => "internal_error",

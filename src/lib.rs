@@ -11,6 +11,7 @@
 //! [`store`] keeps it.
 
 pub mod serve;
+pub mod reload;
 pub mod app;
 pub mod port_file;
 pub mod telemetry;

@@ -10,10 +10,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::app::{self, Application, Stopper};
-use crate::config::cli::ServeArguments;
+use crate::config::cli::{ServeArguments, SourceArguments};
 use crate::config::server::ServerSettings;
-use crate::config::{Environment, Settings};
+use crate::config::{Environment, Settings, shown};
 use crate::port_file::PortFile;
+use crate::reload::{FileVersion, Reloader};
 use crate::runtime::Runtime;
 use crate::telemetry;
 
@@ -22,11 +23,14 @@ use crate::telemetry;
 /// # Errors
 ///
 /// Bad settings, an unusable state directory, an address that cannot be bound.
-pub fn serve(arguments: &ServeArguments, environment: Environment) -> anyhow::Result<()> {
-    let settings = Settings::load(arguments, &environment)?;
+pub fn serve(arguments: ServeArguments, environment: Environment) -> anyhow::Result<()> {
+    let environment = environment.with_env_file(arguments.sources.env_file.as_deref())?;
+    let as_read = FileVersion::of(&arguments);
+    let settings = Settings::load(&arguments, &environment)?;
     telemetry::init(settings.telemetry.log_format, &settings.telemetry.log_level)?;
     let workers = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("itsd-run").build()?;
-    let result = actix_web::rt::System::new().block_on(run(settings, environment, workers.handle().clone()));
+    let result = actix_web::rt::System::new()
+        .block_on(run(Start { arguments, as_read, settings, environment }, workers.handle().clone()));
     // Runs that outlived the drain end here, with their upstream calls.
     workers.shutdown_timeout(Duration::from_secs(1));
     result
@@ -37,17 +41,40 @@ pub fn serve(arguments: &ServeArguments, environment: Environment) -> anyhow::Re
 /// # Errors
 ///
 /// What is wrong.
-pub fn check_config(file: &Path, environment: &Environment) -> anyhow::Result<()> {
-    Settings::check_file(file, environment)?;
+pub fn check_config(file: &Path, environment: Environment) -> anyhow::Result<()> {
+    Settings::check_file(file, &environment.with_env_file(None)?)?;
     println!("{} is fine", file.display());
     Ok(())
 }
 
-async fn run(settings: Settings, environment: Environment, workers: tokio::runtime::Handle) -> anyhow::Result<()> {
+/// Prints what the daemon would run with, and with `origin` where each value comes from.
+///
+/// # Errors
+///
+/// Bad settings.
+pub fn show_config(sources: SourceArguments, origin: bool, environment: Environment) -> anyhow::Result<()> {
+    let environment = environment.with_env_file(sources.env_file.as_deref())?;
+    let arguments = ServeArguments { sources, ..ServeArguments::default() };
+    let (settings, origins) = Settings::load_with_origins(&arguments, &environment)?;
+    print!("{}", shown::lines(&settings, origin.then_some(&origins)));
+    Ok(())
+}
+
+/// What the daemon is started with.
+struct Start {
+    arguments: ServeArguments,
+    /// The configuration file as it was before it was read.
+    as_read: FileVersion,
+    settings: Settings,
+    environment: Environment,
+}
+
+async fn run(start: Start, workers: tokio::runtime::Handle) -> anyhow::Result<()> {
+    let Start { arguments, as_read, settings, environment } = start;
     // Before the state is touched and a model loaded: whoever starts a second one shall not wait to hear of it.
     let listener = app::bind(&settings)?;
-    let runtime = Arc::new(Runtime::start(&settings, environment).await?);
-    let application = Application::build(&settings, listener, runtime, workers)?;
+    let runtime = Arc::new(Runtime::start(&settings, environment.clone()).await?);
+    let application = Application::build(&settings, listener, Arc::clone(&runtime), workers)?;
     let address = application.address;
     let port_file = write_port_file(&settings.server, address.port())?;
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening on http://{address}");
@@ -55,6 +82,7 @@ async fn run(settings: Settings, environment: Environment, workers: tokio::runti
     let (end_now, ended) = oneshot::channel();
     let watch = actix_web::rt::spawn(heed_signals(application.stopper(), end_now));
     let watchdog = actix_web::rt::spawn(feed_watchdog());
+    let reload = actix_web::rt::spawn(Reloader { arguments, environment, running: settings, as_read, runtime }.watch());
     tell_supervisor(&[NotifyState::Ready]);
     // A server that drains hears of nothing else, so that it is dropped to end at once.
     let result = tokio::select! {
@@ -63,6 +91,7 @@ async fn run(settings: Settings, environment: Environment, workers: tokio::runti
     };
     watch.abort();
     watchdog.abort();
+    reload.abort();
     drop(port_file);
     tracing::info!("stopped");
     Ok(result?)

@@ -3,12 +3,22 @@
 //! An algorithm asks the generator for candidates, hears how each ends, and chooses an answer. The decisions
 //! (votes, stop rules) are pure; everything that waits or fails is the generator's.
 
+mod best_of_n;
+mod mixture_of_n;
 mod outcome;
 mod plan;
 mod sampling;
+mod selection;
 mod self_consistency;
+mod several;
+mod signals;
 mod single;
+pub mod stop_rule;
 pub mod vote;
+mod wait;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -17,6 +27,7 @@ use crate::generator::{Generator, Run};
 
 pub use outcome::{Answer, Candidate, Outcome, RunError, Stop, StopReason};
 pub use plan::{Algorithm, Plan, PlanError, Resources, Wanted};
+pub use signals::signals;
 
 /// What an algorithm tells while it runs, for those who stream it.
 pub trait Observer: Send {
@@ -51,8 +62,12 @@ pub async fn run(
 ) -> Result<Outcome, RunError> {
     match &plan.algorithm {
         Algorithm::Single => single::run(plan, prompt, generator, run, observer).await,
+        Algorithm::Several => several::run(plan, prompt, generator, run, observer).await,
         Algorithm::SelfConsistency(settings) => {
-            self_consistency::run(settings, plan.budget, prompt, generator, run, observer).await
+            self_consistency::run(settings, plan, prompt, generator, run, observer).await
         }
+        Algorithm::BestOfN(settings) => best_of_n::run(settings, plan, prompt, generator, run, observer).await,
+        Algorithm::MixtureOfN(rules) => mixture_of_n::run(rules, plan, prompt, generator, run, observer).await,
+        Algorithm::Wait(wait) => wait::run(*wait, plan.live, prompt, generator, run, observer).await,
     }
 }

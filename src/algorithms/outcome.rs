@@ -2,7 +2,7 @@
 
 use crate::completion::Completion;
 use crate::failure::{Failure, FailureKind};
-use crate::generator::Bound;
+use crate::generator::{Account, Bound};
 
 use super::vote::Verdict;
 
@@ -92,6 +92,14 @@ impl StopReason {
     }
 }
 
+impl StopReason {
+    /// The failure of a scorer that was not asked, because the run had ended for this reason.
+    pub(super) fn without_scores(self) -> Failure {
+        let kind = self.without_answer().kind;
+        Failure::new(kind, format!("the run had reached its limit `{}` before candidates were scored", self.as_str()))
+    }
+}
+
 impl From<Bound> for StopReason {
     fn from(bound: Bound) -> Self {
         match bound {
@@ -156,6 +164,33 @@ impl Outcome {
         }
         counts
     }
+
+    /// Completion tokens that an early end saved, taking every candidate to be as long as the mean of those that
+    /// completed. `spent` is what all candidates cost.
+    ///
+    /// Where the usage of every call is known, that is all which was planned less what was spent. Where it is
+    /// not, only candidates that never began count, since many providers bill a closed connection to the end.
+    pub fn saved_tokens(&self, spent: &Account) -> u64 {
+        let completed = self.candidates.iter().filter_map(Candidate::completion);
+        let (count, tokens) =
+            completed.fold((0, 0), |(count, sum), completion| (count + 1, sum + completion.usage.completion_tokens));
+        let (_, failed, cancelled) = self.counts();
+        if count == 0 || cancelled == 0 {
+            return 0;
+        }
+        let planned = self.stop.planned as u64;
+        if spent.usage.unknown_calls == 0 {
+            (tokens * (planned - failed as u64) / count).saturating_sub(spent.usage.completion_tokens)
+        } else {
+            // A candidate may have failed without ever being a call.
+            tokens * planned.saturating_sub(spent.calls).min(cancelled as u64) / count
+        }
+    }
+}
+
+/// What the client should know when a run has fewer answers than were asked for.
+pub(super) fn fewer_answers(wanted: usize, found: usize) -> Option<String> {
+    (found < wanted).then(|| format!("{found} of the {wanted} answers that `n` asks for: no more candidates completed"))
 }
 
 /// A run without an answer: every candidate failed.
@@ -178,6 +213,17 @@ impl RunError {
             failures.push((0, reason.without_answer()));
         }
         Self { failures }
+    }
+
+    /// The error of a run whose candidates are there, but whose scorer, which messages call `who`, has failed. What the
+    /// scorer was asked is not the client's request, so that its refusals are not the client's either.
+    pub(super) fn of_scorer(who: &str, failure: Failure) -> Self {
+        let kind = match failure.kind {
+            FailureKind::Deadline | FailureKind::Limit | FailureKind::Internal => failure.kind,
+            _ => FailureKind::JudgeFailed,
+        };
+        let message = format!("{who} failed, and `judge_fallback` is `error`: {}", failure.message);
+        Self { failures: vec![(0, Failure { kind, message, param: None, ..failure })] }
     }
 
     /// The failure that tells the client most: what it can change itself comes first, then what its operator
@@ -213,7 +259,7 @@ fn precedence(kind: FailureKind) -> u8 {
         FailureKind::Overloaded => 6,
         FailureKind::Timeout => 7,
         FailureKind::Unavailable => 8,
-        FailureKind::Malformed => 9,
+        FailureKind::Malformed | FailureKind::JudgeFailed => 9,
         FailureKind::Deadline | FailureKind::Limit | FailureKind::Cancelled => 10,
         FailureKind::Internal => 11,
     }
@@ -221,7 +267,11 @@ fn precedence(kind: FailureKind) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::completion::{FinishReason, Reply, Usage};
+    use crate::generator::{Ledger, Phase};
 
     #[test]
     fn the_failure_told_is_the_one_that_the_client_can_mend() {
@@ -233,6 +283,67 @@ mod tests {
         };
         assert_eq!(error.telling().kind, FailureKind::Auth);
         assert_eq!(error.to_string(), "all 2 candidates failed: the provider refused the key");
+    }
+
+    /// A run of 8 of which three completed with 10, 20 and 30 tokens and one failed.
+    fn stopped() -> Outcome {
+        let completed = |completion_tokens| {
+            Candidate::Completed(Completion {
+                reply: Reply::new(Some("7".to_owned()), Vec::new()),
+                finish_reason: FinishReason::Stop,
+                logprobs: None,
+                mean_logprob: None,
+                tokens: None,
+                usage: Usage { completion_tokens, ..Usage::default() },
+            })
+        };
+        let failed = Candidate::Failed(Failure::new(FailureKind::Timeout, "no answer within 5 s"));
+        let mut candidates = vec![completed(10), failed, completed(20), completed(30)];
+        candidates.resize_with(8, || Candidate::Cancelled);
+        Outcome {
+            answer: Answer::Chosen(vec![0]),
+            candidates,
+            verdict: None,
+            scores: None,
+            stop: Stop { reason: StopReason::Beta, planned: 8 },
+            warnings: Vec::new(),
+        }
+    }
+
+    fn spent(calls: u64, completion_tokens: u64, unknown_calls: u64) -> Account {
+        let ledger = Arc::new(Ledger::default());
+        for _ in 0..calls {
+            ledger.begin(Phase::Generate).settle(Usage::default());
+        }
+        let mut account = ledger.by_phase().get(&Phase::Generate).copied().unwrap_or_default();
+        account.usage = Usage { completion_tokens, unknown_calls, ..Usage::default() };
+        account
+    }
+
+    #[test]
+    fn what_was_saved_is_all_that_was_planned_less_what_was_spent_where_all_of_it_is_known() {
+        // Seven that did not fail, 20 tokens each, less what the cancelled ones had come to: 140 - 60, 140 - 75.
+        assert_eq!(stopped().saved_tokens(&spent(4, 60, 0)), 80);
+        assert_eq!(stopped().saved_tokens(&spent(6, 75, 0)), 65);
+        assert_eq!(stopped().saved_tokens(&spent(8, 900, 0)), 0, "the cancelled ones had been long");
+    }
+
+    #[test]
+    fn of_calls_with_unknown_usage_only_those_that_never_began_were_saved() {
+        assert_eq!(stopped().saved_tokens(&spent(6, 60, 2)), 40);
+        assert_eq!(stopped().saved_tokens(&spent(8, 60, 5)), 0);
+        assert_eq!(stopped().saved_tokens(&spent(3, 60, 1)), 80, "the one that failed was no call");
+    }
+
+    #[test]
+    fn a_run_that_was_not_stopped_or_has_no_answer_saved_nothing() {
+        let mut whole = stopped();
+        whole.candidates.truncate(4);
+        whole.stop.planned = 4;
+        assert_eq!(whole.saved_tokens(&spent(4, 60, 0)), 0);
+        let mut empty = stopped();
+        empty.candidates.fill_with(|| Candidate::Cancelled);
+        assert_eq!(empty.saved_tokens(&spent(0, 0, 0)), 0);
     }
 
     #[test]

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use crate::completion::Sampling;
-use crate::config::run::{AlgorithmName, RunSettings, StopRule};
+use crate::config::run::{AlgorithmName, JudgeFallback, RewardName, RunSettings, Select, StopRule, VoteWeight, Wave};
+use crate::scorers::{Confidence, Judge, JudgeTarget, Scorer};
 
-use super::vote::VoteRules;
-use crate::scorers::JudgeTarget;
+use super::stop_rule::Stopping;
+use super::vote::{VoteRules, Weighting};
+use super::wait::Wait;
 
 /// A run, decided upon but not begun.
 #[derive(Debug, Clone)]
@@ -16,6 +18,8 @@ pub struct Plan {
     pub budget: usize,
     /// Answers to return, the best of the run: at least 1, at most `budget`.
     pub answers: usize,
+    /// Candidates that may be started, at least 1; the run ends with those where it is fewer than `budget`.
+    pub max_candidates: usize,
     /// Whether pieces of the answer are wanted as they are generated.
     pub live: bool,
 }
@@ -40,14 +44,34 @@ pub struct Wanted {
 pub enum Algorithm {
     /// One plain call.
     Single,
+    /// Plain calls, all of whose answers are returned.
+    Several,
     SelfConsistency(SelfConsistency),
+    BestOfN(BestOfN),
+    /// The vote is that of self-consistency, for want of a synthesis.
+    MixtureOfN(Arc<VoteRules>),
+    Wait(Wait),
 }
 
 /// How candidates are voted on and when the vote ends.
 #[derive(Debug, Clone)]
 pub struct SelfConsistency {
     pub rules: Arc<VoteRules>,
-    pub stop_rule: StopRule,
+    pub stopping: Stopping,
+    pub wave: Wave,
+    pub weighting: Weighting,
+    /// What gives the scores of [`Weighting::Scores`], and what is done where it cannot.
+    pub scorer: Option<(Scorer, JudgeFallback)>,
+}
+
+/// How candidates are scored, and what is made of the scores.
+#[derive(Debug, Clone)]
+pub struct BestOfN {
+    /// The classes of answers, for choices by class and for a vote in the scorer's stead.
+    pub rules: Arc<VoteRules>,
+    pub scorer: Scorer,
+    pub select: Select,
+    pub fallback: JudgeFallback,
 }
 
 /// Why no plan could be made of the settings: a field of theirs that does not fit.
@@ -74,39 +98,147 @@ impl Plan {
         sampling: &mut Sampling,
     ) -> Result<(Self, Option<String>), PlanError> {
         let Wanted { answers, live } = wanted;
-        let single = Self { algorithm: Algorithm::Single, budget: 1, answers: 1, live };
-        let stop_rule = match settings.algorithm {
-            AlgorithmName::None => return Ok((single, None)),
+        let max_candidates = settings.limits.max_candidates.unwrap_or(usize::MAX);
+        let plain = Self { algorithm: Algorithm::Single, budget: 1, answers: 1, max_candidates, live };
+        let plain = match answers {
+            1 => plain,
+            _ => Self { algorithm: Algorithm::Several, budget: answers, answers, ..plain },
+        };
+        match settings.algorithm {
+            AlgorithmName::None => return Ok((plain, None)),
+            AlgorithmName::Wait => return Self::wait(settings, wanted),
+            AlgorithmName::MixtureOfN => one_answer(settings, answers)?,
             AlgorithmName::SelfConsistency
             | AlgorithmName::AdaptiveSelfConsistency
             | AlgorithmName::BetaSelfConsistency
-                if settings.budget == 1 =>
-            {
-                return Ok((single, None));
+            | AlgorithmName::BestOfN => {}
+        }
+        if answers > settings.budget {
+            let message = format!(
+                "`n` asks for {answers} answers of {} candidates; raise `budget`, or ask for fewer",
+                settings.budget
+            );
+            return Err(PlanError { param: "n", message });
+        }
+        let algorithm = Algorithm::of(settings, resources)?;
+        if settings.budget == 1 {
+            return Ok((plain, None));
+        }
+        match diverse(settings, sampling) {
+            Ok(warning) => {
+                let warnings: Vec<String> = warning.into_iter().chain(stopped_too_early(settings)).collect();
+                let warning = (!warnings.is_empty()).then(|| warnings.join("; "));
+                Ok((Self { algorithm, budget: settings.budget, answers, max_candidates, live }, warning))
             }
-            AlgorithmName::SelfConsistency => settings.stop_rule,
-            AlgorithmName::AdaptiveSelfConsistency => StopRule::Threshold,
-            AlgorithmName::BetaSelfConsistency => StopRule::Beta,
-            AlgorithmName::BestOfN | AlgorithmName::MixtureOfN | AlgorithmName::Wait => {
-                let message = format!("`alg` `{}` is not supported yet", settings.algorithm.as_str());
-                return Err(PlanError { param: "alg", message });
-            }
-        };
-        let warning = match diverse(settings, sampling) {
-            Ok(warning) => warning,
-            Err(warning) => return Ok((single, Some(warning))),
-        };
-        let algorithm = Algorithm::SelfConsistency(SelfConsistency { rules: resources.rules, stop_rule });
-        Ok((Self { algorithm, budget: settings.budget, answers, live }, warning))
+            Err(warning) => Ok((plain, Some(warning))),
+        }
+    }
+
+    /// Rounds follow from each other, so that neither budget nor temperature has a say in how many there are.
+    fn wait(settings: &RunSettings, Wanted { answers, live }: Wanted) -> Result<(Self, Option<String>), PlanError> {
+        one_answer(settings, answers)?;
+        let wanted = settings.wait_rounds + 1;
+        let rounds = settings.limits.max_candidates.map_or(wanted, |most| wanted.min(most.max(1)));
+        let algorithm = Algorithm::Wait(Wait { rounds, is_cut: rounds < wanted });
+        Ok((Self { algorithm, budget: rounds, answers: 1, max_candidates: rounds, live }, None))
     }
 
     /// The algorithm's name in headers, metadata and logs.
     pub fn algorithm_name(&self) -> &'static str {
         match self.algorithm {
-            Algorithm::Single => "none",
+            Algorithm::Single | Algorithm::Several => "none",
             Algorithm::SelfConsistency(_) => "self-consistency",
+            Algorithm::BestOfN(_) => "best-of-n",
+            Algorithm::MixtureOfN(_) => "mixture-of-n",
+            Algorithm::Wait(_) => "wait",
         }
     }
+}
+
+impl Algorithm {
+    /// The algorithm over several candidates that the settings name.
+    fn of(settings: &RunSettings, resources: Resources) -> Result<Self, PlanError> {
+        let Resources { rules, judge } = resources;
+        let (select, fallback, wave) = (settings.select, settings.judge.fallback, settings.wave);
+        match settings.algorithm {
+            AlgorithmName::None => return Ok(Self::Single),
+            AlgorithmName::BestOfN => {
+                return Ok(Self::BestOfN(BestOfN { rules, scorer: scorer(settings, judge)?, select, fallback }));
+            }
+            AlgorithmName::MixtureOfN => return Ok(Self::MixtureOfN(rules)),
+            AlgorithmName::Wait => unreachable!("rounds are no candidates: they have a plan of their own"),
+            AlgorithmName::SelfConsistency
+            | AlgorithmName::AdaptiveSelfConsistency
+            | AlgorithmName::BetaSelfConsistency => {}
+        }
+        let (weighting, scorer) = match settings.vote_weight {
+            VoteWeight::None => (Weighting::Equal, None),
+            VoteWeight::Confidence => (Weighting::Confidence { temperature: settings.weight_temperature }, None),
+            VoteWeight::Score => (Weighting::Scores, Some((scorer(settings, judge)?, fallback))),
+        };
+        let stopping = match stopped_too_early(settings) {
+            None => Stopping::of(stop_rule(settings), settings),
+            Some(_) => Stopping::Never,
+        };
+        Ok(Self::SelfConsistency(SelfConsistency { rules, stopping, wave, weighting, scorer }))
+    }
+}
+
+/// The rule that ends the vote: two of the algorithms are self-consistency with a rule of their own.
+fn stop_rule(settings: &RunSettings) -> StopRule {
+    match settings.algorithm {
+        AlgorithmName::AdaptiveSelfConsistency => StopRule::Threshold,
+        AlgorithmName::BetaSelfConsistency => StopRule::Beta,
+        _ => settings.stop_rule,
+    }
+}
+
+/// Says so where the stop rule cannot have an effect: what leads before scores are given is not what decides.
+/// `decided` knows that by itself.
+fn stopped_too_early(settings: &RunSettings) -> Option<String> {
+    let rule = stop_rule(settings);
+    let looks_at_votes = matches!(rule, StopRule::Beta | StopRule::Window | StopRule::Threshold);
+    let is_vote = matches!(
+        settings.algorithm,
+        AlgorithmName::SelfConsistency | AlgorithmName::AdaptiveSelfConsistency | AlgorithmName::BetaSelfConsistency
+    );
+    (looks_at_votes && is_vote && settings.vote_weight == VoteWeight::Score).then(|| {
+        format!(
+            "stop_rule `{}` has no effect with vote_weight `score`, since scores are given when every candidate is in",
+            rule.as_str()
+        )
+    })
+}
+
+/// What scores candidates.
+fn scorer(settings: &RunSettings, judge: JudgeTarget) -> Result<Scorer, PlanError> {
+    reward(settings)?;
+    Ok(match Confidence::of(settings) {
+        Some(confidence) => Scorer::Confidence(confidence),
+        None => Scorer::Judge(Judge { target: judge, settings: settings.judge.clone() }),
+    })
+}
+
+/// The name of what scores candidates.
+fn reward(settings: &RunSettings) -> Result<RewardName, PlanError> {
+    settings.rm_name.ok_or_else(|| {
+        let asks = match settings.algorithm {
+            AlgorithmName::BestOfN => "`alg` `best-of-n`",
+            _ => "`vote_weight` `score`",
+        };
+        let known = RewardName::WORDS.join("`, `");
+        let message = format!("{asks} needs `rm_name`, which says what scores the candidates: one of `{known}`");
+        PlanError { param: "rm_name", message }
+    })
+}
+
+/// An algorithm that composes its answer has no second best.
+fn one_answer(settings: &RunSettings, answers: usize) -> Result<(), PlanError> {
+    if answers == 1 {
+        return Ok(());
+    }
+    let message = format!("`n` must be 1 for `alg` `{}`, which composes one answer", settings.algorithm.as_str());
+    Err(PlanError { param: "n", message })
 }
 
 /// Sees to it that several candidates differ, and says what was changed for it; `Err` tells why one call is as
@@ -129,11 +261,12 @@ fn diverse(settings: &RunSettings, sampling: &mut Sampling) -> Result<Option<Str
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use futures_util::future::BoxFuture;
 
     use super::*;
     use crate::config::provider::StructuredOutput;
+    use crate::config::run::Limits;
     use crate::generator::{Delivery, Extension, Generator, Path, Until};
 
     /// Plans are made without anybody being asked.
@@ -145,7 +278,8 @@ mod tests {
         }
     }
 
-    fn resolve(settings: &RunSettings, temperature: Option<f64>) -> (Plan, Option<String>, Option<f64>) {
+    /// The plan of settings, and the temperature that it settles on.
+    pub fn resolve(settings: &RunSettings, temperature: Option<f64>) -> (Plan, Option<String>, Option<f64>) {
         let mut sampling = Sampling { temperature, ..Sampling::default() };
         let rules = Arc::new(VoteRules::compile(settings).unwrap());
         let judge = JudgeTarget {
@@ -185,5 +319,34 @@ mod tests {
     fn an_unnamed_temperature_is_left_to_the_provider() {
         let (plan, warning, temperature) = resolve(&RunSettings::default(), None);
         assert_eq!((plan.budget, warning, temperature), (8, None, None));
+    }
+
+    #[test]
+    fn wait_has_a_round_more_than_checks_and_heeds_neither_budget_nor_temperature() {
+        let settings = |wait_rounds, most| RunSettings {
+            algorithm: AlgorithmName::Wait,
+            wait_rounds,
+            budget: 1,
+            limits: Limits { max_candidates: most, ..Limits::default() },
+            ..RunSettings::default()
+        };
+        for (rounds, most, planned, is_cut) in
+            [(0, None, 1, false), (6, None, 7, false), (6, Some(7), 7, false), (6, Some(3), 3, true)]
+        {
+            let (plan, warning, temperature) = resolve(&settings(rounds, most), Some(0.0));
+            assert!(matches!(plan.algorithm, Algorithm::Wait(wait) if wait == Wait { rounds: planned, is_cut }));
+            assert_eq!((plan.budget, plan.algorithm_name(), warning, temperature), (planned, "wait", None, Some(0.0)));
+        }
+    }
+
+    #[test]
+    fn a_mixture_of_one_or_of_equals_is_one_call() {
+        let settings = |budget| RunSettings { algorithm: AlgorithmName::MixtureOfN, budget, ..RunSettings::default() };
+        assert_eq!(resolve(&settings(1), None).0.algorithm_name(), "none");
+        let (plan, warning, _) = resolve(&settings(4), Some(0.0));
+        assert_eq!((plan.algorithm_name(), plan.budget), ("none", 1));
+        assert!(warning.unwrap().contains("diversity_temperature"));
+        let (plan, _, _) = resolve(&settings(4), Some(0.7));
+        assert_eq!((plan.algorithm_name(), plan.budget, plan.answers), ("mixture-of-n", 4, 1));
     }
 }

@@ -6,10 +6,14 @@ use std::sync::Arc;
 
 use futures_util::{FutureExt, StreamExt};
 
-use crate::completion::{Completion, Prompt, StepEvent};
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::completion::{Completion, Delta, Prompt, StepEvent};
 use crate::generator::{self, Bound, Delivery, Extension, Generator, Phase, Run, Until};
 
-use super::outcome::Candidate;
+use super::Observer;
+use super::outcome::{Candidate, StopReason};
 
 /// Candidates being sampled.
 ///
@@ -23,8 +27,12 @@ pub(super) struct Sampling<'a> {
     extensions: Vec<Box<dyn Extension>>,
     /// One for each that is planned; those not started or still running are [`Candidate::Cancelled`].
     candidates: Vec<Candidate>,
+    /// How many of them may be started.
+    allowed: usize,
     started: usize,
     ended: usize,
+    /// Whether the first token is still waited for, which only [`Sampling::prime`] asks for.
+    priming: bool,
 }
 
 /// What was heard of the candidates.
@@ -32,27 +40,47 @@ pub(super) struct Sampling<'a> {
 pub(super) enum Heard {
     /// The candidate of this index completed or failed.
     Ended(usize),
+    /// The candidate that was started by [`Sampling::prime`] has its first token.
+    FirstToken,
     /// The run must not spend more.
     Bound(Bound),
-    /// Every candidate that was started has ended.
+    /// Every candidate that was started has ended, or none was started.
     Idle,
 }
 
 impl<'a> Sampling<'a> {
     pub fn new(generator: &'a dyn Generator, prompt: Arc<Prompt>, run: &'a Arc<Run>, planned: usize) -> Self {
         let candidates = (0..planned).map(|_| Candidate::Cancelled).collect();
-        Self { generator, prompt, run, extensions: Vec::new(), candidates, started: 0, ended: 0 }
+        let (allowed, started, ended, priming) = (planned, 0, 0, false);
+        Self { generator, prompt, run, extensions: Vec::new(), candidates, allowed, started, ended, priming }
+    }
+
+    /// The same with no more than `most` candidates to be started, whatever is planned.
+    #[must_use]
+    pub fn at_most(mut self, most: usize) -> Self {
+        self.allowed = self.candidates.len().min(most);
+        self
     }
 
     /// Starts the next `count` candidates, as far as there are so many left.
     pub async fn start(&mut self, count: usize) {
-        let numbers = self.started..self.candidates.len().min(self.started.saturating_add(count));
+        self.begin(count, Delivery::Whole).await;
+    }
+
+    /// Starts one candidate and listens for its first token.
+    pub async fn prime(&mut self) {
+        self.priming = true;
+        self.begin(1, Delivery::Live).await;
+    }
+
+    async fn begin(&mut self, count: usize, delivery: Delivery) {
+        let numbers = self.started..self.allowed.min(self.started.saturating_add(count));
         if numbers.is_empty() {
             return;
         }
         self.started = numbers.end;
         let paths = generator::open(&self.prompt, numbers, Phase::Generate, self.run);
-        let extension = self.generator.extend(paths, Until::End, Delivery::Whole).await;
+        let extension = self.generator.extend(paths, Until::End, delivery).await;
         self.extensions.push(extension);
     }
 
@@ -61,15 +89,52 @@ impl<'a> Sampling<'a> {
         if let Some(bound) = self.run.exhausted() {
             return Heard::Bound(bound);
         }
-        let Ok(event) = self.run.until_deadline(next_event(&mut self.extensions)).await else {
-            return Heard::Bound(Bound::Deadline);
+        let heard = async {
+            loop {
+                match next_event(&mut self.extensions).await {
+                    Some((_, StepEvent::Delta(delta))) if self.priming && has_token(&delta) => break None,
+                    Some((_, StepEvent::Delta(_))) => {}
+                    end => break Some(end),
+                }
+            }
         };
-        match event {
-            Some((candidate, event)) => {
+        match self.run.until_deadline(heard).await {
+            Ok(Some(Some((candidate, event)))) => {
                 self.hear(candidate, event);
                 Heard::Ended(candidate)
             }
-            None => Heard::Idle,
+            Ok(Some(None)) => Heard::Idle,
+            Ok(None) => {
+                self.priming = false;
+                Heard::FirstToken
+            }
+            Err(_) => Heard::Bound(Bound::Deadline),
+        }
+    }
+
+    /// Starts every candidate and hears all of them to their end, or as far as the run's bounds let them come.
+    /// `ended` is told the number and the completion of each, `None` for one that failed.
+    pub async fn hear_all(
+        &mut self,
+        observer: &mut impl Observer,
+        mut ended: impl FnMut(usize, Option<&Completion>),
+    ) -> StopReason {
+        self.start(usize::MAX).await;
+        loop {
+            match self.next().await {
+                Heard::Ended(candidate) => {
+                    ended(candidate, self.completion(candidate));
+                    observer.progress(self.ended, self.candidates.len());
+                }
+                Heard::FirstToken => {}
+                Heard::Bound(bound) => {
+                    for candidate in self.take_arrived() {
+                        ended(candidate, self.completion(candidate));
+                    }
+                    return self.reason_at(bound);
+                }
+                Heard::Idle => return self.reason_of_end(),
+            }
         }
     }
 
@@ -81,6 +146,9 @@ impl<'a> Sampling<'a> {
             return heard;
         }
         while let Some(Some((candidate, event))) = next_event(&mut self.extensions).now_or_never() {
+            if matches!(event, StepEvent::Delta(_)) {
+                continue;
+            }
             self.hear(candidate, event);
             heard.push(candidate);
         }
@@ -101,6 +169,31 @@ impl<'a> Sampling<'a> {
         self.candidates[candidate].completion()
     }
 
+    /// How many may be started.
+    pub fn allowed(&self) -> usize {
+        self.allowed
+    }
+
+    /// How many have been started.
+    pub fn started(&self) -> usize {
+        self.started
+    }
+
+    /// Whether there are candidates left that may be started.
+    pub fn can_start(&self) -> bool {
+        self.started < self.allowed
+    }
+
+    /// Why a run ended when it reached this bound: it changed nothing if every candidate had ended.
+    pub fn reason_at(&self, bound: Bound) -> StopReason {
+        if self.ended == self.candidates.len() { StopReason::Completed } else { bound.into() }
+    }
+
+    /// Why a run ended of which every candidate that could be started has ended.
+    pub fn reason_of_end(&self) -> StopReason {
+        if self.allowed < self.candidates.len() { StopReason::MaxCandidates } else { StopReason::Completed }
+    }
+
     /// How many have completed or failed.
     pub fn ended(&self) -> usize {
         self.ended
@@ -116,24 +209,42 @@ impl<'a> Sampling<'a> {
     }
 }
 
-/// The next end of a candidate in any of the extensions; those that are over are taken out.
+/// The next event of a candidate in any of the extensions; those that are over are taken out.
 async fn next_event(extensions: &mut Vec<Box<dyn Extension>>) -> Option<(usize, StepEvent)> {
     loop {
         match extensions.as_mut_slice() {
             [] => return None,
             [only] => match only.next().await {
-                Some((_, StepEvent::Delta(_))) => {}
                 Some(event) => return Some(event),
                 None => extensions.clear(),
             },
             several => {
                 let next = futures_util::future::select_all(several.iter_mut().map(StreamExt::next));
                 match next.await {
-                    (Some((_, StepEvent::Delta(_))), _, _) => {}
                     (Some(event), _, _) => return Some(event),
                     (None, over, _) => drop(extensions.swap_remove(over)),
                 }
             }
         }
     }
+}
+
+/// Whether a piece carries something that was generated: many servers say first who speaks, before they have read
+/// the prompt.
+fn has_token(delta: &Delta) -> bool {
+    #[derive(Deserialize)]
+    struct View {
+        #[serde(rename = "role")]
+        _role: Option<Value>,
+        #[serde(flatten)]
+        rest: serde_json::Map<String, Value>,
+    }
+    let is_something = |value: &Value| match value {
+        Value::Null => false,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+        Value::Bool(_) | Value::Number(_) => true,
+    };
+    serde_json::from_str::<View>(delta.fields.get()).is_ok_and(|view| view.rest.values().any(is_something))
 }

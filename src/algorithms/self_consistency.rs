@@ -1,63 +1,149 @@
-//! Self-consistency: many candidates, one vote, and an end as soon as the vote is decided.
+//! Self-consistency: many candidates, one vote, and an end as soon as its stop rule is content.
 //!
 //! Wang et al., "Self-Consistency Improves Chain of Thought Reasoning in Language Models" (2022), with the
 //! vote extended to tool calls and structured output.
 
 use std::sync::Arc;
 
-use crate::completion::Prompt;
-use crate::config::run::StopRule;
+use crate::completion::{Completion, Prompt};
+use crate::config::run::{JudgeFallback, Wave};
+use crate::failure::Failure;
 use crate::generator::{Generator, Run};
+use crate::scorers::{Scorer, Scores};
 
 use super::Observer;
-use super::outcome::{Answer, Outcome, RunError, Stop, StopReason};
-use super::plan::SelfConsistency;
+use super::outcome::{Answer, Candidate, Outcome, RunError, Stop, StopReason, fewer_answers};
+use super::plan::{Plan, SelfConsistency};
 use super::sampling::{Heard, Sampling};
+use super::stop_rule::{Stopped, Watch};
 use super::vote::{Ballot, Validity};
 
 pub(super) async fn run(
     settings: &SelfConsistency,
-    planned: usize,
+    plan: &Plan,
     prompt: Arc<Prompt>,
     generator: &dyn Generator,
     run: &Arc<Run>,
     observer: &mut impl Observer,
 ) -> Result<Outcome, RunError> {
     let validity = Arc::new(Validity::of(&prompt));
-    let mut ballot = Ballot::new(Arc::clone(&settings.rules), Arc::clone(&validity), planned);
-    let mut sampling = Sampling::new(generator, prompt, run, planned);
-    sampling.start(planned).await;
-    let mut reason = loop {
-        match sampling.next().await {
-            Heard::Ended(candidate) => {
-                ballot.record(candidate, sampling.completion(candidate));
-                observer.progress(sampling.ended(), planned);
-                if settings.stop_rule == StopRule::Decided && sampling.ended() < planned && ballot.is_decided() {
-                    // What is here already is paid for, and reading it keeps its connection usable.
-                    for candidate in sampling.take_arrived() {
-                        ballot.record(candidate, sampling.completion(candidate));
-                    }
-                    break StopReason::Decided;
-                }
-            }
-            Heard::Bound(bound) => break bound.into(),
-            Heard::Idle => break StopReason::Completed,
-        }
-    };
-    if sampling.ended() == planned {
-        reason = StopReason::Completed;
-    }
+    let mut sampling = Sampling::new(generator, Arc::clone(&prompt), run, plan.budget).at_most(plan.max_candidates);
+    let ballot = Ballot::new(Arc::clone(&settings.rules), Arc::clone(&validity), sampling.allowed());
+    let mut ballot = ballot.weighted(settings.weighting);
+    let stopped = sample(settings, plan, &mut sampling, &mut ballot, observer).await;
     let candidates = sampling.finish().await;
 
-    let Some(verdict) = ballot.verdict() else { return Err(RunError::of(candidates, reason)) };
+    let mut warnings = Vec::new();
+    let mut scores = None;
+    let mut is_first_wanted = false;
+    if let Some((scorer, fallback)) = &settings.scorer {
+        match score(scorer, &prompt, &candidates, &mut ballot, run).await {
+            Ok(Some(given)) => {
+                warnings.extend(given.notes);
+                scores = Some(given.values);
+            }
+            Ok(None) => {}
+            Err(failure) => {
+                let name = scorer.name();
+                let instead = match fallback {
+                    JudgeFallback::Error => return Err(RunError::of_scorer(name, failure)),
+                    JudgeFallback::First => "the first candidate is returned",
+                    JudgeFallback::Vote => "all votes weigh the same",
+                };
+                is_first_wanted = *fallback == JudgeFallback::First;
+                warnings.push(format!("{name} gave no scores, so {instead}: {}", failure.message));
+            }
+        }
+    }
+
+    let verdict = ballot.verdict_of_first(stopped.after.unwrap_or(usize::MAX));
+    let Some(verdict) = verdict else { return Err(RunError::of(candidates, stopped.reason)) };
     // Only the schemas that a candidate needed were compiled, so their warnings are known by now.
-    let warnings = validity.warnings().iter().chain(&verdict.notes).cloned().collect();
+    warnings.splice(0..0, validity.warnings());
+    let mut ranking = verdict.ranking.clone();
+    if is_first_wanted {
+        let is_aside = |index: usize| verdict.set_aside.iter().any(|aside| aside.candidate == index);
+        ranking.sort_by_key(|&index| (is_aside(index), index));
+    } else {
+        warnings.extend(verdict.notes.iter().cloned());
+    }
+    ranking.truncate(plan.answers);
+    warnings.extend(fewer_answers(plan.answers, ranking.len()));
     Ok(Outcome {
-        answer: Answer::Chosen(vec![verdict.selected]),
+        answer: Answer::Chosen(ranking),
         candidates,
-        verdict: Some(verdict),
-        scores: None,
-        stop: Stop { reason, planned },
+        verdict: (!is_first_wanted).then_some(verdict),
+        scores,
+        stop: Stop { reason: stopped.reason, planned: plan.budget },
         warnings,
     })
+}
+
+/// Samples wave after wave until the stop rule is content, a bound is reached or every candidate has ended.
+async fn sample(
+    settings: &SelfConsistency,
+    plan: &Plan,
+    sampling: &mut Sampling<'_>,
+    ballot: &mut Ballot,
+    observer: &mut impl Observer,
+) -> Stopped {
+    let mut watch = Watch::new(settings.stopping, plan.answers);
+    loop {
+        let stopped = match sampling.next().await {
+            Heard::Ended(candidate) => {
+                ballot.record(candidate, sampling.completion(candidate));
+                observer.progress(sampling.ended(), plan.budget);
+                watch.look(ballot)
+            }
+            Heard::Idle if sampling.can_start() => {
+                match (settings.wave, sampling.started()) {
+                    (Wave::Prime, 0) => sampling.prime().await,
+                    (wave, started) => sampling.start(settings.stopping.wave(wave, started)).await,
+                }
+                None
+            }
+            Heard::FirstToken => {
+                sampling.start(usize::MAX).await;
+                None
+            }
+            Heard::Idle => Some(Stopped { reason: sampling.reason_of_end(), after: None }),
+            Heard::Bound(bound) => Some(Stopped { reason: bound.into(), after: None }),
+        };
+        let Some(mut stopped) = stopped else { continue };
+        // What is here already is paid for, and reading it keeps its connection usable.
+        for candidate in sampling.take_arrived() {
+            ballot.record(candidate, sampling.completion(candidate));
+        }
+        // Nothing was stopped where nothing was left.
+        if sampling.ended() == plan.budget && stopped.after.is_none_or(|after| after == plan.budget) {
+            stopped.reason = StopReason::Completed;
+        }
+        return stopped;
+    }
+}
+
+/// Has the candidates scored that vote, and gives the ballot their weights. Returns the scores in candidate order;
+/// `None` where there was nothing to choose between.
+async fn score(
+    scorer: &Scorer,
+    prompt: &Arc<Prompt>,
+    candidates: &[Candidate],
+    ballot: &mut Ballot,
+    run: &Arc<Run>,
+) -> Result<Option<Scores>, Failure> {
+    let voting = ballot.voting();
+    if voting.len() < 2 {
+        return Ok(None);
+    }
+    if let Some(bound) = run.exhausted() {
+        return Err(StopReason::from(bound).without_scores());
+    }
+    let shown: Vec<&Completion> = voting.iter().filter_map(|index| candidates[*index].completion()).collect();
+    let given = run.until_deadline(scorer.score(prompt, &shown, run)).await??;
+    let mut values = vec![None; candidates.len()];
+    for (index, value) in voting.into_iter().zip(given.values) {
+        values[index] = value;
+    }
+    ballot.weigh(&values);
+    Ok(Some(Scores { values, notes: given.notes }))
 }

@@ -11,19 +11,122 @@ use num_rational::BigRational;
 
 use super::dress::{trim, undress};
 use super::equation::value_of_equation;
+use super::expression::{self, Tree};
 use super::notation::normalised;
 use super::number::last_number;
 use super::rational::{label, rational};
-use super::units::{changes, is_number_word, is_unit, scale};
+use super::units::{changes, is_measure, is_number_word, is_unit, scale};
+
+/// Longer texts, and longer exact sides of approximations, are not looked at as mathematics.
+const MAX_EXPRESSION_BYTES: usize = 1_000;
 
 /// The class of an answer that stands alone (see [`super::extract()`]), named by its label: a number in its one
-/// spelling (`0.5`, `1/3`, `50%`) or normalised text. `None` when nothing is left once the dress is off.
+/// spelling (`0.5`, `1/3`, `50%`), an expression in its own (`sqrt(2)/2`, `(1,2)`) or normalised text. `None` when
+/// nothing is left once the dress is off.
+///
+/// The label of an expression is itself in the class that it names, so no text can take it by chance.
 pub fn answer_class(answer: &str) -> Option<String> {
+    reading(answer).map(|reading| reading.label)
+}
+
+/// How an answer is read.
+#[derive(Debug, Clone)]
+pub(super) struct Reading {
+    /// Names the class.
+    pub label: String,
+    pub meaning: Meaning,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Meaning {
+    Expression(Tree),
+    Percentage(BigRational),
+    Text,
+}
+
+impl Reading {
+    fn number(value: BigRational) -> Self {
+        Self { label: label(&value), meaning: Meaning::Expression(Tree::Number(value)) }
+    }
+}
+
+/// Reads an answer. `None` when nothing is left once the dress is off.
+pub(super) fn reading(answer: &str) -> Option<Reading> {
+    if let Some(exact) = before_approximation(answer) {
+        return Some(exact);
+    }
     let plain = undress(answer);
     let plain = trim(&plain);
     let value = value_of_equation(plain).map_or(plain, trim);
-    let label = quantity(value).unwrap_or_else(|| normalised(value));
-    (!label.is_empty()).then_some(label)
+    if let Some((value, percentage)) = quantity(value) {
+        return Some(if percentage {
+            Reading { label: format!("{}%", label(&value)), meaning: Meaning::Percentage(value) }
+        } else {
+            Reading::number(value)
+        });
+    }
+    if let Some(reading) = without_text(answer).or_else(|| mathematics(value)) {
+        return Some(reading);
+    }
+    let label = normalised(value);
+    (!label.is_empty()).then_some(Reading { label, meaning: Meaning::Text })
+}
+
+/// An expression that ends with a unit or a description in LaTeX's text: `2^n \text{ ways}`.
+fn without_text(answer: &str) -> Option<Reading> {
+    if answer.len() > MAX_EXPRESSION_BYTES {
+        return None;
+    }
+    let answer = answer.trim_end_matches(['$', '.', ' ']);
+    let commands = ["\\text{", "\\textbf{", "\\textrm{", "\\mbox{", "\\mathrm{"];
+    let (at, command) = commands.into_iter().filter_map(|command| Some((answer.rfind(command)?, command))).max()?;
+    let (unit, power) = answer[at + command.len()..].split_once('}')?;
+    let ends = matches!(power, "" | "^2" | "^3" | "^{2}" | "^{3}" | "^{-1}");
+    if !ends || !is_unit(unit.trim(), false) {
+        return None;
+    }
+    let head = undress(&answer[..at]);
+    let head = trim(&head);
+    mathematics(value_of_equation(head).map_or(head, trim))
+        .filter(|reading| matches!(reading.meaning, Meaning::Expression(_)))
+}
+
+/// The exact value of `1/3 ≈ 0.33`.
+fn before_approximation(answer: &str) -> Option<Reading> {
+    let at = ["\\approx", "\\simeq", "≈"].into_iter().filter_map(|sign| answer.find(sign)).min()?;
+    let head = answer[..at].trim_end_matches(['$', ' ']);
+    let exact = !head.trim().is_empty() && head.len() <= MAX_EXPRESSION_BYTES;
+    let constant = |reading: &Reading| matches!(&reading.meaning, Meaning::Expression(tree) if tree.is_constant());
+    exact.then(|| reading(head)).flatten().filter(constant)
+}
+
+/// An expression with its unit or without. A lone letter is an option or a name, whose case does not count.
+fn mathematics(text: &str) -> Option<Reading> {
+    if text.len() > MAX_EXPRESSION_BYTES {
+        return None;
+    }
+    let read = |text: &str| {
+        let tree = expression::read(text)?;
+        let label = expression::key(&tree)?;
+        // What comes to a plain number is that number, and what comes to a letter is that letter.
+        if let Some(value) = rational(&label) {
+            return Some(Reading::number(value));
+        }
+        match expression::read(&label) {
+            Some(Tree::Symbol(name)) if name != "pi" => {
+                Some(Reading { label: normalised(&label), meaning: Meaning::Text })
+            }
+            _ => Some(Reading { label, meaning: Meaning::Expression(tree) }),
+        }
+    };
+    let unit = text.match_indices(' ').find(|(at, _)| is_measure(&text[at + 1..])).map(|(at, _)| &text[..at]);
+    if let Some(bare) = unit
+        && let Some(reading) = read(bare.trim_end())
+        && matches!(&reading.meaning, Meaning::Expression(tree) if tree.is_constant())
+    {
+        return Some(reading);
+    }
+    read(text)
 }
 
 /// The label of the last number in a text, `None` where there is none. `5 million` is 5000000; a percent sign is
@@ -47,12 +150,12 @@ fn scaled(value: BigRational, rest: &str) -> (BigRational, &str) {
     }
 }
 
-/// The label of a number with its unit or percent sign, where the text is one.
-fn quantity(text: &str) -> Option<String> {
+/// A number with its unit, and whether it is a percentage, where the text is one.
+fn quantity(text: &str) -> Option<(BigRational, bool)> {
     let vague = ["about ", "approximately ", "roughly ", "around ", "exactly "];
     let text = vague.into_iter().find_map(|word| text.strip_prefix(word)).map_or(text, str::trim_start);
     if let Some(value) = rational(text) {
-        return Some(label(&value));
+        return Some((value, false));
     }
     if let Some(rest) = text.strip_prefix("minus ").or_else(|| text.strip_prefix("negative ")) {
         return rest.starts_with(|c: char| c.is_ascii_digit()).then(|| quantity(&format!("-{rest}"))).flatten();
@@ -70,10 +173,10 @@ fn quantity(text: &str) -> Option<String> {
     let (value, unit) = if glued { (value, &text[unit_start..]) } else { scaled(value, &text[unit_start..]) };
     let unit = unit.trim();
     match unit.strip_prefix('%') {
-        Some("") => Some(format!("{}%", label(&value))),
+        Some("") => Some((value, true)),
         Some(_) => None,
-        None if matches!(unit, "percent" | "per cent") => Some(format!("{}%", label(&value))),
-        None => (unit.is_empty() || is_unit(unit, glued)).then(|| label(&value)),
+        None if matches!(unit, "percent" | "per cent" | "pct") => Some((value, true)),
+        None => (unit.is_empty() || is_unit(unit, glued)).then_some((value, false)),
     }
 }
 

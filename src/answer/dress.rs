@@ -2,6 +2,9 @@
 
 use super::rational::rational;
 
+/// What the end of a matrix's row (`\\`) becomes: white space to all but the reader of expressions.
+pub(super) const ROW_END: char = '\u{2028}';
+
 /// Commands that only set the type; their argument stays.
 const TYPE_COMMANDS: [&str; 15] = [
     "text",
@@ -44,6 +47,7 @@ pub(super) fn undress(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     // For every open brace, whether it belongs to a type command and leaves a space instead of itself.
     let mut braces: Vec<bool> = Vec::new();
+    let matrix = text.contains("\\begin{");
     let mut rest = text;
     while let Some(written) = rest.chars().next() {
         let first = half_width(written);
@@ -56,9 +60,12 @@ pub(super) fn undress(text: &str) -> String {
                 match escaped {
                     Some('%') => plain.push('%'),
                     Some(brace @ ('{' | '}')) => plain.extend(['\\', brace]),
+                    Some('\\') if matrix => plain.push(ROW_END),
                     Some(' ' | '\\' | '\n') => plain.push(' '),
+                    // `32,\! 349`: the space is there for the eye alone.
+                    Some('!') => rest = rest.trim_start_matches(' '),
                     // Math delimiters, thin spaces and escaped currency leave nothing.
-                    Some('(' | ')' | '[' | ']' | ',' | ';' | ':' | '!' | '$') | None => {}
+                    Some('(' | ')' | '[' | ']' | ',' | ';' | ':' | '$') | None => {}
                     Some(other) => plain.push(other),
                 }
                 continue;

@@ -14,7 +14,8 @@ pub(super) fn value_of_equation(text: &str) -> Option<&str> {
     if sides.len() == 2 && is_name(last_side) && is_computed(first) {
         return Some(first);
     }
-    (is_name(first) || is_computed(first)).then_some(last)
+    // `10 = 2x` says nothing of one thing.
+    (is_name(first) || is_computed(first) && is_computed(last)).then_some(last)
 }
 
 /// What stands between the equality signs that are outside brackets, so that `P(X = 2) = 5` has two sides.

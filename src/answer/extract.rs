@@ -3,6 +3,8 @@
 //! In this order: the last balanced `\boxed{}` or `\fbox{}`, what follows "final answer is", what follows
 //! "answer is" or "answer:", what follows `####`, and the last number. An unclosed box does not count.
 
+use std::ops::Range;
+
 use super::number::last_number;
 use super::rational::rational;
 use super::tail;
@@ -10,6 +12,10 @@ use super::units::{after_part, scale};
 
 /// A longer phrase after a marker is prose, not an answer.
 const MAX_PHRASE_BYTES: usize = 200;
+
+/// What announces the final answer, and what announces any.
+pub(super) const FINAL_MARKERS: [&str; 4] = ["final answer is", "final answer:", "final answer**:", "final answer:**"];
+pub(super) const MARKERS: [&str; 3] = ["answer is", "answer:", "answer**:"];
 
 /// The answer that a text gives, as it is written there. `None` when it gives none.
 ///
@@ -21,56 +27,69 @@ pub fn extract(text: &str) -> Option<&str> {
     }
     // Lower case of ASCII alone keeps every byte where it is.
     let lower = text.to_ascii_lowercase();
-    after_marker(text, &lower, &["final answer is", "final answer:", "final answer**:", "final answer:**"])
-        .or_else(|| after_marker(text, &lower, &["answer is", "answer:", "answer**:"]))
+    after_marker(text, &lower, &FINAL_MARKERS)
+        .or_else(|| after_marker(text, &lower, &MARKERS))
         .or_else(|| after_hashes(text))
         .or_else(|| last_quantity(text))
 }
 
 /// The content of the last `\boxed{…}` or `\fbox{…}` whose braces balance and that holds something.
 pub(super) fn last_boxed(text: &str) -> Option<&str> {
+    boxes(text).pop().map(|found| text[found.inside].trim())
+}
+
+/// A box: from its command to its closing brace, and what is inside.
+#[derive(Debug, Clone)]
+pub(super) struct Boxed {
+    pub whole: Range<usize>,
+    pub inside: Range<usize>,
+}
+
+/// The boxes whose braces balance and that hold something, in the order in which they open, in one pass.
+pub(super) fn boxes(text: &str) -> Vec<Boxed> {
     let bytes = text.as_bytes();
+    let mut found = Vec::new();
     if !text.contains("boxed") && !text.contains("\\fbox") {
-        return None;
+        return found;
     }
-    // One pass with a stack of the open braces: where each opened, and whether it opened a box.
-    let mut open: Vec<(usize, bool)> = Vec::new();
-    let mut best: Option<(usize, usize)> = None;
+    // A stack of the open braces: where each opened, and where the command of a box began.
+    let mut open: Vec<(usize, Option<usize>)> = Vec::new();
     let mut at = 0;
     while at < bytes.len() {
         match bytes[at] {
             b'\\' => {
+                let command = at;
                 let name = ["\\boxed", "\\fbox"].into_iter().find(|name| text[at..].starts_with(name));
                 at += name.map_or(2, str::len);
                 if name.is_some() {
                     let spaces = bytes[at.min(bytes.len())..].iter().take_while(|byte| **byte == b' ').count();
                     if bytes.get(at + spaces) == Some(&b'{') {
                         at += spaces + 1;
-                        open.push((at, true));
+                        open.push((at, Some(command)));
                     }
                 }
             }
             b'{' => {
                 at += 1;
-                open.push((at, false));
+                open.push((at, None));
             }
             b'}' => {
-                if let Some((start, true)) = open.pop()
-                    && best.is_none_or(|(best_start, _)| start > best_start)
+                if let Some((start, Some(command))) = open.pop()
                     && text.get(start..at).is_some_and(|content| !content.trim().is_empty())
                 {
-                    best = Some((start, at));
+                    found.push(Boxed { whole: command..at + 1, inside: start..at });
                 }
                 at += 1;
             }
             _ => at += 1,
         }
     }
-    best.and_then(|(start, end)| text.get(start..end)).map(str::trim)
+    found.sort_by_key(|found| found.whole.start);
+    found
 }
 
 /// What follows the last of any of the markers, up to the end of its sentence or line.
-fn after_marker<'a>(text: &'a str, lower: &str, markers: &[&str]) -> Option<&'a str> {
+pub(super) fn after_marker<'a>(text: &'a str, lower: &str, markers: &[&str]) -> Option<&'a str> {
     // "The answer isn't" is no marker.
     let ends = |marker: &&str| {
         let mut ends = lower.rmatch_indices(*marker).map(|(at, found)| at + found.len());
@@ -169,7 +188,7 @@ fn starts_with_word(text: &str, word: &str) -> bool {
 
 /// What follows the last `####`, as in GSM8K. Markdown's headings of the fourth level begin the same way, so
 /// it counts only as a number or on the last line.
-fn after_hashes(text: &str) -> Option<&str> {
+pub(super) fn after_hashes(text: &str) -> Option<&str> {
     let after = &text[text.rfind("####")? + 4..];
     let (line, rest) = after.split_once('\n').unwrap_or((after, ""));
     let line = line.trim().trim_end_matches('.');
@@ -180,7 +199,7 @@ fn after_hashes(text: &str) -> Option<&str> {
 
 /// The last number, with its percent sign or words of scale and parts (`5 million`, `3 quarters`). A time, a ratio and a date (`3:45`,
 /// `1/2/2024`) are taken as one.
-fn last_quantity(text: &str) -> Option<&str> {
+pub(super) fn last_quantity(text: &str) -> Option<&str> {
     let range = last_number(text)?;
     let sign = ["%", "\\%", " %", " \\%", " percent"]
         .into_iter()
@@ -203,6 +222,7 @@ fn last_quantity(text: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::READ_BYTES;
     use super::*;
     use proptest::prelude::*;
 
@@ -266,6 +286,23 @@ mod tests {
         assert_eq!(extract(&nested), Some("7"));
         let markers = "answer is ".repeat(50_000);
         let _ = extract(&markers);
+    }
+
+    #[test]
+    fn no_more_than_the_end_of_a_text_is_read() {
+        let filler = "x".repeat(READ_BYTES);
+        assert_eq!(extract(&format!("\\boxed{{1}} {filler}")), None);
+        assert_eq!(extract(&format!("{filler} \\boxed{{1}}")), Some("1"));
+        // A cut within a character moves to the next.
+        assert_eq!(extract(&format!("é{} 7", "é".repeat(READ_BYTES / 2))), Some("7"));
+    }
+
+    #[test]
+    fn every_box_is_found_in_one_pass() {
+        let nested = format!("{}7{}", "\\boxed{".repeat(10_000), "}".repeat(10_000));
+        let found = boxes(&nested);
+        assert_eq!(found.len(), 10_000);
+        assert!(found.windows(2).all(|pair| pair[0].whole.end > pair[1].whole.end));
     }
 
     proptest! {

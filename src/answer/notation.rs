@@ -5,9 +5,15 @@ use super::rational::{label, rational};
 /// A longer argument of a fraction is left as it is; without a limit, open braces would cost quadratic time.
 const MAX_ARGUMENT_BYTES: usize = 200;
 
+/// Longer lists are compared as they are written.
+const MAX_LIST_BYTES: usize = 10_000;
+
 /// The normalised text of an answer. A list in brackets keeps its brackets and its order, its elements in their
 /// one spelling; a set in braces has neither order nor repetition.
 pub(super) fn normalised(text: &str) -> String {
+    if text.len() > MAX_LIST_BYTES {
+        return formula(text);
+    }
     let braces = text.strip_prefix("\\{").and_then(|rest| rest.strip_suffix("\\}"));
     let braces = braces.or_else(|| text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')));
     if let Some(mut elements) = braces.and_then(elements) {

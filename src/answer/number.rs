@@ -145,7 +145,8 @@ fn fraction_sign(text: &str) -> usize {
 
 /// Where the mixed number stands whose whole is the number found before the fraction `start..end`.
 fn mixed(text: &str, before: Option<Range<usize>>, start: usize, end: usize) -> Option<Range<usize>> {
-    let before = before.filter(|before| matches!(&text[before.end..start], "" | " "))?;
+    let whole = |before: &Range<usize>| text[before.clone()].ends_with(|c: char| c.is_ascii_digit());
+    let before = before.filter(|before| matches!(&text[before.end..start], "" | " ") && whole(before))?;
     (end - before.start <= MAX_MIXED_BYTES && rational(&undress(&text[before.start..end])).is_some())
         .then_some(before.start..end)
 }

@@ -81,6 +81,21 @@ pub(super) fn is_unit(unit: &str, glued: bool) -> bool {
     !words.is_empty() && words.len() <= if glued { 3 } else { 5 } && words.iter().all(is_word)
 }
 
+/// Units that may follow any expression: no product of variables is written like them.
+const MEASURES: &str = "cm mm km inch inche foot feet yard mile meter metre centimeter centimetre millimeter \
+    kilometer kilometre unit degree radian second minute hour day week month year dollar cent euro gram kilogram kg \
+    pound liter litre square sq cubic per mph";
+
+/// Whether what follows an expression is its unit: `cm^2`, `square units`, `km/h`.
+pub(super) fn is_measure(unit: &str) -> bool {
+    let mut words = unit.split([' ', '/', '.']).filter(|word| !word.is_empty()).peekable();
+    let is_measure = |word: &str| {
+        let power = word.trim_end_matches(|c: char| c.is_ascii_digit() || matches!(c, '^' | '{' | '}' | '²' | '³'));
+        power.is_empty() || listed(MEASURES, &singular(power))
+    };
+    words.peek().is_some_and(|word| word.starts_with(char::is_alphabetic)) && words.take(4).all(is_measure)
+}
+
 /// Whether a word beside a number makes it another number.
 pub(super) fn changes(word: &str) -> bool {
     listed(CHANGES, &word.to_lowercase()) || listed(CHANGES, &singular(word))

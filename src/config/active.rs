@@ -14,7 +14,7 @@ use super::field::{self, SettingsError};
 use super::fields::{self, FIELDS, LATER, Scope};
 use super::prices::Prices;
 use super::provider::ProviderName;
-use super::run::{RunSettings, not_supported_yet};
+use super::run::{RewardName, RunSettings, VoteWeight, not_supported_yet};
 use super::secret::SecretSource;
 
 /// What a configuration says, every field read and in range.
@@ -115,11 +115,38 @@ impl ActiveSettings {
         Ok(settings)
     }
 
+    /// Whether the provider can tell what a scorer or a weight would read in its tokens.
+    fn check_token_signals(&self) -> Result<(), SettingsError> {
+        let (provider, _) = self.provider.resolve(&self.model)?;
+        let reads_tokens = self.run.rm_name.is_some_and(RewardName::reads_tokens);
+        let refused = |param: &str, word: &str, what: &str| {
+            let message = format!("`{param}` `{word}` needs {what}; choose another `{param}`");
+            Err(SettingsError::invalid(param, message))
+        };
+        if provider.max_top_logprobs().is_none() {
+            let what = format!("log-probabilities, which `{}` does not give in OpenAI's shape", provider.as_str());
+            if let Some(name) = self.run.rm_name.filter(|_| reads_tokens) {
+                return refused("rm_name", name.as_str(), &what);
+            }
+            if self.run.vote_weight == VoteWeight::Confidence {
+                return refused("vote_weight", self.run.vote_weight.as_str(), &what);
+            }
+        }
+        match self.run.rm_name {
+            Some(name @ RewardName::SelfCertainty) if provider != ProviderName::Llama => {
+                let what = "the probabilities of the whole vocabulary, which only models in this process tell";
+                refused("rm_name", name.as_str(), what)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The rules that concern more than one field.
     fn check_together(&self, named: &BTreeMap<&str, &Value>) -> Result<(), SettingsError> {
         if self.run.limits.max_cost_usd.is_some() {
             self.check_prices()?;
         }
+        self.check_token_signals()?;
         match self.provider {
             ProviderName::Llama => {
                 if self.endpoint != Endpoint::Auto {

@@ -101,6 +101,16 @@ words! {
     later "prm",
 }
 
+impl RewardName {
+    /// Whether it scores a candidate by what its model thought of the tokens.
+    pub fn reads_tokens(self) -> bool {
+        match self {
+            Self::LlmJudge => false,
+            Self::Entropy | Self::Perplexity | Self::SequenceProb | Self::SelfCertainty | Self::TopKConfidence => true,
+        }
+    }
+}
+
 words! {
     /// How the scores of a candidate's steps become one.
     pub enum Aggregation {

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::extra_args;
 use super::field::SettingsError;
+use super::fields;
 use super::secret::{fingerprint, is_fingerprint, is_reference, secret_not_stored};
 
 /// A `/configure` document as the client wrote it.
@@ -65,6 +66,34 @@ pub fn put_back_secrets(document: &mut Document, stored: &Secrets) -> Result<(),
         }
     });
     strange.map_or(Ok(()), Err)
+}
+
+/// Applies a JSON merge patch to a configuration. A field that the patch gives under one name takes the place of
+/// what the document has under another name of the same field.
+pub fn patch(document: &mut Document, patch: &Document) {
+    for field in patch.keys().filter_map(|name| fields::find(name)) {
+        for other in std::iter::once(&field.name).chain(field.aliases).filter(|other| !patch.contains_key(**other)) {
+            document.shift_remove(*other);
+        }
+    }
+    merge_patch(document, patch);
+}
+
+/// Applies a JSON merge patch (RFC 7396): objects are merged, null takes a field away, anything else replaces.
+fn merge_patch(target: &mut Document, patch: &Document) {
+    for (name, change) in patch {
+        match change {
+            Value::Null => drop(target.shift_remove(name)),
+            Value::Object(change) => {
+                let field = target.entry(name.clone()).or_insert(Value::Null);
+                if !field.is_object() {
+                    *field = Value::Object(Map::new());
+                }
+                merge_patch(field.as_object_mut().expect("it was just made one"), change);
+            }
+            other => drop(target.insert(name.clone(), other.clone())),
+        }
+    }
 }
 
 /// SHA-256, in hexadecimal, of a document without its secrets in canonical JSON: keys sorted, nulls of the
@@ -136,6 +165,39 @@ mod tests {
         let mut shown = original.clone();
         assert!(take_secrets(&mut shown).is_empty());
         assert_eq!(shown, original);
+    }
+
+    #[test]
+    fn a_merge_patch_does_what_the_examples_of_its_specification_say() {
+        // RFC 7396, appendix A, those whose target and patch are objects.
+        for (target, patch, expected) in [
+            (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": "b"}), json!({"b": "c"}), json!({"a": "b", "b": "c"})),
+            (json!({"a": "b"}), json!({"a": null}), json!({})),
+            (json!({"a": "b", "b": "c"}), json!({"a": null}), json!({"b": "c"})),
+            (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": "c"}), json!({"a": ["b"]}), json!({"a": ["b"]})),
+            (json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}})),
+            (json!({"a": [{"b": "c"}]}), json!({"a": [1]}), json!({"a": [1]})),
+            (json!({"e": null}), json!({"a": 1}), json!({"e": null, "a": 1})),
+            (json!({}), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
+        ] {
+            let mut merged = document(target.clone());
+            merge_patch(&mut merged, &document(patch.clone()));
+            assert_eq!(Value::from(merged), expected, "{target} with {patch}");
+        }
+    }
+
+    #[test]
+    fn a_patch_under_another_name_of_a_field_takes_its_place() {
+        let patched = |change: Value| {
+            let mut patched = document(json!({"model": "m", "exclude_args": ["a"]}));
+            patch(&mut patched, &document(change));
+            Value::from(patched)
+        };
+        assert_eq!(patched(json!({"exclude_tool_args": ["b"]})), json!({"model": "m", "exclude_tool_args": ["b"]}));
+        assert_eq!(patched(json!({"exclude_tool_args": null})), json!({"model": "m"}));
+        assert_eq!(patched(json!({"exclude_args": ["b"]})), json!({"model": "m", "exclude_args": ["b"]}));
     }
 
     #[test]

@@ -46,8 +46,10 @@ pub enum Kind {
     Number(f64, f64),
     /// A number above 0 and up to the end.
     Positive(f64),
-    /// A string that is not empty.
+    /// A string that is not blank.
     Text,
+    /// A string that is not empty, where white space counts.
+    Token,
     /// A string that may be a secret, or a reference to one.
     Secret,
     /// An absolute URL, or `auto`.
@@ -202,7 +204,7 @@ pub const FIELDS: &[Field] = &[
     field("rm_name", Run, word(RewardName::WORDS, RewardName::LATER), "null", "What scores candidates."),
     field("rm_agg_method", Run, word(Aggregation::WORDS, &[]), "\"last\"", "How scores of steps become one."),
     field("scoring_window", Run, Kind::Integer(1, 100_000), "null", "Steps, from the last, that are scored."),
-    field("step_token", Run, Kind::Text, "null", "What ends a step; a blank line where it is not given."),
+    field("step_token", Run, Kind::Token, "null", "What ends a step; a blank line where it is not given."),
     field("tokens_per_step", Run, Kind::Integer(1, 1_000_000), "null", "Tokens at which a step ends at the latest."),
     field("judge_model", Configuration, Kind::Text, "null", "The judge; the model that answers where it is not given."),
     field(

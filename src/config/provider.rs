@@ -2,6 +2,7 @@
 
 use super::field::SettingsError;
 use super::word::words;
+use crate::completion::Logprobs;
 
 words! {
     /// Who answers: the model engine in this process, or a service that speaks OpenAI's protocol.
@@ -100,20 +101,36 @@ impl ProviderName {
         Self::Together,
     ];
 
+    /// The most alternatives that log-probabilities tell of a token; `None` where there are none, or none in
+    /// OpenAI's shape. Whether a model behind the provider tells them shows only in its answers.
+    pub fn max_top_logprobs(self) -> Option<u8> {
+        match self {
+            Self::OpenAi
+            | Self::LiteLlm
+            | Self::OpenAiCompatible
+            | Self::Llama
+            | Self::Vllm
+            | Self::LlamaServer
+            | Self::Ollama
+            | Self::OpenRouter
+            | Self::DeepInfra => Some(Logprobs::MOST),
+            // Groq refuses the parameter, LM Studio takes it and answers null, Together has lists of its own.
+            Self::Groq | Self::LmStudio | Self::Together => None,
+        }
+    }
+
     /// `None` for the engine in this process.
     pub fn remote_defaults(self) -> Option<RemoteDefaults> {
         use StructuredOutput::{JsonObject, JsonSchema, Unknown};
-        let remote = |base_url, base_url_variable, key_variables, structured_output| {
-            Some(RemoteDefaults {
-                base_url: Some(base_url),
-                base_url_variable: Some(base_url_variable),
-                key_variables,
-                structured_output,
-            })
+        let remote = |base_url, base_url_variable, key_variables, structured_output| RemoteDefaults {
+            base_url: Some(base_url),
+            base_url_variable: Some(base_url_variable),
+            key_variables,
+            structured_output,
         };
         match self {
             Self::OpenAi | Self::LiteLlm => {
-                remote("https://api.openai.com/v1", "OPENAI_BASE_URL", &["OPENAI_API_KEY"], JsonSchema)
+                Some(remote("https://api.openai.com/v1", "OPENAI_BASE_URL", &["OPENAI_API_KEY"], JsonSchema))
             }
             Self::OpenAiCompatible => Some(RemoteDefaults {
                 base_url: None,
@@ -122,24 +139,26 @@ impl ProviderName {
                 structured_output: Unknown,
             }),
             Self::Llama => None,
-            Self::Vllm => remote("http://localhost:8000/v1", "VLLM_BASE_URL", &["VLLM_API_KEY"], JsonSchema),
+            Self::Vllm => Some(remote("http://localhost:8000/v1", "VLLM_BASE_URL", &["VLLM_API_KEY"], JsonSchema)),
             Self::LlamaServer => {
-                remote("http://localhost:8080/v1", "LLAMA_SERVER_BASE_URL", &["LLAMA_API_KEY"], JsonSchema)
+                Some(remote("http://localhost:8080/v1", "LLAMA_SERVER_BASE_URL", &["LLAMA_API_KEY"], JsonSchema))
             }
-            Self::Ollama => remote("http://localhost:11434/v1", "OLLAMA_BASE_URL", &[], JsonSchema),
-            Self::LmStudio => remote("http://localhost:1234/v1", "LMSTUDIO_BASE_URL", &[], JsonSchema),
+            Self::Ollama => Some(remote("http://localhost:11434/v1", "OLLAMA_BASE_URL", &[], JsonSchema)),
+            Self::LmStudio => Some(remote("http://localhost:1234/v1", "LMSTUDIO_BASE_URL", &[], JsonSchema)),
             Self::OpenRouter => {
-                remote("https://openrouter.ai/api/v1", "OPENROUTER_BASE_URL", &["OPENROUTER_API_KEY"], Unknown)
+                Some(remote("https://openrouter.ai/api/v1", "OPENROUTER_BASE_URL", &["OPENROUTER_API_KEY"], Unknown))
             }
-            Self::DeepInfra => remote(
+            Self::DeepInfra => Some(remote(
                 "https://api.deepinfra.com/v1/openai",
                 "DEEPINFRA_BASE_URL",
                 &["DEEPINFRA_API_KEY", "DEEPINFRA_TOKEN"],
                 JsonObject,
-            ),
-            Self::Groq => remote("https://api.groq.com/openai/v1", "GROQ_BASE_URL", &["GROQ_API_KEY"], JsonObject),
+            )),
+            Self::Groq => {
+                Some(remote("https://api.groq.com/openai/v1", "GROQ_BASE_URL", &["GROQ_API_KEY"], JsonObject))
+            }
             Self::Together => {
-                remote("https://api.together.xyz/v1", "TOGETHER_BASE_URL", &["TOGETHER_API_KEY"], Unknown)
+                Some(remote("https://api.together.xyz/v1", "TOGETHER_BASE_URL", &["TOGETHER_API_KEY"], Unknown))
             }
         }
     }

@@ -9,10 +9,14 @@ use super::cli::ServeArguments;
 use super::document::Document;
 use super::environment::Environment;
 use super::field::did_you_mean;
+use super::origin::{SettingOrigin, SettingOrigins};
 use super::server::{LogFormat, SettingsFileError};
 
 /// The file that is read when none is named, if it exists.
 pub const DEFAULT_FILE: &str = "configs/itsd.toml";
+
+/// What `--dev` logs: everything of the daemon's own, and of its libraries what an operator would see.
+const DEVELOPMENT_LOG_LEVEL: &str = "info,itsd=debug";
 
 /// What the sources say, with the built-in defaults for what they do not.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -112,25 +116,52 @@ pub struct RawOutbound {
 }
 
 impl RawSettings {
-    /// Reads every source.
-    pub fn read(arguments: &ServeArguments, environment: &Environment) -> Result<Self, SettingsFileError> {
+    /// Reads every source, and tells which of them gave what.
+    pub fn read(
+        arguments: &ServeArguments,
+        environment: &Environment,
+    ) -> Result<(Self, SettingOrigins), SettingsFileError> {
         let mut builder = Config::builder();
-        let file = match &arguments.config {
-            Some(file) => Some(file.as_path()),
-            None => Some(Path::new(DEFAULT_FILE)).filter(|file| file.is_file()),
-        };
+        let mut origins = SettingOrigins::new();
+        let file = settings_file(arguments);
         if let Some(file) = file {
-            builder = builder.add_source(file_layer(file)?);
+            let layer = file_layer(file)?;
+            note_file(&layer, file, &mut origins);
+            builder = builder.add_source(layer);
         }
-        builder = environment_layer(builder, environment).map_err(source_error)?;
-        builder = command_line_layer(builder, arguments).map_err(source_error)?;
+        if let Some((path, variables)) = environment.file_alone() {
+            let origin = |variable: String| SettingOrigin::EnvFile { file: path.to_owned(), variable };
+            builder = environment_layer(builder, &variables, &origin, &mut origins).map_err(source_error)?;
+        }
+        let origin = |variable: String| SettingOrigin::Environment { variable };
+        builder =
+            environment_layer(builder, &environment.process_alone(), &origin, &mut origins).map_err(source_error)?;
+        builder = command_line_layer(builder, arguments, &mut origins).map_err(source_error)?;
         let config = builder.build().map_err(source_error)?;
         refuse_unknown_keys(&config, file)?;
-        config.try_deserialize().map_err(source_error)
+        Ok((config.try_deserialize().map_err(source_error)?, origins))
+    }
+}
+
+/// The configuration file that the arguments lead to: the one they name, or the usual one if it exists.
+pub fn settings_file(arguments: &ServeArguments) -> Option<&Path> {
+    match &arguments.sources.config {
+        Some(file) => Some(file.as_path()),
+        None => Some(Path::new(DEFAULT_FILE)).filter(|file| file.is_file()),
     }
 }
 
 type Builder = config::ConfigBuilder<config::builder::DefaultState>;
+
+fn note_file(layer: &Config, file: &Path, origins: &mut SettingOrigins) {
+    let ValueKind::Table(sections) = &layer.cache.kind else { return };
+    for (section, value) in sections {
+        let ValueKind::Table(keys) = &value.kind else { continue };
+        for key in keys.keys() {
+            origins.insert(format!("{section}.{key}"), SettingOrigin::File(file.to_owned()));
+        }
+    }
+}
 
 /// The file, in the format that its extension says.
 fn file_layer(file: &Path) -> Result<Config, SettingsFileError> {
@@ -148,7 +179,12 @@ fn file_layer(file: &Path) -> Result<Config, SettingsFileError> {
 }
 
 /// `ITSD__SECTION__KEY`, and below it the short names that people's `.env` files use.
-fn environment_layer(mut builder: Builder, environment: &Environment) -> Result<Builder, ConfigError> {
+fn environment_layer(
+    mut builder: Builder,
+    environment: &Environment,
+    origin: &dyn Fn(String) -> SettingOrigin,
+    origins: &mut SettingOrigins,
+) -> Result<Builder, ConfigError> {
     let short = [
         ("PORT", "server.port"),
         ("HOST", "server.host"),
@@ -158,11 +194,20 @@ fn environment_layer(mut builder: Builder, environment: &Environment) -> Result<
     ];
     let mut layer = Config::builder();
     for (variable, key) in short {
-        layer = layer.set_override_option(key, environment.var(variable).map(str::trim))?;
+        if let Some(value) = environment.var(variable).map(str::trim) {
+            layer = layer.set_override(key, value)?;
+            origins.insert(key.to_owned(), origin(variable.to_owned()));
+        }
     }
     builder = builder.add_source(layer.build()?);
-    let sections =
-        environment.with_prefix("ITSD__").map(|(name, value)| (format!("ITSD__{name}"), value.to_owned())).collect();
+    let sections = environment.with_prefix("ITSD__").filter(|(_, value)| !value.is_empty());
+    let sections: config::Map<String, String> =
+        sections.map(|(name, value)| (format!("ITSD__{name}"), value.to_owned())).collect();
+    for variable in sections.keys() {
+        // What is below a key of a section, as in `[active.extra_args]`, is that key's.
+        let key: Vec<_> = variable.split("__").skip(1).take(2).map(str::to_lowercase).collect();
+        origins.insert(key.join("."), origin(variable.clone()));
+    }
     let source = config::Environment::with_prefix("ITSD")
         .prefix_separator("__")
         .separator("__")
@@ -176,19 +221,36 @@ fn environment_layer(mut builder: Builder, environment: &Environment) -> Result<
     Ok(builder.add_source(source))
 }
 
-fn command_line_layer(builder: Builder, arguments: &ServeArguments) -> Result<Builder, ConfigError> {
-    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
+fn command_line_layer(
+    mut builder: Builder,
+    arguments: &ServeArguments,
+    origins: &mut SettingOrigins,
+) -> Result<Builder, ConfigError> {
+    let path = |path: &Option<PathBuf>| path.as_ref().map(|path| Value::from(path.to_string_lossy().into_owned()));
     let log_format = arguments.log_format.map(|format| match format {
         LogFormat::Text => "text",
         LogFormat::Json => "json",
     });
-    builder
-        .set_override_option("server.host", arguments.host.clone())?
-        .set_override_option("server.port", arguments.port.map(i64::from))?
-        .set_override_option("server.port_file", path(&arguments.port_file))?
-        .set_override_option("store.state_dir", path(&arguments.state_dir))?
-        .set_override_option("telemetry.log_format", log_format)?
-        .set_override_option("server.allow_unauthenticated", arguments.allow_unauthenticated.then_some(true))
+    let options: [(&str, &str, Option<Value>); 7] = [
+        ("server.host", "--host", arguments.host.clone().map(Value::from)),
+        ("server.port", "--port", arguments.port.map(|port| Value::from(i64::from(port)))),
+        ("server.port_file", "--port-file", path(&arguments.port_file)),
+        ("store.state_dir", "--state-dir", path(&arguments.state_dir)),
+        ("telemetry.log_format", "--log-format", log_format.map(Value::from)),
+        ("telemetry.log_level", "--dev", arguments.dev.then(|| Value::from(DEVELOPMENT_LOG_LEVEL))),
+        (
+            "server.allow_unauthenticated",
+            "--allow-unauthenticated",
+            arguments.allow_unauthenticated.then(|| Value::from(true)),
+        ),
+    ];
+    for (key, option, value) in options {
+        if let Some(value) = value {
+            builder = builder.set_override(key, value)?;
+            origins.insert(key.to_owned(), SettingOrigin::CommandLine(option));
+        }
+    }
+    Ok(builder)
 }
 
 /// Refuses keys that no section has, with the nearest that it has.
@@ -205,12 +267,17 @@ fn refuse_unknown_keys(config: &Config, file: Option<&Path>) -> Result<(), Setti
         let Some(known_section) = known.get(section) else {
             return Err(unknown_key(section, section, place(value), &known));
         };
-        if let (ValueKind::Table(keys), true) = (&value.kind, known_section.is_object()) {
-            for (key, value) in keys {
-                if known_section.get(key).is_none() {
-                    return Err(unknown_key(key, &format!("{section}.{key}"), place(value), known_section));
+        match &value.kind {
+            ValueKind::Table(keys) if known_section.is_object() => {
+                for (key, value) in keys {
+                    if known_section.get(key).is_none() {
+                        return Err(unknown_key(key, &format!("{section}.{key}"), place(value), known_section));
+                    }
                 }
             }
+            // What stands in its place may be a key, so that it is not left to a parser that quotes it.
+            ValueKind::Table(_) | ValueKind::Nil => {}
+            _ => return Err(SettingsFileError::Source(format!("`{section}` must be a table{}", place(value)))),
         }
     }
     Ok(())
@@ -244,8 +311,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join(name);
         fs::write(&file, content).unwrap();
-        let arguments = ServeArguments { config: Some(file), ..ServeArguments::default() };
-        RawSettings::read(&arguments, &Environment::from_pairs(environment.iter().copied()))
+        let arguments = ServeArguments::of_file(file);
+        RawSettings::read(&arguments, &Environment::from_pairs(environment.iter().copied())).map(|(raw, _)| raw)
     }
 
     #[test]
@@ -304,11 +371,37 @@ mod tests {
             allow_unauthenticated: true,
             ..ServeArguments::default()
         };
-        let raw = RawSettings::read(&arguments, &Environment::from_pairs(environment)).unwrap();
+        let (raw, origins) = RawSettings::read(&arguments, &Environment::from_pairs(environment)).unwrap();
         assert_eq!((raw.server.port, raw.server.host.as_str()), (3, "long"));
         assert_eq!(raw.store.state_dir.as_deref(), Some(Path::new("/state")));
         assert_eq!(raw.telemetry.log_format, RawLogFormat::Json);
         assert!(raw.server.allow_unauthenticated);
+        let told = |key: &str| origins[key].to_string();
+        assert_eq!(
+            (told("server.port"), told("server.host")),
+            ("command line --port".to_owned(), "environment ITSD__SERVER__HOST".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_dotenv_file_stands_between_the_file_and_the_environment() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, env_file) = (dir.path().join("a.toml"), dir.path().join(".env"));
+        fs::write(&file, "[server]\nport = 1\nhost = \"file\"\nshutdown_timeout_s = 1\n[active]\nmodel = \"m\"\n")
+            .unwrap();
+        let text = "ITSD__SERVER__PORT=2\nHOST=dotenv\nITSD__ACTIVE__MODEL=n\nLOG_LEVEL=error\n";
+        fs::write(&env_file, text).unwrap();
+        // The real environment wins whatever name it uses.
+        let environment = Environment::from_pairs([("PORT", "3"), ("LOG_LEVEL", "debug")]);
+        let environment = environment.with_env_file(Some(&env_file)).unwrap();
+        let (raw, origins) = RawSettings::read(&ServeArguments::of_file(&file), &environment).unwrap();
+        assert_eq!((raw.server.port, raw.server.host.as_str(), raw.server.shutdown_timeout_s), (3, "dotenv", 1));
+        assert_eq!((raw.telemetry.log_level.as_str(), &raw.active.unwrap()["model"]), ("debug", &"n".into()));
+        let told = |key: &str| origins[key].to_string();
+        assert_eq!(told("server.port"), "environment PORT");
+        assert_eq!(told("server.host"), format!(".env {} HOST", env_file.display()));
+        assert_eq!(told("server.shutdown_timeout_s"), format!("file {}", file.display()));
+        assert_eq!(told("active.model"), format!(".env {} ITSD__ACTIVE__MODEL", env_file.display()));
     }
 
     #[test]
@@ -321,7 +414,7 @@ mod tests {
             ("ITSD__STORE__STATE_DIR", "12"),
             ("PORT", ""),
         ];
-        let raw = RawSettings::read(&ServeArguments::default(), &Environment::from_pairs(environment)).unwrap();
+        let (raw, _) = RawSettings::read(&ServeArguments::default(), &Environment::from_pairs(environment)).unwrap();
         assert_eq!(raw.outbound.allow_http, ["gpu-1", "gpu-2:8000"]);
         assert_eq!(raw.models.dirs, [PathBuf::from("/a")]);
         assert_eq!(raw.llama.gpu_layers, 0);
@@ -346,7 +439,7 @@ mod tests {
         assert!(error.contains("line 2") && !error.contains("sk-secret"), "{error}");
         let error = read("a.ini", "", &[]).unwrap_err().to_string();
         assert!(error.contains("a.ini") && error.contains(".toml"), "{error}");
-        let missing = ServeArguments { config: Some("/nonexistent/itsd.toml".into()), ..ServeArguments::default() };
+        let missing = ServeArguments::of_file("/nonexistent/itsd.toml");
         let error = RawSettings::read(&missing, &Environment::default()).unwrap_err().to_string();
         assert!(error.contains("/nonexistent/itsd.toml"), "{error}");
         let error = read("a.toml", "[server]\nport = \"many\"\n", &[]).unwrap_err().to_string();

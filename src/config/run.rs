@@ -188,26 +188,12 @@ pub enum RunField {
 pub fn is_run_field(name: &str) -> RunField {
     if fields::find(name).is_some_and(|field| field.scope == Scope::Run) {
         RunField::Known
-    } else if fields::LATER.contains(&name) || LATER_REQUEST_FIELDS.contains(&name) {
+    } else if fields::LATER.contains(&name) {
         RunField::Later
     } else {
         RunField::No
     }
 }
-
-/// Fields that only a chat request could carry, of features that this version does not have.
-const LATER_REQUEST_FIELDS: [&str; 10] = [
-    "num_paths",
-    "tts_beam_size",
-    "tts_candidates_per_step",
-    "tts_max_steps",
-    "tts_num_trajectories",
-    "tts_score_aggregation",
-    "tts_scorer",
-    "tts_strategy",
-    "tts_verbose",
-    "tts_window_size",
-];
 
 /// More patterns than this are a mistake, and each one costs time on every candidate.
 const MAX_REGEX_PATTERNS: usize = 32;
@@ -234,9 +220,20 @@ impl RunSettings {
         Ok(settings)
     }
 
+    /// Whether candidates are scored, so that `rm_name` must say by what.
+    pub fn is_scored(&self) -> bool {
+        match self.algorithm {
+            AlgorithmName::BestOfN => true,
+            AlgorithmName::SelfConsistency
+            | AlgorithmName::AdaptiveSelfConsistency
+            | AlgorithmName::BetaSelfConsistency => self.vote_weight == VoteWeight::Score,
+            AlgorithmName::MixtureOfN | AlgorithmName::Wait | AlgorithmName::None => false,
+        }
+    }
+
     /// Whether a model is asked to judge the candidates.
     pub fn is_judged(&self) -> bool {
-        self.rm_name == Some(RewardName::LlmJudge) && self.algorithm != AlgorithmName::None
+        self.rm_name == Some(RewardName::LlmJudge) && self.is_scored()
     }
 
     /// Sets the fields that are named. Whoever calls has dropped nulls, and names that are no field of a run or of
@@ -538,7 +535,6 @@ mod tests {
     #[test]
     fn sampling_parameters_of_openai_are_not_fields_of_the_run() {
         assert_eq!(is_run_field("budget"), RunField::Known);
-        assert_eq!(is_run_field("tts_scorer"), RunField::Later);
         for name in fields::names(Scope::Sampling).chain(["messages", "frequency_penalty", "top_a"]) {
             assert_eq!(is_run_field(name), RunField::No, "{name}");
         }

@@ -122,11 +122,14 @@ pub fn fingerprint(secret: &SecretString) -> String {
     format!("sha256:{:02x}{:02x}{:02x}{:02x}…", digest[0], digest[1], digest[2], digest[3])
 }
 
+/// What is shown in place of a secret that cannot be opened any more.
+pub const UNKNOWN_FINGERPRINT: &str = "sha256:????????…";
+
 /// Whether the text has the form of a [`fingerprint`].
 pub fn is_fingerprint(text: &str) -> bool {
     text.strip_prefix("sha256:")
         .and_then(|rest| rest.strip_suffix('…'))
-        .is_some_and(|hex| hex.len() == 8 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        .is_some_and(|hex| hex.len() == 8 && hex.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'?'))
 }
 
 /// The error for a fingerprint that stands for no secret of ours.

@@ -5,6 +5,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
@@ -16,7 +17,10 @@ use super::document::Document;
 use super::endpoint::OutboundPolicy;
 use super::environment::Environment;
 use super::field::SettingsError;
+use super::first;
+use super::origin::{self, FieldOrigins, SettingOrigins};
 use super::raw::{RawLogFormat, RawSettings};
+use super::settings_table;
 use super::shipped;
 
 /// What the daemon runs with.
@@ -30,6 +34,8 @@ pub struct Settings {
     pub outbound: OutboundPolicy,
     /// The `[active]` table of the file: the first active configuration.
     pub active: Option<Document>,
+    /// Where the fields of `active` came from.
+    pub active_origins: FieldOrigins,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -51,7 +57,12 @@ pub struct ServerSettings {
     pub allow_unauthenticated: bool,
     /// How long running requests may take to finish at a shutdown, in seconds.
     pub shutdown_timeout_s: u64,
+    /// The longest silence on a stream, within the patience of the proxies before it.
+    pub stream_keep_alive: Duration,
 }
+
+/// Proxies take a connection for dead after some ten seconds at the least.
+const STREAM_KEEP_ALIVE: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoreSettings {
@@ -114,7 +125,24 @@ impl Settings {
     /// When a source cannot be read, names a setting that does not exist or gives a value that cannot be, and
     /// when `[active]` is no configuration.
     pub fn load(arguments: &ServeArguments, environment: &Environment) -> Result<Self, SettingsFileError> {
-        RawSettings::read(arguments, environment)?.resolve(environment)
+        Self::load_with_origins(arguments, environment).map(|(settings, _)| settings)
+    }
+
+    /// The settings from every source, and where each came from that is not as built in.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Settings::load`].
+    pub fn load_with_origins(
+        arguments: &ServeArguments,
+        environment: &Environment,
+    ) -> Result<(Self, SettingOrigins), SettingsFileError> {
+        let (raw, origins) = RawSettings::read(arguments, environment)?;
+        let mut settings = raw.resolve(environment)?;
+        if let Some(active) = &settings.active {
+            settings.active_origins = origin::of_active(&origins, active);
+        }
+        Ok((settings, origins))
     }
 
     /// Reads a settings file as the daemon would, with nothing changed.
@@ -123,8 +151,7 @@ impl Settings {
     ///
     /// As for [`Settings::load`].
     pub fn check_file(file: &Path, environment: &Environment) -> Result<(), SettingsFileError> {
-        let arguments = ServeArguments { config: Some(file.to_owned()), ..ServeArguments::default() };
-        Self::load(&arguments, environment).map(|_| ())
+        Self::load(&ServeArguments::of_file(file), environment).map(|_| ())
     }
 }
 
@@ -137,21 +164,23 @@ impl RawSettings {
             None => PathBuf::from(".port"),
         });
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let mut dirs = self.models.dirs;
+        // The file that the operator names wins over others of its name.
+        let mut dirs: Vec<_> = first::model_dir(environment).into_iter().collect();
+        dirs.extend(self.models.dirs);
         dirs.extend(shipped::model_dirs());
 
-        within("server.workers", self.server.workers.unwrap_or(1), 1, 1024)?;
-        within("server.body_limit_bytes", self.server.body_limit_bytes, 1024, 1024 * 1024 * 1024)?;
-        within("server.shutdown_timeout_s", self.server.shutdown_timeout_s as usize, 0, 86_400)?;
-        within("llama.threads", self.llama.threads.unwrap_or(1), 1, 1024)?;
-        within("llama.context_tokens", self.llama.context_tokens.unwrap_or(16) as usize, 16, 16 * 1024 * 1024)?;
-        // The engine's own limits, told here with the name of the setting.
-        within("llama.max_sequences", self.llama.max_sequences as usize, 1, 192)?;
-        within("llama.batch_tokens", self.llama.batch_tokens as usize, self.llama.max_sequences as usize, 65_536)?;
-        if self.llama.gpu_layers < -1 {
+        within("server.workers", self.server.workers.unwrap_or(1) as i64)?;
+        within("server.body_limit_bytes", self.server.body_limit_bytes as i64)?;
+        within("server.shutdown_timeout_s", self.server.shutdown_timeout_s as i64)?;
+        within("llama.threads", self.llama.threads.unwrap_or(1) as i64)?;
+        within("llama.context_tokens", i64::from(self.llama.context_tokens.unwrap_or(16)))?;
+        within("llama.max_sequences", i64::from(self.llama.max_sequences))?;
+        within("llama.batch_tokens", i64::from(self.llama.batch_tokens))?;
+        within("llama.gpu_layers", i64::from(self.llama.gpu_layers))?;
+        if self.llama.batch_tokens < self.llama.max_sequences {
             return Err(SettingsFileError::Invalid {
-                key: "llama.gpu_layers",
-                message: "must be -1 (all) or more".to_owned(),
+                key: "llama.batch_tokens",
+                message: format!("must be at least `llama.max_sequences`, which is {}", self.llama.max_sequences),
             });
         }
         if self.server.host.trim().is_empty() {
@@ -176,6 +205,7 @@ impl RawSettings {
                 allowed_hosts: lower_case(self.server.allowed_hosts),
                 allow_unauthenticated: self.server.allow_unauthenticated,
                 shutdown_timeout_s: self.server.shutdown_timeout_s,
+                stream_keep_alive: STREAM_KEEP_ALIVE,
             },
             store: StoreSettings { state_dir },
             models: ModelsSettings { dirs },
@@ -197,15 +227,18 @@ impl RawSettings {
             },
             outbound: OutboundPolicy { allow_http: lower_case(self.outbound.allow_http) },
             active: self.active,
+            active_origins: FieldOrigins::new(),
         })
     }
 }
 
-fn within(key: &'static str, value: usize, least: usize, most: usize) -> Result<(), SettingsFileError> {
-    if (least..=most).contains(&value) {
+fn within(key: &'static str, value: i64) -> Result<(), SettingsFileError> {
+    let range = settings_table::range(key);
+    if range.contains(&value) {
         return Ok(());
     }
-    Err(SettingsFileError::Invalid { key, message: format!("must be from {least} to {most}, not {value}") })
+    let message = format!("must be from {} to {}, not {value}", range.start(), range.end());
+    Err(SettingsFileError::Invalid { key, message })
 }
 
 /// Refuses what is no filter of `tracing`, and a single word that is no level: `tracing` would take that for a
@@ -267,7 +300,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("itsd.toml");
         std::fs::write(&file, content).unwrap();
-        load(ServeArguments { config: Some(file), ..ServeArguments::default() }, &[])
+        load(ServeArguments::of_file(file), &[])
     }
 
     #[test]

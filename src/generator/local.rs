@@ -14,7 +14,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::llama::{CANCELLED, CandidateSeed, Engine, Job};
 
 use super::ledger::OpenCall;
-use super::{Delivery, Extension, Generator, Path, Run, TextAnswer, TextRequest, Until, text_local};
+use super::{Delivery, Extension, Generator, Path, Run, SignalSupport, TextAnswer, TextRequest, Until, text_local};
 
 /// Messages and tools that together are above this size are rendered and tokenised on a thread of their own: that takes milliseconds for
 /// every hundred kilobytes, and the threads here serve connections.
@@ -38,6 +38,10 @@ impl Generator for Local {
 
     fn continue_texts(&self, request: TextRequest, run: Arc<Run>) -> BoxFuture<'_, Result<TextAnswer, Failure>> {
         text_local::continue_texts(&self.engine, request, run).boxed()
+    }
+
+    fn signals(&self) -> SignalSupport {
+        super::LOCAL_SIGNALS
     }
 }
 
@@ -144,6 +148,7 @@ mod tests {
                 finish_reason: FinishReason::Other(CANCELLED.to_owned()),
                 logprobs: None,
                 mean_logprob: None,
+                tokens: None,
                 usage: Usage { prompt_tokens, completion_tokens, ..Usage::default() },
             };
             generating.account(candidate, &StepEvent::Finished(completion));

@@ -24,7 +24,7 @@ use std::task::{Context, Poll};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, Stream, StreamExt};
 
-use crate::completion::{Completion, Prompt, StepEvent};
+use crate::completion::{Completion, Logprobs, Prompt, StepEvent};
 use crate::failure::{Failure, FailureKind};
 
 pub use ledger::{Account, Ledger, Phase};
@@ -50,6 +50,20 @@ pub trait Generator: Send + Sync {
             Failure::new(FailureKind::NotSupported, "this model continues no raw texts; use chat completions");
         std::future::ready(Err(failure)).boxed()
     }
+
+    /// What it can tell of its tokens, as far as that is known before it was asked.
+    fn signals(&self) -> SignalSupport {
+        SignalSupport { max_top: Some(Logprobs::MOST), self_certainty: false }
+    }
+}
+
+/// What a generator can tell of the tokens that it generates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SignalSupport {
+    /// The most alternatives of a token; `None` where it tells no log-probabilities at all.
+    pub max_top: Option<u8>,
+    /// Whether it tells the self-certainty of tokens.
+    pub self_certainty: bool,
 }
 
 /// Paths being extended: a stream of `(candidate, event)` in order of arrival.
@@ -64,6 +78,10 @@ pub trait Extension: Stream<Item = (usize, StepEvent)> + Send + Unpin {
     /// ledger, as far as it can be known.
     fn cancel(self: Box<Self>) -> BoxFuture<'static, ()>;
 }
+
+/// What the in-process engine tells of its tokens, also while its model is not loaded.
+#[cfg(feature = "llama")]
+pub const LOCAL_SIGNALS: SignalSupport = SignalSupport { max_top: Some(Logprobs::MOST), self_certainty: true };
 
 /// A partial answer that can be extended. It is owned by whoever extends it.
 #[derive(Debug, Clone)]

@@ -16,7 +16,7 @@ use crate::failure::Failure;
 use crate::providers::openai::{Attempt, Provider};
 
 use super::ledger::OpenCall;
-use super::{Delivery, Extension, Generator, Path, Phase, Run, TextAnswer, TextRequest, Until};
+use super::{Delivery, Extension, Generator, Path, Phase, Run, SignalSupport, TextAnswer, TextRequest, Until};
 
 /// How long a cancelled call may still take before its connection is closed. Reading an answer that is all but here
 /// costs less than closing the connection and making another.
@@ -49,6 +49,10 @@ impl Generator for Remote {
             self.provider.complete_text(&call, account).await.map(TextAnswer::Whole)
         }
         .boxed()
+    }
+
+    fn signals(&self) -> SignalSupport {
+        SignalSupport { max_top: self.provider.max_top_logprobs(), self_certainty: false }
     }
 }
 

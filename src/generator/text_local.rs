@@ -97,6 +97,7 @@ fn prompt(request: &TextRequest) -> Prompt {
         response_format: None,
         sampling,
         logprobs: request.logprobs,
+        signals: None,
         passthrough,
     }
 }

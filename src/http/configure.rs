@@ -1,4 +1,4 @@
-//! `POST` and `GET /configure`: setting the active configuration and reading it back.
+//! `POST`, `PATCH` and `GET /configure`: setting the active configuration, changing it, and reading it back.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, ETAG, IF_MATCH};
@@ -7,7 +7,8 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::runtime::{ConfigureError, ConfigureOptions};
+use crate::config::origin;
+use crate::runtime::{ConfigureError, ConfigureOptions, Configured};
 
 use super::AppState;
 use super::body::JsonBody;
@@ -41,22 +42,29 @@ pub async fn replace(
     body: JsonBody,
 ) -> Result<HttpResponse, ApiError> {
     let mut document = object(&body.0)?;
-    let from_document = basis(&mut document)?;
-    let options = ConfigureOptions {
-        validate_only: query.validate_only,
-        if_match: expected_revision(&request)?.or(from_document),
-    };
-    let configured = state.runtime.configure(document, options).await?;
-    Ok(HttpResponse::Ok().json(Accepted {
-        status: "success",
-        message: configured.message,
-        revision: configured.revision,
-        warnings: configured.warnings,
-    }))
+    let options = options(&request, &query, basis(&mut document)?)?;
+    Ok(accepted(state.runtime.configure(document, options).await?))
+}
+
+/// Applies the body, a JSON merge patch (RFC 7396), to the active configuration: null takes a field away, what
+/// is not mentioned stays.
+///
+/// # Cancel safety
+///
+/// As for [`replace`].
+pub async fn patch(
+    state: Data<AppState>,
+    request: HttpRequest,
+    query: Query<ConfigureQuery>,
+    body: JsonBody,
+) -> Result<HttpResponse, ApiError> {
+    let mut patch = object(&body.0)?;
+    let options = options(&request, &query, basis(&mut patch)?)?;
+    Ok(accepted(state.runtime.patch(patch, options).await?))
 }
 
 /// Shows the active configuration: its document with secrets as references or fingerprints, and beside the
-/// fields `revision` and `content_hash`.
+/// fields `revision`, `content_hash` and, under `origin`, where each value came from.
 pub async fn show(state: Data<AppState>) -> Result<HttpResponse, ApiError> {
     let Some(description) = state.runtime.describe() else {
         return Err(ApiError::unavailable("model_error", "no configuration is active yet; POST /configure sets one"));
@@ -64,13 +72,34 @@ pub async fn show(state: Data<AppState>) -> Result<HttpResponse, ApiError> {
     let mut body = description.document;
     body.insert("revision".to_owned(), Value::from(description.revision));
     body.insert("content_hash".to_owned(), Value::from(description.content_hash));
+    body.insert("origin".to_owned(), Value::from_iter(origin::of_every_field(&description.origins)));
     Ok(HttpResponse::Ok()
         .insert_header((ETAG, format!("\"{}\"", description.revision)))
         .insert_header((CACHE_CONTROL, "no-store"))
         .json(body))
 }
 
-fn object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
+/// The answer to every change that was made, or only validated.
+pub(super) fn accepted(configured: Configured) -> HttpResponse {
+    HttpResponse::Ok().json(Accepted {
+        status: "success",
+        message: configured.message,
+        revision: configured.revision,
+        warnings: configured.warnings,
+    })
+}
+
+/// How a change is to be made. `If-Match` wins over the revision that the body names.
+pub(super) fn options(
+    request: &HttpRequest,
+    query: &ConfigureQuery,
+    from_body: Option<i64>,
+) -> Result<ConfigureOptions, ApiError> {
+    let if_match = expected_revision(request)?.or(from_body);
+    Ok(ConfigureOptions { validate_only: query.validate_only, if_match })
+}
+
+pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
     // The parser's own words may quote the body, which may hold a key.
     serde_json::from_slice(body).map_err(|error| {
         let place = format!("line {}, column {}", error.line(), error.column());
@@ -85,8 +114,9 @@ fn object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
 /// What `GET` adds to the document. Sent back, `revision` says which one the document was made from, just as
 /// `If-Match` does; it implies the hash.
 fn basis(document: &mut Map<String, Value>) -> Result<Option<i64>, ApiError> {
-    let Some(revision) = document.shift_remove("revision") else { return Ok(None) };
     document.shift_remove("content_hash");
+    document.shift_remove("origin");
+    let Some(revision) = document.shift_remove("revision") else { return Ok(None) };
     match revision.as_i64() {
         Some(revision) => Ok(Some(revision)),
         None if revision.is_null() => Ok(None),
@@ -123,6 +153,15 @@ impl From<ConfigureError> for ApiError {
                 None,
                 message,
             ),
+            ConfigureError::NotConfigured => Self::unavailable("model_error", message),
+            ConfigureError::UnknownRevision { .. } => Self::new(
+                StatusCode::NOT_FOUND,
+                "invalid_request_error",
+                Some("revision_not_found"),
+                Some("revision".to_owned()),
+                message,
+            ),
+            ConfigureError::NotPreparable { .. } => Self::invalid_value("revision", message),
             ConfigureError::Store(_) => {
                 tracing::error!(%message, "a configuration could not be recorded");
                 Self::unavailable("unavailable", message)
@@ -152,7 +191,8 @@ mod tests {
 
     #[test]
     fn a_document_that_was_read_tells_what_it_was_made_from() {
-        let mut document = json!({"model": "m", "revision": 4, "content_hash": "ab"}).as_object().unwrap().clone();
+        let mut document =
+            json!({"model": "m", "revision": 4, "content_hash": "ab", "origin": {}}).as_object().unwrap().clone();
         assert_eq!(basis(&mut document).unwrap(), Some(4));
         assert_eq!(Value::from(document), json!({"model": "m"}));
         let mut wrong = json!({"revision": "four"}).as_object().unwrap().clone();

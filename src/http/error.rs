@@ -166,7 +166,7 @@ impl From<&Failure> for ApiError {
             FailureKind::RateLimited => (StatusCode::TOO_MANY_REQUESTS, UPSTREAM, "rate_limit_exceeded", true),
             FailureKind::Overloaded => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", code, false),
             FailureKind::Unavailable | FailureKind::Malformed => (StatusCode::BAD_GATEWAY, UPSTREAM, code, true),
-            FailureKind::Timeout => (StatusCode::BAD_GATEWAY, UPSTREAM, code, true),
+            FailureKind::Timeout | FailureKind::JudgeFailed => (StatusCode::BAD_GATEWAY, UPSTREAM, code, true),
             FailureKind::Deadline => (StatusCode::GATEWAY_TIMEOUT, "timeout_error", code, true),
             FailureKind::Limit => (StatusCode::BAD_REQUEST, REQUEST, code, true),
             FailureKind::Cancelled => (client_closed_request(), REQUEST, code, true),

@@ -8,14 +8,18 @@ pub mod chat;
 mod completions;
 pub mod configure;
 mod destination;
+mod documentation;
 pub mod error;
+pub mod history;
 pub mod host;
 mod models;
+mod openapi;
 mod ops;
 pub mod request_log;
 mod spending;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, HeaderValue};
@@ -33,6 +37,10 @@ pub struct AppState {
     /// Where runs live: one multi-threaded runtime for every upstream call.
     pub workers: Handle,
     pub hosts: HostPolicy,
+    /// Chat requests that can be cancelled.
+    pub running: chat::Running,
+    /// The longest silence on a stream.
+    pub keep_alive: Duration,
 }
 
 /// Every route of the daemon.
@@ -42,16 +50,27 @@ pub fn routes(service: &mut ServiceConfig) {
             ApiError::bad_request(None, "invalid_value", format!("the query string is wrong: {error}")).into()
         }))
         .service(
-            resource("/configure", "GET, POST")
+            resource("/configure", "GET, PATCH, POST")
                 .route(web::get().to(configure::show))
+                .route(web::patch().to(configure::patch))
                 .route(web::post().to(configure::replace)),
         )
+        .service(resource("/configure/history", "GET").route(web::get().to(history::list)))
+        .service(resource("/configure/rollback", "POST").route(web::post().to(history::roll_back)))
         .service(resource("/v1/chat/completions", "POST").route(web::post().to(chat::complete)))
         .service(resource("/v1/completions", "POST").route(web::post().to(completions::complete)))
+        .service(resource("/v1/chat/cancel/{request_id}", "POST").route(web::post().to(chat::cancel)))
         .service(resource("/v1/models", "GET").route(web::get().to(models::list)))
         .service(resource("/v1/models/{id:.+}", "GET").route(web::get().to(models::show)))
+        // After the paths above, so that no algorithm's name can hide one of them.
+        .service(resource("/v1/{algorithm}/chat/completions", "POST").route(web::post().to(chat::complete)))
+        .service(resource("/v1/{algorithm}/{scorer}/chat/completions", "POST").route(web::post().to(chat::complete)))
         .service(resource("/health", "GET, HEAD").route(web::get().to(ops::health)).route(web::head().to(ops::health)))
         .service(resource("/ready", "GET, HEAD").route(web::get().to(ops::ready)).route(web::head().to(ops::ready)))
+        .service(resource("/docs", "GET").route(web::get().to(documentation::page)))
+        .service(resource("/docs/", "GET").route(web::get().to(documentation::page)))
+        .service(resource("/docs/{file}", "GET").route(web::get().to(documentation::file)))
+        .service(resource("/openapi.json", "GET").route(web::get().to(documentation::document)))
         .default_service(web::to(unknown_path));
 }
 

@@ -9,11 +9,11 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::outlet::Seat;
 use super::request::Request;
-use super::sampling::{self, Drawn, Sampler, SamplingError};
+use super::sampling::{self, Drawn, LEAST_LOGPROB, Sampler, SamplingError};
 use super::text::{StopMatcher, Utf8Decoder};
 use super::tool_calls;
 use super::vocabulary::Vocabulary;
-use crate::completion::{Completion, Delta, FinishReason, Reply, StepEvent, ToolCall, Usage};
+use crate::completion::{Completion, Delta, FinishReason, Reply, StepEvent, TokenSignals, ToolCall, Usage};
 use crate::failure::Failure;
 
 /// The state of a running candidate.
@@ -32,6 +32,7 @@ pub(super) struct Candidate {
     tokens: u32,
     logprob_sum: f64,
     logprobs: Vec<TokenLogprob>,
+    signals: Vec<SeenToken>,
     role_sent: bool,
     /// Bytes of `text` and entries of `logprobs` that were streamed.
     text_sent: usize,
@@ -44,6 +45,14 @@ struct TokenLogprob {
     /// Where the token's text begins, in decoded bytes.
     start: usize,
     json: String,
+}
+
+/// A token as the run sees it.
+#[derive(Debug)]
+struct SeenToken {
+    /// As in [`TokenLogprob`].
+    start: usize,
+    signals: TokenSignals,
 }
 
 /// What a candidate does after a token.
@@ -67,6 +76,7 @@ impl Candidate {
             tokens: 0,
             logprob_sum: 0.0,
             logprobs: Vec::new(),
+            signals: Vec::new(),
             role_sent: false,
             text_sent: 0,
             logprobs_sent: 0,
@@ -89,9 +99,8 @@ impl Candidate {
         if vocabulary.ends_turn(drawn.token) {
             return Ok(Next::Ended(FinishReason::Stop));
         }
-        if let Some(top) = request.top_logprobs {
-            let json = logprob_entry(drawn, row, top, vocabulary)?;
-            self.logprobs.push(TokenLogprob { start: self.decoded_bytes, json });
+        if request.top_logprobs.is_some() || request.signals.is_some() {
+            self.note(drawn, row, request, vocabulary)?;
         }
         let mut decoded = String::new();
         self.decoder.push(&vocabulary.piece(drawn.token, request.tools_offered), &mut decoded);
@@ -101,6 +110,7 @@ impl Candidate {
             self.cut = true;
             let end = self.text.len();
             self.logprobs.retain(|entry| entry.start < end);
+            self.signals.retain(|entry| entry.start < end);
             return Ok(Next::Ended(FinishReason::Stop));
         }
         if self.tokens >= limit {
@@ -150,6 +160,7 @@ impl Candidate {
             reply: Reply::new(content, calls),
             finish_reason,
             logprobs: request.top_logprobs.map(|_| logprobs_object(&self.logprobs)),
+            tokens: request.signals.map(|_| self.signals.into_iter().map(|entry| entry.signals).collect()),
             mean_logprob: (self.tokens > 0).then(|| self.logprob_sum / f64::from(self.tokens)),
             usage: Usage { prompt_tokens, completion_tokens: self.tokens.into(), ..Usage::default() },
         };
@@ -159,6 +170,38 @@ impl Candidate {
     /// Ends the candidate for a reason outside of it.
     pub(super) fn fail(self, failure: Failure) {
         self.seat.end([], StepEvent::Failed(failure));
+    }
+
+    /// Notes what the client or the run wants to know of a token.
+    fn note(
+        &mut self,
+        drawn: Drawn,
+        row: &[f32],
+        request: &Request,
+        vocabulary: &Vocabulary,
+    ) -> Result<(), SamplingError> {
+        let start = self.decoded_bytes;
+        let told = request.top_logprobs;
+        let needed = request.signals;
+        let most = told.into_iter().chain(needed.map(|needed| needed.top)).max().unwrap_or(0);
+        let with_certainty = needed.is_some_and(|needed| needed.self_certainty);
+        let normaliser = if most > 0 || with_certainty { sampling::log_sum_exp(row)? } else { 0.0 };
+        let leaders = if most > 0 { sampling::leaders(row, normaliser, most.into()) } else { Vec::new() };
+        if let Some(top) = told {
+            let json = logprob_entry(drawn, &leaders[..leaders.len().min(top.into())], vocabulary);
+            self.logprobs.push(TokenLogprob { start, json });
+        }
+        if let Some(needed) = needed {
+            let alternatives = leaders.iter().take(needed.top.into());
+            let signals = TokenSignals {
+                bytes: vocabulary.spelling(drawn.token).into(),
+                logprob: drawn.logprob.max(LEAST_LOGPROB),
+                top: alternatives.map(|(_, logprob)| logprob.max(LEAST_LOGPROB)).collect(),
+                self_certainty: with_certainty.then(|| sampling::self_certainty(row, normaliser)),
+            };
+            self.signals.push(SeenToken { start, signals });
+        }
+        Ok(())
     }
 
     fn stream(&mut self, request: &Request) {
@@ -191,10 +234,7 @@ impl Candidate {
     }
 }
 
-/// The least log-probability that is reported: JSON knows no infinity.
-const LEAST_LOGPROB: f64 = -9999.0;
-
-fn logprob_entry(drawn: Drawn, row: &[f32], top: u8, vocabulary: &Vocabulary) -> Result<String, SamplingError> {
+fn logprob_entry(drawn: Drawn, leaders: &[(u32, f64)], vocabulary: &Vocabulary) -> String {
     #[derive(Serialize)]
     struct Alternative {
         token: String,
@@ -212,12 +252,11 @@ fn logprob_entry(drawn: Drawn, row: &[f32], top: u8, vocabulary: &Vocabulary) ->
         let token = String::from_utf8_lossy(&bytes).into_owned();
         Alternative { token, logprob: logprob.max(LEAST_LOGPROB), bytes }
     };
-    let top_logprobs = match top {
-        0 => Vec::new(),
-        top => sampling::leaders(row, sampling::log_sum_exp(row)?, top.into()).into_iter().map(alternative).collect(),
+    let entry = Entry {
+        token: alternative((drawn.token, drawn.logprob)),
+        top_logprobs: leaders.iter().copied().map(alternative).collect(),
     };
-    let entry = Entry { token: alternative((drawn.token, drawn.logprob)), top_logprobs };
-    Ok(serde_json::to_string(&entry).expect("strings and finite numbers always serialise"))
+    serde_json::to_string(&entry).expect("strings and finite numbers always serialise")
 }
 
 fn logprobs_object(entries: &[TokenLogprob]) -> Box<RawValue> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value as Json;
 
 use super::sampling::SamplingPlan;
-use crate::completion::Prompt;
+use crate::completion::{Logprobs, Prompt, Signals};
 use crate::failure::{Failure, FailureKind};
 
 /// The settings of a job, the same for all its candidates.
@@ -18,6 +18,8 @@ pub(super) struct Request {
     pub(super) max_tokens: Option<u32>,
     /// Alternatives reported for each token, where log-probabilities are wanted.
     pub(super) top_logprobs: Option<u8>,
+    /// What the run needs to know of each token besides.
+    pub(super) signals: Option<Signals>,
     /// Whether tools are put before the model.
     pub(super) tools_offered: bool,
     /// The names of the offered functions.
@@ -88,11 +90,12 @@ pub(super) fn read(prompt: &Prompt, live: bool, vocabulary_size: u32, takes_tool
             limit => limit.map(|limit| limit.tokens),
         },
         top_logprobs: match prompt.logprobs {
-            Some(logprobs) if logprobs.top > 20 => {
+            Some(logprobs) if logprobs.top > Logprobs::MOST => {
                 return Err(Failure::invalid_param("top_logprobs", "top_logprobs must be between 0 and 20"));
             }
             logprobs => logprobs.map(|logprobs| logprobs.top),
         },
+        signals: prompt.signals,
         tools_offered,
         tool_names: prompt.tools.iter().filter_map(|tool| tool.name.clone()).collect(),
         live,
@@ -168,6 +171,7 @@ pub(super) mod tests {
             response_format: None,
             sampling: Sampling::default(),
             logprobs: None,
+            signals: None,
             passthrough: Default::default(),
         }
     }

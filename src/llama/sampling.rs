@@ -9,6 +9,9 @@ use std::collections::HashMap;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
+/// The least log-probability that is told of a token, as OpenAI has it: JSON knows no infinity.
+pub(super) const LEAST_LOGPROB: f64 = -9999.0;
+
 /// How a request wants its tokens drawn. All values are finite and in range.
 #[derive(Debug, Clone)]
 pub(super) struct SamplingPlan {
@@ -151,6 +154,16 @@ pub(super) fn leaders(row: &[f32], normaliser: f64, count: usize) -> Vec<(u32, f
     sort_leaders(&mut all, count);
     all.truncate(count);
     all
+}
+
+/// How far the model's distribution is from one in which all tokens are as probable: −(1/V) Σ log(V·p), at least 0
+/// (Kang et al., 2025). `normaliser` is [`log_sum_exp`] of the row. A token without a chance counts with
+/// [`LEAST_LOGPROB`], so that the result is finite.
+pub(super) fn self_certainty(row: &[f32], normaliser: f64) -> f64 {
+    let size = row.len() as f64;
+    let sum: f64 = row.iter().map(|logit| (f64::from(*logit) - normaliser).max(LEAST_LOGPROB)).sum();
+    // The rounding of an even distribution may fall below.
+    (-sum / size - size.ln()).max(0.0)
 }
 
 /// Greater weights first, lower ids first among equals.
@@ -331,6 +344,16 @@ mod tests {
         let mut sampler = Sampler::new(1);
         assert!(sampler.draw(&[0.0], &absurd, &mut Vec::new()).is_ok());
         assert_eq!(sampler.draw(&[0.0], &absurd, &mut Vec::new()), Err(SamplingError::NotFinite));
+    }
+
+    #[test]
+    fn self_certainty_is_the_distance_from_an_even_distribution() {
+        let certainty = |row: &[f32]| self_certainty(row, log_sum_exp(row).unwrap());
+        assert!(certainty(&[2.0; 7]).abs() < 1e-9, "an even distribution has none");
+        // −(ln(2 × 0.9) + ln(2 × 0.1)) / 2 = −(0.587787 − 1.609438) / 2.
+        assert!((certainty(&logits(&[0.9, 0.1])) - 0.510_826).abs() < 1e-5);
+        // A token without a chance counts with a probability of e^−9999: (9999 + 0) / 2 − ln 2.
+        assert!((certainty(&[0.0, f32::NEG_INFINITY]) - 4_998.806_853).abs() < 1e-5);
     }
 
     #[test]

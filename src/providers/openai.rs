@@ -6,6 +6,7 @@
 
 mod chunks;
 mod error;
+mod logprobs;
 mod request;
 mod response;
 mod stream;
@@ -55,6 +56,9 @@ pub struct ProviderSpec {
     pub headers: Vec<(String, SecretString)>,
     /// Body fields for requests that do not name them themselves.
     pub body: Map<String, Value>,
+    /// The most alternatives that it tells of a token; `None` where it knows no log-probabilities, or writes
+    /// them otherwise than OpenAI.
+    pub max_top_logprobs: Option<u8>,
     /// Calls in flight at once; further ones wait. At least 1.
     pub n_parallel: usize,
     /// The limit of one attempt, from the request's first byte to the answer's last.
@@ -113,6 +117,7 @@ pub struct Provider {
     permits: Arc<Semaphore>,
     timeout: Duration,
     max_retries: u32,
+    max_top_logprobs: Option<u8>,
     upstream: Upstream,
 }
 
@@ -145,8 +150,14 @@ impl Provider {
             permits: Arc::new(Semaphore::new(spec.n_parallel.min(Semaphore::MAX_PERMITS))),
             timeout: spec.timeout,
             max_retries: spec.max_retries,
+            max_top_logprobs: spec.max_top_logprobs,
             upstream,
         })
+    }
+
+    /// The most alternatives that it tells of a token; `None` where it tells no log-probabilities.
+    pub fn max_top_logprobs(&self) -> Option<u8> {
+        self.max_top_logprobs
     }
 
     /// Serialises what the candidates of a run share. The prompt's own seed is left out: each call brings
@@ -230,7 +241,7 @@ impl Provider {
     async fn complete_once(&self, request: &PreparedRequest, seed: Option<i64>) -> Result<Completion, AttemptFailure> {
         let attempt = async {
             let mut response = self.send(&self.chat_url, request.whole(seed)).await?;
-            self.read_whole(&mut response).await
+            self.read_whole(request, &mut response).await
         };
         timeout(self.timeout, attempt).await.unwrap_or_else(|_| Err(self.out_of_time()))
     }
@@ -248,9 +259,13 @@ impl Provider {
         Err(self.upstream.refusal(response.status().as_u16(), response.headers(), &body))
     }
 
-    async fn read_whole(&self, response: &mut Response) -> Result<Completion, AttemptFailure> {
+    async fn read_whole(
+        &self,
+        request: &PreparedRequest,
+        response: &mut Response,
+    ) -> Result<Completion, AttemptFailure> {
         let body = self.read_body(response, MAX_BODY_BYTES).await?.ok_or_else(|| self.too_large("body"))?;
-        response::read(&body, content_type(response), &self.upstream)
+        response::read(&body, content_type(response), request.readers(), &self.upstream)
     }
 
     /// The whole body; `None` when it is larger than `limit_bytes`.

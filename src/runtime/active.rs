@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::algorithms::vote::VoteRules;
+use crate::algorithms::{self, Plan, PlanError, Resources, Wanted};
+use crate::completion::Sampling;
 use crate::config::document::Secrets;
+use crate::config::origin::FieldOrigins;
 use crate::config::prices::Prices;
 use crate::config::provider::{ProviderName, StructuredOutput};
 use crate::config::run::RunSettings;
@@ -26,9 +29,13 @@ pub struct ActiveConfig {
     /// The judge by the name that the configuration gives it; `None` means the model that answers.
     pub judge_model: Option<String>,
     pub(super) description: Description,
+    /// Where the fields of the document came from.
+    pub(super) field_origins: FieldOrigins,
     /// The literal secrets that the fingerprints of the description stand for.
     pub(super) secrets: Secrets,
     pub(super) names: Names,
+    /// The judge that the configuration names.
+    pub(super) judge: Option<JudgeTarget>,
 }
 
 /// Which names lead where.
@@ -41,6 +48,8 @@ pub(super) struct Names {
     pub mapped: BTreeMap<String, Target>,
     /// Where names that nobody knows go: to the remote provider, if that is allowed.
     pub any: Option<Arc<dyn Generator>>,
+    /// What the active provider can be held to.
+    pub structured_output: StructuredOutput,
     /// Local models beside the active one.
     pub locals: BTreeMap<String, OpenLocal>,
     pub elsewhere: Elsewhere,
@@ -68,6 +77,8 @@ pub struct Route {
     /// Whether the active algorithm applies. A local model beside the active configuration's own answers
     /// plainly unless the request names an algorithm or a budget.
     pub scaled: bool,
+    /// What the model can be held to.
+    pub(super) structured_output: StructuredOutput,
 }
 
 /// A model that the clients may name.
@@ -88,6 +99,13 @@ pub struct UnknownModel {
     pub available: Vec<String>,
 }
 
+impl Route {
+    /// The way to a local model beside the configuration's own.
+    pub(super) fn local(generator: Arc<dyn Generator>, model: &str) -> Self {
+        Self { generator, model: model.to_owned(), scaled: false, structured_output: StructuredOutput::Unsupported }
+    }
+}
+
 impl ActiveConfig {
     /// Where a requested model leads: the active model, a name of `model_mapping`, a local model, and last,
     /// where it is allowed, whatever the remote provider makes of the name.
@@ -101,6 +119,7 @@ impl ActiveConfig {
             generator: Arc::clone(&target.generator),
             model: target.model.clone(),
             scaled: true,
+            structured_output: names.structured_output,
         };
         if requested == names.model {
             return Ok(scaled(&names.active));
@@ -109,7 +128,7 @@ impl ActiveConfig {
             return Ok(scaled(target));
         }
         if let Some(open) = names.locals.get(requested) {
-            return Ok(Route { generator: open(), model: requested.to_owned(), scaled: false });
+            return Ok(Route::local(open(), requested));
         }
         let pass_through = names.any.as_ref().and_then(|generator| {
             // Under `litellm` a prefix chooses the provider, and this configuration has only one.
@@ -119,6 +138,7 @@ impl ActiveConfig {
                 generator: Arc::clone(generator),
                 model: model.to_owned(),
                 scaled: true,
+                structured_output: names.structured_output,
             })
         });
         pass_through.ok_or_else(|| UnknownModel {
@@ -127,13 +147,29 @@ impl ActiveConfig {
         })
     }
 
-    /// Who judges the candidates of a route: the model that makes them.
+    /// Who judges the candidates of a route: the judge that the configuration names, else the model that makes them.
     pub fn judge(&self, route: &Route) -> JudgeTarget {
-        JudgeTarget {
+        self.judge.clone().unwrap_or_else(|| JudgeTarget {
             generator: Arc::clone(&route.generator),
             model: route.model.clone(),
-            structured_output: StructuredOutput::Unknown,
-        }
+            structured_output: route.structured_output,
+        })
+    }
+
+    /// Whether the active model can be asked for what the configuration's own runs need.
+    ///
+    /// # Errors
+    ///
+    /// The field that does not fit.
+    pub(super) fn check_run(&self) -> Result<(), PlanError> {
+        let Target { generator, model } = self.names.active.clone();
+        let route = Route { generator, model, scaled: true, structured_output: self.names.structured_output };
+        // A budget of 1 is a plain call, but requests may ask for more.
+        let settings = RunSettings { budget: self.run.budget.max(2), ..self.run.clone() };
+        let resources = Resources { rules: Arc::clone(&self.rules), judge: self.judge(&route) };
+        let wanted = Wanted { answers: 1, live: false };
+        let (plan, _) = Plan::resolve(&settings, resources, wanted, &mut Sampling::default())?;
+        algorithms::signals(&plan, route.generator.signals()).map(drop)
     }
 
     /// Every name that a request may use, the active model first.

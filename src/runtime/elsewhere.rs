@@ -11,12 +11,13 @@ use secrecy::SecretString;
 
 use crate::config::active::ActiveSettings;
 use crate::config::endpoint::{ChosenBy, OutboundPolicy, base_url};
-use crate::config::provider::ProviderName;
+use crate::config::provider::{ProviderName, StructuredOutput};
 use crate::config::{Environment, SettingsError};
 use crate::generator::Generator;
 use crate::providers::openai::{ProviderError, ProviderSpec};
 
 use super::active::{ActiveConfig, Route, UnknownModel};
+use super::judge::structured_output;
 use super::remote::{CallLimits, MODEL_VARIABLE, usual_spec};
 use super::remotes::Remotes;
 
@@ -122,7 +123,9 @@ impl ActiveConfig {
             }
             (Some(endpoint), None) => {
                 let generator = elsewhere.client_at(&endpoint, api_key)?;
-                Ok(Route { generator, model: requested.to_owned(), scaled: true })
+                // There may be anything.
+                let structured_output = StructuredOutput::Unknown;
+                Ok(Route { generator, model: requested.to_owned(), scaled: true, structured_output })
             }
             (None, None) => self.own_route(requested, api_key),
             (None, Some(provider)) => self.route_by_provider(requested, provider, api_key),
@@ -162,16 +165,17 @@ impl ActiveConfig {
                 return Err(UnknownModel { name: requested.to_owned(), available }.into());
             };
             return match api_key {
-                None => Ok(Route { generator: open(), model: requested.to_owned(), scaled: false }),
+                None => Ok(Route::local(open(), requested)),
                 Some(_) => Err(keyless(requested).into()),
             };
         }
         let Some(usual) = elsewhere.usual.get(&provider) else { return Err(self.unavailable(provider).into()) };
+        let structured_output = structured_output(provider, &usual.spec.base_url);
         let generator = match api_key {
             Some(api_key) => elsewhere.client_with(usual.spec.clone(), api_key)?,
             None => elsewhere.usual_client(usual)?,
         };
-        Ok(Route { generator, model: requested.to_owned(), scaled: false })
+        Ok(Route { generator, model: requested.to_owned(), scaled: false, structured_output })
     }
 
     /// The refusal of a provider that the operator has not configured, with those that there are.
@@ -198,7 +202,10 @@ impl Elsewhere {
     fn client_at(&self, endpoint: &str, api_key: Option<SecretString>) -> Result<Arc<dyn Generator>, SettingsError> {
         let url = base_url(ENDPOINT_HEADER, endpoint.trim())?;
         self.policy.check(ENDPOINT_HEADER, &url, ChosenBy::Request)?;
-        self.client(ProviderSpec { api_key, ..self.limits.at("the request's endpoint", url) })
+        self.client(ProviderSpec {
+            api_key,
+            ..self.limits.at("the request's endpoint", ProviderName::OpenAiCompatible, url)
+        })
     }
 
     /// A client for a configured address with the request's key in place of what is configured.

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use crate::algorithms::vote::VoteRules;
-use crate::config::document::{Document, content_hash, put_back_secrets, take_secrets};
+use crate::config::document::{self, Document, content_hash, put_back_secrets, take_secrets};
+use crate::config::origin::{self, FieldOrigins};
 use crate::config::{ActiveSettings, SettingsError};
 use crate::store::{NewRevision, Origin, StoreError};
 
 use super::active::ActiveConfig;
+use super::remote::usual_variables;
 use super::{Description, Runtime};
 
 /// How a configuration is to be set.
@@ -37,13 +39,42 @@ pub enum ConfigureError {
     /// Another revision than the expected one is active.
     #[error("the active revision is {active}, not {expected}; read it, merge, and try again")]
     Conflict { expected: i64, active: i64 },
+    /// A patch needs something to be applied to.
+    #[error("no configuration is active that could be patched; POST /configure sets one")]
+    NotConfigured,
+    /// There is no revision of this number to go back to.
+    #[error("there is no revision {number}; {there_is}")]
+    UnknownRevision { number: i64, there_is: String },
+    /// A past revision that cannot be made the active one again.
+    #[error("revision {number} cannot be active again: {why}; the active configuration is as it was")]
+    NotPreparable { number: i64, why: String },
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// What shall become the active configuration.
+pub(super) enum Change {
+    /// A document in place of the active one.
+    Replace(Document),
+    /// A JSON merge patch on whatever is active when its turn comes.
+    Patch(Document),
+    /// The content of a past revision.
+    Rollback(i64),
+    /// The file's `[active]`, unless it is what was last applied of it.
+    File(Document, FieldOrigins),
+}
+
+/// A document on its way to be prepared, its secrets in it.
+pub(super) struct Draft {
+    pub document: Document,
+    pub origin: Origin,
+    pub field_origins: FieldOrigins,
 }
 
 /// A configuration that lacks nothing but its number.
 pub(super) struct Prepared {
     active: ActiveConfig,
+    origin: Origin,
     pub warnings: Vec<String>,
 }
 
@@ -72,8 +103,72 @@ impl Runtime {
         document: Document,
         options: ConfigureOptions,
     ) -> Result<Configured, ConfigureError> {
+        self.change(Change::Replace(document), options).await.map(|configured| configured.expect("a request's change"))
+    }
+
+    /// Applies a JSON merge patch (RFC 7396) to the configuration that is active when the patch's turn comes, so
+    /// that of two patches none is lost. Secrets that it does not mention keep their value.
+    ///
+    /// # Errors
+    ///
+    /// As [`Runtime::configure`], and when nothing is active.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Runtime::configure`].
+    pub async fn patch(
+        self: &Arc<Self>,
+        patch: Document,
+        options: ConfigureOptions,
+    ) -> Result<Configured, ConfigureError> {
+        self.change(Change::Patch(patch), options).await.map(|configured| configured.expect("a request's change"))
+    }
+
+    /// Makes the content of a past revision, its secrets included, a new one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Runtime::configure`], and when there is no such revision or it cannot be prepared any more.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Runtime::configure`].
+    pub async fn roll_back(
+        self: &Arc<Self>,
+        number: i64,
+        options: ConfigureOptions,
+    ) -> Result<Configured, ConfigureError> {
+        self.change(Change::Rollback(number), options).await.map(|configured| configured.expect("a request's change"))
+    }
+
+    /// Makes the file's `[active]` a new revision; `None` when it is what was last applied of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Runtime::configure`]. [`Runtime::not_restored`] tells it from then on.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Runtime::configure`].
+    pub async fn apply_file(
+        self: &Arc<Self>,
+        document: Document,
+        origins: FieldOrigins,
+    ) -> Result<Option<Configured>, ConfigureError> {
+        let applied = self.change(Change::File(document, origins), ConfigureOptions::default()).await;
+        if let Err(error) = &applied {
+            self.not_restored.store(Arc::new(vec![format!("the file's `[active]` was not applied: {error}")]));
+        }
+        applied
+    }
+
+    async fn change(
+        self: &Arc<Self>,
+        change: Change,
+        options: ConfigureOptions,
+    ) -> Result<Option<Configured>, ConfigureError> {
         let runtime = Arc::clone(self);
-        let lane = tokio::spawn(async move { runtime.configure_in_lane(document, options).await });
+        let lane = tokio::spawn(async move { runtime.change_in_lane(change, options).await });
         match lane.await {
             Ok(result) => result,
             // Nobody aborts the task, so that only a panic can have ended it.
@@ -81,19 +176,24 @@ impl Runtime {
         }
     }
 
-    async fn configure_in_lane(
+    /// `None` when the file says what it said before.
+    pub(super) async fn change_in_lane(
         &self,
-        mut document: Document,
+        change: Change,
         options: ConfigureOptions,
-    ) -> Result<Configured, ConfigureError> {
+    ) -> Result<Option<Configured>, ConfigureError> {
         let _lane = self.lane.lock().await;
         let active = self.snapshot();
         let active_revision = active.as_ref().map_or(0, |active| active.revision);
         if let Some(expected) = options.if_match.filter(|expected| *expected != active_revision) {
             return Err(ConfigureError::Conflict { expected, active: active_revision });
         }
-        put_back_secrets(&mut document, &active.map(|active| active.secrets.clone()).unwrap_or_default())?;
-        let prepared = self.prepare(document).await?;
+        let rolled_back = if let Change::Rollback(number) = &change { Some(*number) } else { None };
+        let Some(draft) = self.draft(change, active.as_deref()).await? else { return Ok(None) };
+        let prepared = self.prepare(draft).await.map_err(|error| match rolled_back {
+            Some(number) => ConfigureError::NotPreparable { number, why: error.message },
+            None => error.into(),
+        })?;
         let message = format!(
             "Initialized {} with {} algorithm",
             prepared.active.names.model,
@@ -101,22 +201,58 @@ impl Runtime {
         );
         let mut warnings = prepared.warnings.clone();
         if options.validate_only {
-            return Ok(Configured { revision: active_revision, message, warnings });
+            return Ok(Some(Configured { revision: active_revision, message, warnings }));
         }
-        let (revision, warning) = self.commit(prepared, Origin::Request).await?;
+        let (revision, warning) = self.commit(prepared).await?;
         warnings.extend(warning);
-        Ok(Configured { revision, message, warnings })
+        Ok(Some(Configured { revision, message, warnings }))
+    }
+
+    /// What a change makes of the active configuration, every secret in its place.
+    async fn draft(&self, change: Change, active: Option<&ActiveConfig>) -> Result<Option<Draft>, ConfigureError> {
+        let draft = match change {
+            Change::Replace(mut document) => {
+                let known = active.map(|active| active.secrets.clone()).unwrap_or_default();
+                put_back_secrets(&mut document, &known)?;
+                let field_origins = origin::all(&document, origin::REQUEST);
+                Draft { document, origin: Origin::Request, field_origins }
+            }
+            Change::Patch(patch) => {
+                let active = active.ok_or(ConfigureError::NotConfigured)?;
+                let mut document = active.description.document.clone();
+                document::patch(&mut document, &patch);
+                put_back_secrets(&mut document, &active.secrets)?;
+                let field_origins = origin::patched(active.field_origins.clone(), &patch, &document);
+                Draft { document, origin: Origin::Patch, field_origins }
+            }
+            Change::Rollback(number) => self.past_draft(number, active).await?,
+            Change::File(document, field_origins) => {
+                let mut shown = document.clone();
+                take_secrets(&mut shown);
+                if self.store.last_file_hash().await?.as_deref() == Some(&content_hash(&shown)) {
+                    return Ok(None);
+                }
+                Draft { document, origin: Origin::File, field_origins }
+            }
+        };
+        Ok(Some(draft))
     }
 
     /// Builds everything that a document needs and that can fail. Makes no network call.
-    pub(super) async fn prepare(&self, mut document: Document) -> Result<Prepared, SettingsError> {
+    pub(super) async fn prepare(&self, draft: Draft) -> Result<Prepared, SettingsError> {
+        let Draft { mut document, origin, field_origins } = draft;
         let settings = ActiveSettings::parse(&document)?;
         let mut warnings = Vec::new();
         let names = self.targets.prepare(&settings, &self.environment, &mut warnings).await?;
+        let judge = self.targets.prepare_judge(&settings, &self.environment, &mut warnings).await?;
         let rules =
             VoteRules::compile(&settings.run).map_err(|error| SettingsError::invalid(error.param, error.message))?;
         let secrets = take_secrets(&mut document);
-        let description = Description { revision: 0, content_hash: content_hash(&document), document };
+        let mut origins = field_origins.clone();
+        for (field, variable) in usual_variables(&settings, &self.environment) {
+            origins.insert(field.to_owned(), origin::environment(variable));
+        }
+        let description = Description { revision: 0, content_hash: content_hash(&document), document, origins };
         let active = ActiveConfig {
             revision: 0,
             run: settings.run,
@@ -124,18 +260,26 @@ impl Runtime {
             prices: settings.prices,
             judge_model: settings.judge.and_then(|judge| judge.model),
             description,
+            field_origins,
             secrets,
             names,
+            judge,
         };
-        Ok(Prepared { active, warnings })
+        active.check_run().map_err(|error| SettingsError::invalid(error.param, error.message))?;
+        Ok(Prepared { active, origin, warnings })
     }
 
     /// Records a prepared configuration and, in the same breath, makes it the active one. For the holder of
     /// the lane alone.
-    pub(super) async fn commit(&self, prepared: Prepared, origin: Origin) -> Result<(i64, Option<String>), StoreError> {
+    pub(super) async fn commit(&self, prepared: Prepared) -> Result<(i64, Option<String>), StoreError> {
         let description = &prepared.active.description;
         let (document, warning) = self.vault.close(&description.document, &prepared.active.secrets);
-        let new = NewRevision { content_hash: description.content_hash.clone(), document, origin };
+        let new = NewRevision {
+            content_hash: description.content_hash.clone(),
+            document,
+            origin: prepared.origin,
+            field_origins: serde_json::to_string(&prepared.active.field_origins).expect("strings serialise"),
+        };
         let committed = self.store.commit(new).await?;
         self.not_restored.store(Arc::default());
         self.publish(prepared.numbered(committed.number, committed.created_at));

@@ -5,6 +5,8 @@
 
 mod active;
 mod elsewhere;
+mod history;
+mod judge;
 mod lane;
 #[cfg(feature = "llama")]
 mod local;
@@ -23,9 +25,11 @@ use tokio::sync::Mutex;
 
 pub use active::{ActiveConfig, ModelEntry, Route, UnknownModel};
 pub use elsewhere::{API_KEY_HEADER, Destination, ENDPOINT_HEADER, RouteError};
+pub use history::PastRevision;
 pub use lane::{ConfigureError, ConfigureOptions, Configured};
 
 use crate::config::document::Document;
+use crate::config::origin::FieldOrigins;
 use crate::config::{Environment, Settings};
 use crate::store::{Store, StoreError};
 use stored::Vault;
@@ -51,6 +55,8 @@ pub struct Description {
     /// SHA-256 of the document, in hexadecimal.
     pub content_hash: String,
     pub document: Document,
+    /// Where the value of each field came from, as far as that was not the built-in default.
+    pub origins: FieldOrigins,
 }
 
 impl Runtime {
@@ -75,7 +81,7 @@ impl Runtime {
             environment,
             not_restored: ArcSwap::default(),
         };
-        runtime.restore(settings.active.as_ref()).await?;
+        runtime.restore(settings).await?;
         Ok(runtime)
     }
 

@@ -9,7 +9,9 @@ use tokio::sync::Mutex;
 
 use crate::config::server::LlamaSettings;
 use crate::failure::{Failure, FailureKind};
-use crate::generator::{self, Delivery, Extension, Generator, Path, Run, TextAnswer, TextRequest, Until};
+use crate::generator::{
+    self, Delivery, Extension, Generator, Path, Run, SignalSupport, TextAnswer, TextRequest, Until,
+};
 use crate::llama::{Engine, ModelSpec};
 
 /// A model that is loaded when it is first asked, and stays while any configuration or run holds it.
@@ -94,6 +96,10 @@ impl Generator for LocalModel {
     fn continue_texts(&self, request: TextRequest, run: Arc<Run>) -> BoxFuture<'_, Result<TextAnswer, Failure>> {
         async move { self.load().await?.continue_texts(request, run).await }.boxed()
     }
+
+    fn signals(&self) -> SignalSupport {
+        generator::LOCAL_SIGNALS
+    }
 }
 
 #[cfg(test)]
@@ -132,6 +138,7 @@ mod tests {
             response_format: None,
             sampling: Sampling::default(),
             logprobs: None,
+            signals: None,
             passthrough: std::collections::BTreeMap::new(),
         });
         let run = Arc::new(Run::new(None));

@@ -28,10 +28,7 @@ pub fn provider_spec(
 ) -> Result<(ProviderSpec, Vec<String>), SettingsError> {
     let defaults = provider.remote_defaults().expect("only remote providers are called");
     let mut warnings = Vec::new();
-    let (base_url, chosen_by) = match &settings.endpoint {
-        Endpoint::Url(url) => (url.clone(), ChosenBy::Request),
-        Endpoint::Auto => (usual_address("endpoint", &defaults, environment)?, ChosenBy::Operator),
-    };
+    let (base_url, chosen_by) = address(settings, &defaults, environment)?;
     policy.check("endpoint", &base_url, chosen_by)?;
     let api_key = match &settings.api_key {
         Some(source) => Some(source.resolve("api_key", environment)?),
@@ -48,6 +45,7 @@ pub fn provider_spec(
         api_key,
         headers,
         body,
+        max_top_logprobs: provider.max_top_logprobs(),
         n_parallel: settings.n_parallel,
         timeout: settings.timeout,
         max_retries: settings.max_retries,
@@ -55,10 +53,34 @@ pub fn provider_spec(
     Ok((spec, warnings))
 }
 
+/// The fields that a configuration leaves to the provider's usual variables and that these give, with the
+/// variable.
+pub fn usual_variables(settings: &ActiveSettings, environment: &Environment) -> Vec<(&'static str, &'static str)> {
+    let provider = settings.provider.resolve(&settings.model).ok().map(|(provider, _)| provider);
+    let Some(defaults) = provider.and_then(ProviderName::remote_defaults) else { return Vec::new() };
+    let Ok((base_url, chosen_by)) = address(settings, &defaults, environment) else { return Vec::new() };
+    let mut variables = Vec::new();
+    if let (Endpoint::Auto, Some(name)) = (&settings.endpoint, defaults.base_url_variable)
+        && environment.var(name).is_some()
+    {
+        variables.push(("endpoint", name));
+    }
+    let key_variable = defaults.key_variables.iter().find(|name| environment.var(name).is_some());
+    if settings.api_key.is_none()
+        && let Some(name) = key_variable
+        && usual_key(&base_url, chosen_by, &defaults, environment, &mut Vec::new()).is_some()
+    {
+        variables.push(("api_key", name));
+    }
+    variables
+}
+
 /// What makes two providers one and the same: everything in the specification, secrets included, hashed so
 /// that the registry holds no copy of them.
 pub fn identity(spec: &ProviderSpec) -> [u8; 32] {
-    let ProviderSpec { name, base_url, api_key, headers, body, n_parallel, timeout, max_retries } = spec;
+    // The alternatives that it tells follow from its name.
+    let ProviderSpec { name, base_url, api_key, headers, body, n_parallel, timeout, max_retries, max_top_logprobs: _ } =
+        spec;
     let secret = |secret: &SecretString| secret.expose_secret().to_owned();
     let headers: Vec<_> = headers.iter().map(|(name, value)| (name, secret(value))).collect();
     let body: BTreeMap<_, _> = body.iter().collect();
@@ -95,7 +117,7 @@ pub fn usual_spec(
     let spec = usual_address("provider", &defaults, environment).and_then(|base_url| {
         policy.check("provider", &base_url, ChosenBy::Operator)?;
         let api_key = usual_key(&base_url, ChosenBy::Operator, &defaults, environment, &mut Vec::new());
-        Ok(ProviderSpec { api_key, ..limits.at(provider.as_str(), base_url) })
+        Ok(ProviderSpec { api_key, ..limits.at(provider.as_str(), provider, base_url) })
     });
     Some(spec)
 }
@@ -114,7 +136,7 @@ impl CallLimits {
     }
 
     /// A provider of which no more is known than its address: nothing that is sent there could be a secret.
-    pub fn at(self, name: &str, base_url: Url) -> ProviderSpec {
+    pub fn at(self, name: &str, provider: ProviderName, base_url: Url) -> ProviderSpec {
         let Self { n_parallel, timeout, max_retries } = self;
         ProviderSpec {
             name: name.to_owned(),
@@ -122,6 +144,7 @@ impl CallLimits {
             api_key: None,
             headers: Vec::new(),
             body: Map::new(),
+            max_top_logprobs: provider.max_top_logprobs(),
             n_parallel,
             timeout,
             max_retries,
@@ -129,8 +152,16 @@ impl CallLimits {
     }
 }
 
-/// Names a model that a vLLM server serves, or a GGUF file.
-pub const MODEL_VARIABLE: &str = "VLLM_MODEL_PATH";
+fn address(
+    settings: &ActiveSettings,
+    defaults: &RemoteDefaults,
+    environment: &Environment,
+) -> Result<(Url, ChosenBy), SettingsError> {
+    match &settings.endpoint {
+        Endpoint::Url(url) => Ok((url.clone(), ChosenBy::Request)),
+        Endpoint::Auto => Ok((usual_address("endpoint", defaults, environment)?, ChosenBy::Operator)),
+    }
+}
 
 /// Where `auto` leads.
 fn usual_address(param: &str, defaults: &RemoteDefaults, environment: &Environment) -> Result<Url, SettingsError> {

@@ -51,6 +51,7 @@ mod tests {
             api_key: Some(SecretString::from(key)),
             headers: Vec::new(),
             body: serde_json::Map::new(),
+            max_top_logprobs: None,
             n_parallel: 1,
             timeout: Duration::from_secs(1),
             max_retries: 0,

@@ -1,28 +1,33 @@
 //! Which configuration is active after a start.
 //!
 //! The file's `[active]` table if it changed since it was last applied, else the newest revision that can be
-//! prepared, else the model that ships, else none.
+//! prepared, else what the environment makes, else the model that ships, else none. A revision that the
+//! environment made counts only as long as the environment still makes it.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
-use crate::config::document::{Document, content_hash, take_secrets};
+use crate::config::Settings;
+use crate::config::document::{Document, Secrets, content_hash};
+use crate::config::first;
+use crate::config::origin::{self, FieldOrigins};
 use crate::config::shipped::SHIPPED_MODEL;
 use crate::store::{Origin, Revision, StoreError};
 
 use super::Runtime;
+use super::history::origins_of;
+use super::lane::{Change, ConfigureError, ConfigureOptions, Draft};
 
 /// Revisions read from the store at a time.
 const PAGE: u32 = 16;
 
 impl Runtime {
-    pub(super) async fn restore(&self, file: Option<&Document>) -> Result<(), StoreError> {
+    pub(super) async fn restore(&self, settings: &Settings) -> Result<(), StoreError> {
         let mut failures = Vec::new();
-        let restored = self.apply_file(file, &mut failures).await?
-            || self.restore_newest(&mut failures).await?
-            || self.use_shipped_model(&mut failures).await;
+        let restored =
+            self.restore_configured(settings, &mut failures).await? || self.use_shipped_model(&mut failures).await;
         for failure in &failures {
             tracing::warn!("{failure}");
         }
@@ -33,29 +38,66 @@ impl Runtime {
         Ok(())
     }
 
-    /// Commits `[active]` as a new revision if it is not the one that was last applied.
-    async fn apply_file(&self, file: Option<&Document>, failures: &mut Vec<String>) -> Result<bool, StoreError> {
-        let Some(file) = file else { return Ok(false) };
-        let mut shown = file.clone();
-        take_secrets(&mut shown);
-        if self.store.last_file_hash().await?.as_deref() == Some(&content_hash(&shown)) {
-            return Ok(false);
+    async fn restore_configured(&self, settings: &Settings, failures: &mut Vec<String>) -> Result<bool, StoreError> {
+        if let Some(file) = &settings.active {
+            let origins = settings.active_origins.clone();
+            if self.apply_first_file(file.clone(), origins, failures).await? {
+                return Ok(true);
+            }
         }
-        let _lane = self.lane.lock().await;
-        let prepared = match self.prepare(file.clone()).await {
-            Ok(prepared) => prepared,
+        let newest = self.store.newest(None, 1).await?.pop();
+        if settings.active.is_none() && newest.as_ref().is_none_or(|newest| newest.origin == Origin::Environment) {
+            return self.use_environment(newest, failures).await;
+        }
+        self.restore_newest(failures).await
+    }
+
+    /// Commits `[active]` as a new revision if it is not the one that was last applied.
+    async fn apply_first_file(
+        &self,
+        file: Document,
+        origins: FieldOrigins,
+        failures: &mut Vec<String>,
+    ) -> Result<bool, StoreError> {
+        match self.change_in_lane(Change::File(file, origins), ConfigureOptions::default()).await {
+            Ok(None) => Ok(false),
+            Ok(Some(configured)) => {
+                for warning in &configured.warnings {
+                    tracing::warn!("{warning}");
+                }
+                Ok(true)
+            }
+            Err(ConfigureError::Store(error)) => Err(error),
             Err(error) => {
                 failures.push(format!("the file's `[active]` was not applied: {error}"));
+                Ok(false)
+            }
+        }
+    }
+
+    /// Makes what the environment says active: as the revision that it already is, or a new one.
+    async fn use_environment(&self, newest: Option<Revision>, failures: &mut Vec<String>) -> Result<bool, StoreError> {
+        let Some(first) = first::from_environment(&self.environment) else { return Ok(false) };
+        let variable = first.variable;
+        // It holds references alone, so that it is shown as it is.
+        let known = newest.filter(|newest| newest.content_hash == content_hash(&first.document));
+        let _lane = self.lane.lock().await;
+        let draft = Draft { document: first.document, origin: Origin::Environment, field_origins: first.origins };
+        let prepared = match self.prepare(draft).await {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                failures.push(format!("the configuration that {variable} makes was not applied: {error}"));
                 return Ok(false);
             }
         };
         for warning in &prepared.warnings {
             tracing::warn!("{warning}");
         }
-        let (_, warning) = self.commit(prepared, Origin::File).await?;
-        if let Some(warning) = warning {
-            tracing::warn!("{warning}");
+        match known {
+            Some(known) => self.publish(prepared.numbered(known.number, known.created_at)),
+            None => drop(self.commit(prepared).await?),
         }
+        tracing::info!(variable, "nobody has configured anything, so the environment does");
         Ok(true)
     }
 
@@ -75,8 +117,10 @@ impl Runtime {
     }
 
     async fn restore_one(&self, revision: &Revision) -> Result<(), String> {
-        let document = self.vault.reopen(&revision.document)?;
-        let prepared = self.prepare(document).await.map_err(|error| error.message)?;
+        let document = self.vault.reopen(&revision.document, &Secrets::new())?;
+        let field_origins = origins_of(revision, &document);
+        let draft = Draft { document, origin: revision.origin, field_origins };
+        let prepared = self.prepare(draft).await.map_err(|error| error.message)?;
         self.publish(prepared.numbered(revision.number, revision.created_at));
         Ok(())
     }
@@ -90,7 +134,9 @@ impl Runtime {
             [("provider", "llama"), ("model", SHIPPED_MODEL)]
                 .map(|(name, value)| (name.to_owned(), Value::from(value))),
         );
-        match self.prepare(document).await {
+        let field_origins = origin::all(&document, origin::DEFAULT);
+        let draft = Draft { document, origin: Origin::Request, field_origins };
+        match self.prepare(draft).await {
             Ok(prepared) => {
                 self.publish(prepared.numbered(0, seconds_now()));
                 true

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::config::Environment;
 use crate::config::document::{Document, Secrets, visit_literals};
+use crate::config::secret::{UNKNOWN_FINGERPRINT, fingerprint, is_fingerprint};
 use crate::store::seal::{Sealer, is_sealed};
 use secrecy::ExposeSecret;
 
@@ -44,18 +45,21 @@ impl Vault {
         (serde_json::to_string(&document).expect("JSON values serialise"), warning)
     }
 
-    /// The document of a stored text, its secrets opened.
+    /// The document of a stored text, its secrets opened. One that was kept in memory only is taken from
+    /// `known`, if it is still there.
     ///
     /// # Errors
     ///
     /// Why it cannot be had, for the log.
-    pub fn reopen(&self, text: &str) -> Result<Document, String> {
-        let mut document: Document =
-            serde_json::from_str(text).map_err(|error| format!("its document is not JSON: {error}"))?;
+    pub fn reopen(&self, text: &str, known: &Secrets) -> Result<Document, String> {
+        let mut document = parse(text)?;
         let mut failed = None;
         visit_literals(&mut document, &mut |place, text| {
             if !is_sealed(text) {
-                failed = Some(format!("the secret `{place}` was kept in memory only"));
+                match known.get(place).filter(|secret| fingerprint(secret) == *text) {
+                    Some(secret) => secret.expose_secret().clone_into(text),
+                    None => failed = Some(format!("the secret `{place}` was kept in memory only")),
+                }
                 return;
             }
             match &self.sealer {
@@ -68,4 +72,26 @@ impl Vault {
         });
         failed.map_or(Ok(document), Err)
     }
+
+    /// The document of a stored text as it may be shown: fingerprints in place of secrets, and a fingerprint
+    /// that stands for nothing in place of one that cannot be opened.
+    ///
+    /// # Errors
+    ///
+    /// When the text is no document.
+    pub fn redact(&self, text: &str) -> Result<Document, String> {
+        let mut document = parse(text)?;
+        visit_literals(&mut document, &mut |place, text| {
+            if is_fingerprint(text) {
+                return;
+            }
+            let opened = self.sealer.as_ref().ok().and_then(|sealer| sealer.open(place, text).ok());
+            *text = opened.as_ref().map_or_else(|| UNKNOWN_FINGERPRINT.to_owned(), fingerprint);
+        });
+        Ok(document)
+    }
+}
+
+fn parse(text: &str) -> Result<Document, String> {
+    serde_json::from_str(text).map_err(|error| format!("its document is not JSON: {error}"))
 }

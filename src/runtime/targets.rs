@@ -7,12 +7,14 @@ use std::sync::Arc;
 
 use crate::config::active::ActiveSettings;
 use crate::config::endpoint::OutboundPolicy;
-use crate::config::provider::ProviderName;
+use crate::config::provider::{ProviderName, StructuredOutput};
 use crate::config::{Environment, Settings, SettingsError};
+use crate::generator::Generator;
 use crate::providers::openai::{ProviderError, ProviderSpec};
 
 use super::active::{Names, Target};
 use super::elsewhere::Elsewhere;
+use super::judge::structured_output;
 #[cfg(feature = "llama")]
 use super::local::LocalModels;
 use super::remote::provider_spec;
@@ -57,6 +59,20 @@ impl Targets {
         Ok(names)
     }
 
+    /// The client of a specification: the one that is in use, where there is one.
+    pub(super) fn remote(&self, spec: ProviderSpec) -> Result<Arc<dyn Generator>, SettingsError> {
+        self.remotes.client(spec).map_err(refused)
+    }
+
+    pub(super) fn outbound(&self) -> &OutboundPolicy {
+        &self.outbound
+    }
+
+    #[cfg(feature = "llama")]
+    pub(super) fn locals(&self) -> &LocalModels {
+        &self.locals
+    }
+
     fn prepare_remote(
         &self,
         settings: &ActiveSettings,
@@ -67,7 +83,8 @@ impl Targets {
         let (spec, mut told) = provider_spec(settings, provider, environment, &self.outbound)?;
         warnings.append(&mut told);
         let elsewhere = self.elsewhere(settings, Some((provider, spec.clone())), environment, warnings);
-        let generator = self.remotes.client(spec).map_err(refused)?;
+        let structured_output = structured_output(provider, &spec.base_url);
+        let generator = self.remote(spec)?;
         let target = |upstream: &str, param: &str| {
             let (chosen, model) = settings.provider.resolve(upstream)?;
             if chosen != provider {
@@ -96,6 +113,7 @@ impl Targets {
             },
             mapped,
             any: settings.allow_any_model.then_some(generator),
+            structured_output,
             locals: BTreeMap::new(),
             elsewhere,
             created: 0,
@@ -138,6 +156,7 @@ impl Targets {
             active: Target { generator: active, model: own.clone() },
             mapped,
             any: None,
+            structured_output: StructuredOutput::Unsupported,
             locals: BTreeMap::new(),
             elsewhere: self.elsewhere(settings, None, environment, warnings),
             created: 0,

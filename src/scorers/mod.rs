@@ -4,6 +4,7 @@
 //! nothing of why they are scored: which of them are worth it, and what is made of the scores, is decided in
 //! `algorithms`.
 
+pub mod confidence;
 pub mod judge;
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use crate::completion::{Completion, Prompt};
 use crate::failure::Failure;
 use crate::generator::Run;
 
+pub use confidence::Confidence;
 pub use judge::{Judge, JudgeTarget};
 
 /// What gives scores.
@@ -19,6 +21,8 @@ pub use judge::{Judge, JudgeTarget};
 pub enum Scorer {
     /// A model that is asked for its opinion.
     Judge(Judge),
+    /// What the model that wrote them thought of their tokens.
+    Confidence(Confidence),
 }
 
 /// What a scorer says of the candidates that it was shown.
@@ -49,6 +53,7 @@ impl Scorer {
     ) -> Result<Scores, Failure> {
         match self {
             Self::Judge(judge) => judge.score(prompt, candidates, run).await,
+            Self::Confidence(confidence) => confidence.score(candidates),
         }
     }
 
@@ -56,6 +61,7 @@ impl Scorer {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Judge(_) => "the judge",
+            Self::Confidence(confidence) => confidence.name(),
         }
     }
 }

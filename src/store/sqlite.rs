@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous};
 use sqlx::{Row, SqlitePool};
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations/sqlite");
@@ -41,6 +41,8 @@ pub struct Revision {
     /// JSON, its literal secrets sealed.
     pub document: String,
     pub origin: Origin,
+    /// JSON: field to where its value came from, for those that came another way than the revision.
+    pub field_origins: String,
 }
 
 /// A revision that has no number yet.
@@ -49,23 +51,39 @@ pub struct NewRevision {
     pub content_hash: String,
     pub document: String,
     pub origin: Origin,
+    pub field_origins: String,
 }
 
-/// Who asked for a revision.
+/// How a revision came about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// `POST /configure`.
     Request,
+    /// `PATCH /configure`.
+    Patch,
+    /// `POST /configure/rollback`.
+    Rollback,
     /// The `[active]` table of the configuration file.
     File,
+    /// A variable that names a model or holds a provider's key, where nobody had configured anything.
+    Environment,
 }
 
 impl Origin {
+    const ALL: [Self; 5] = [Self::Request, Self::Patch, Self::Rollback, Self::File, Self::Environment];
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Request => "request",
+            Self::Patch => "patch",
+            Self::Rollback => "rollback",
             Self::File => "file",
+            Self::Environment => "environment",
         }
+    }
+
+    fn of(word: &str) -> Self {
+        Self::ALL.into_iter().find(|origin| origin.as_str() == word).expect("the table checks the word")
     }
 }
 
@@ -130,24 +148,26 @@ impl Store {
     pub async fn commit(&self, new: NewRevision) -> Result<Revision, StoreError> {
         let created_at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
         let number = sqlx::query(
-            "INSERT INTO configuration_revisions (created_at, content_hash, document, origin) VALUES (?, ?, ?, ?)",
+            "INSERT INTO configuration_revisions (created_at, content_hash, document, origin, field_origins) \
+             VALUES (?, ?, ?, ?, ?)",
         )
         .bind(created_at)
         .bind(&new.content_hash)
         .bind(&new.document)
         .bind(new.origin.as_str())
+        .bind(&new.field_origins)
         .execute(&self.pool)
         .await
         .map_err(|error| classify(&self.path, error))?
         .last_insert_rowid();
-        let NewRevision { content_hash, document, origin } = new;
-        Ok(Revision { number, created_at, content_hash, document, origin })
+        let NewRevision { content_hash, document, origin, field_origins } = new;
+        Ok(Revision { number, created_at, content_hash, document, origin, field_origins })
     }
 
     /// The newest revisions, newest first, of numbers below `below` if it is given; at most `limit`.
     pub async fn newest(&self, below: Option<i64>, limit: u32) -> Result<Vec<Revision>, StoreError> {
         let rows = sqlx::query(
-            "SELECT number, created_at, content_hash, document, origin FROM configuration_revisions \
+            "SELECT number, created_at, content_hash, document, origin, field_origins FROM configuration_revisions \
              WHERE number < ? ORDER BY number DESC LIMIT ?",
         )
         .bind(below.unwrap_or(i64::MAX))
@@ -155,16 +175,20 @@ impl Store {
         .fetch_all(&self.pool)
         .await
         .map_err(|error| classify(&self.path, error))?;
-        Ok(rows
-            .into_iter()
-            .map(|row| Revision {
-                number: row.get(0),
-                created_at: row.get(1),
-                content_hash: row.get(2),
-                document: row.get(3),
-                origin: if row.get::<&str, _>(4) == "file" { Origin::File } else { Origin::Request },
-            })
-            .collect())
+        Ok(rows.iter().map(revision_of).collect())
+    }
+
+    /// The revision of a number, if there is one.
+    pub async fn revision(&self, number: i64) -> Result<Option<Revision>, StoreError> {
+        let row = sqlx::query(
+            "SELECT number, created_at, content_hash, document, origin, field_origins FROM configuration_revisions \
+             WHERE number = ?",
+        )
+        .bind(number)
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(|error| classify(&self.path, error))?;
+        Ok(row.as_ref().map(revision_of))
     }
 
     /// The content hash of the newest revision that came from the file.
@@ -202,6 +226,17 @@ impl Store {
             MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => classify(&self.path, error),
             other => StoreError::Other { path: self.path.clone(), message: other.to_string() },
         })
+    }
+}
+
+fn revision_of(row: &SqliteRow) -> Revision {
+    Revision {
+        number: row.get(0),
+        created_at: row.get(1),
+        content_hash: row.get(2),
+        document: row.get(3),
+        origin: Origin::of(row.get(4)),
+        field_origins: row.get(5),
     }
 }
 
@@ -266,6 +301,7 @@ mod tests {
             content_hash: format!("hash of {document}"),
             document: document.to_owned(),
             origin: Origin::Request,
+            field_origins: "{}".to_owned(),
         }
     }
 
@@ -282,7 +318,9 @@ mod tests {
         let reopened = Store::open(dir.path()).await.unwrap();
         assert_eq!(reopened.newest(None, 10).await.unwrap(), [second.clone(), first.clone()]);
         assert_eq!(reopened.newest(Some(2), 10).await.unwrap(), [first]);
-        assert_eq!(reopened.newest(None, 1).await.unwrap(), [second]);
+        assert_eq!(reopened.newest(None, 1).await.unwrap(), std::slice::from_ref(&second));
+        assert_eq!(reopened.revision(2).await.unwrap(), Some(second));
+        assert_eq!(reopened.revision(3).await.unwrap(), None);
     }
 
     #[tokio::test]
@@ -293,6 +331,41 @@ mod tests {
         store.commit(NewRevision { origin: Origin::File, ..revision("from file") }).await.unwrap();
         store.commit(revision("by request")).await.unwrap();
         assert_eq!(store.last_file_hash().await.unwrap().as_deref(), Some("hash of from file"));
+    }
+
+    #[tokio::test]
+    async fn every_origin_is_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).await.unwrap();
+        for origin in Origin::ALL {
+            let made = store.commit(NewRevision { origin, ..revision("x") }).await.unwrap();
+            assert_eq!(store.revision(made.number).await.unwrap().unwrap().origin, origin);
+        }
+    }
+
+    /// A database as the first version left it.
+    #[tokio::test]
+    async fn an_older_database_keeps_its_revisions_and_its_numbering() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = SqliteConnectOptions::new().filename(dir.path().join(DATABASE_FILE)).create_if_missing(true);
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
+        let mut first = sqlx::migrate!("./migrations/sqlite");
+        first.migrations.to_mut().truncate(1);
+        first.run(&pool).await.unwrap();
+        sqlx::query(
+            "INSERT INTO configuration_revisions (created_at, content_hash, document, origin) \
+             VALUES (5, 'h', '{}', 'file'), (6, 'i', '{}', 'request')",
+        )
+        .execute(&pool)
+        .await
+        .unwrap();
+        sqlx::query("DELETE FROM configuration_revisions WHERE number = 2").execute(&pool).await.unwrap();
+        pool.close().await;
+
+        let store = Store::open(dir.path()).await.unwrap();
+        let kept = store.newest(None, 10).await.unwrap();
+        assert_eq!((kept.len(), kept[0].number, kept[0].created_at, kept[0].origin), (1, 1, 5, Origin::File));
+        assert_eq!(store.commit(revision("new")).await.unwrap().number, 3, "a number is never given twice");
     }
 
     #[tokio::test]

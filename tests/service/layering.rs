@@ -21,7 +21,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("telemetry", &["config"]),
     ("port_file", &[]),
     ("app", &["config", "http", "runtime"]),
-    ("serve", &["app", "config", "port_file", "runtime", "telemetry"]),
+    ("reload", &["config", "runtime"]),
+    ("serve", &["app", "config", "port_file", "reload", "runtime", "telemetry"]),
 ];
 const VOCABULARY: &[&str] = &["completion", "failure"];
 

@@ -4,16 +4,24 @@
 #[path = "../upstream/server.rs"]
 mod upstream;
 
+mod answers;
 mod app;
+mod cancel_requests;
 mod cancellation;
+mod confidence;
 mod configuration;
 mod destinations;
+mod documentation;
+mod environment_made;
 mod failures;
 mod fidelity;
+mod judge;
 mod layering;
 mod limits;
 mod log_watch;
+mod mixture;
 mod operations;
+mod progress;
 mod provider;
 mod provider_accounts;
 mod provider_failures;
@@ -22,9 +30,13 @@ mod provider_requests;
 mod provider_streams;
 mod refusals;
 mod request_lines;
+mod revisions;
 mod robustness;
 mod secrecy;
+mod strategies;
+mod stop_rules;
 mod streams;
 mod swap;
 mod text_completions;
 mod votes;
+mod wait;

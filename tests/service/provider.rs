@@ -22,6 +22,7 @@ pub fn spec(base_url: &str) -> ProviderSpec {
         api_key: Some(KEY.into()),
         headers: Vec::new(),
         body: serde_json::Map::new(),
+        max_top_logprobs: Some(20),
         n_parallel: 32,
         timeout: Duration::from_secs(30),
         max_retries: 0,
@@ -48,6 +49,7 @@ pub fn prompt() -> Prompt {
         response_format: None,
         sampling: Sampling::default(),
         logprobs: None,
+        signals: None,
         passthrough: BTreeMap::new(),
     }
 }

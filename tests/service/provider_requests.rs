@@ -36,6 +36,7 @@ fn full_prompt() -> Prompt {
             logit_bias: BTreeMap::from([(50256, -100.0)]),
         },
         logprobs: Some(Logprobs { top: 3 }),
+        signals: None,
         passthrough: BTreeMap::from([
             ("metadata".to_owned(), raw(r#"{"run": "a  b"}"#)),
             ("parallel_tool_calls".to_owned(), raw("false")),

@@ -66,20 +66,17 @@ async fn a_chat_request_that_cannot_be_names_the_parameter() {
         (json!({"regex_patterns": ["("]}), "regex_patterns", "invalid_value"),
         (json!({"exclude_args": ["a"], "exclude_tool_args": ["b"]}), "exclude_tool_args", "invalid_value"),
         (json!({"return_response_only": 1}), "return_response_only", "invalid_value"),
-        (json!({"n": 2}), "n", "not_supported_yet"),
         (json!({"n": 0}), "n", "invalid_value"),
-        (json!({"alg": "best-of-n"}), "alg", "not_supported_yet"),
-        (json!({"stop_rule": "beta"}), "stop_rule", "not_supported_yet"),
-        (json!({"judge_model": "j"}), "judge_model", "not_supported_yet"),
+        (json!({"n": 1001}), "n", "invalid_value"),
+        (json!({"n": 3, "budget": 2}), "n", "invalid_value"),
+        (json!({"n": 3, "num_paths": 2}), "n", "invalid_value"),
+        (json!({"n": 2, "alg": "wait"}), "n", "invalid_value"),
+        (json!({"n": 2, "alg": "mixture-of-n"}), "n", "invalid_value"),
+        (json!({"alg": "beam-search"}), "alg", "not_supported_yet"),
+        (json!({"judge_model": "j"}), "judge_model", "invalid_value"),
         (json!({"tts_strategy": "beam_search"}), "tts_strategy", "not_supported_yet"),
-        (json!({"num_paths": 3}), "num_paths", "not_supported_yet"),
         (json!({"beam_width": 2}), "beam_width", "not_supported_yet"),
         (json!({"provider": "openrouter"}), "provider", "invalid_value"),
-        (
-            json!({"stream": true, "stream_options": {"include_progress": true}}),
-            "stream_options.include_progress",
-            "not_supported_yet",
-        ),
     ] {
         let answer = app.chat(fields.clone()).await;
         assert_eq!(answer.status, 400, "{fields}: {}", answer.text);
@@ -156,8 +153,8 @@ async fn a_path_that_does_not_exist_is_a_404_and_a_wrong_method_names_the_right_
     }
     for (method, path, allow) in [
         ("GET", CHAT, "POST"),
-        ("DELETE", "/configure", "GET, POST"),
-        ("PATCH", "/configure", "GET, POST"),
+        ("DELETE", "/configure", "GET, PATCH, POST"),
+        ("PUT", "/configure", "GET, PATCH, POST"),
         ("POST", "/health", "GET, HEAD"),
         ("PUT", "/v1/models", "GET"),
         ("POST", "/v1/models/a/b", "GET"),

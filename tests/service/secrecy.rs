@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::app::{Answer, TestApp, document, spawn_app};
+use crate::app::{Answer, TestApp, document, receive, spawn_app};
 use crate::log_watch::{CANARY, watch_log};
 use crate::upstream::{Step, Upstream};
 
@@ -55,6 +55,11 @@ async fn ask_in_every_way(app: &TestApp) {
             assert!(!response.contains(CANARY), "{response}");
         }
     }
+}
+
+async fn patch(app: &TestApp, change: &Value) -> Answer {
+    let request = app.client.patch(app.url("/configure")).header("content-type", "application/json");
+    receive(request.body(change.to_string())).await
 }
 
 #[tokio::test]
@@ -108,8 +113,14 @@ async fn a_key_is_in_no_response_no_log_line_and_no_file() {
         json!({"endpoint": format!("http://user:{key}@localhost/v1")}),
         json!({"endpoint": upstream.base_url(), "api_key": format!("sha256:{key}")}),
     ] {
-        is_clean(&app.post("/configure", &document(&upstream, wrong)).await);
+        is_clean(&app.post("/configure", &document(&upstream, wrong.clone())).await);
+        is_clean(&patch(&app, &wrong).await);
     }
+    is_clean(&patch(&app, &json!({"extra_args": {"other_token": field, "headers": {"X-Other-Key": header}}})).await);
+    is_clean(&app.get("/configure/history").await);
+    is_clean(&app.post("/configure/rollback", &json!({"revision": 1})).await);
+    is_clean(&app.post("/configure/rollback", &json!({"revision": key})).await);
+    is_clean(&app.post("/configure/rollback", &json!({"api_key": key})).await);
     is_clean(&app.post_text("/configure", &format!("{{\"api_key\": \"{key}\"")).await);
     is_clean(&app.post_text("/configure", &format!("\"{key}\"")).await);
 

@@ -170,7 +170,7 @@ impl Chat {
                 "choices": (0..choices).map(|index| json!({
                     "index": index,
                     "message": reply,
-                    "logprobs": self.logprobs(reply["content"].as_str().unwrap_or_default()),
+                    "logprobs": self.logprobs(step, 0, reply["content"].as_str().unwrap_or_default()),
                     "finish_reason": finish_reason(step, reply),
                 })).collect::<Vec<_>>(),
                 "usage": self.usage(step, reply, choices),
@@ -200,7 +200,8 @@ impl Chat {
             deltas.extend(words(text).map(|word| (json!({"reasoning_content": word}), Value::Null)));
         }
         if let Some(text) = reply["content"].as_str() {
-            deltas.extend(words(text).map(|word| (json!({"content": word}), self.logprobs(word))));
+            let word = |(at, word)| (json!({"content": word}), self.logprobs(step, at, word));
+            deltas.extend(words(text).enumerate().map(word));
         }
         if let Some(text) = reply["refusal"].as_str() {
             deltas.extend(words(text).map(|word| (json!({"refusal": word}), Value::Null)));
@@ -237,16 +238,21 @@ impl Chat {
         Answer { content_type: "text/event-stream", pieces, first_content: 2 }
     }
 
-    fn logprobs(&self, text: &str) -> Value {
-        if self.body["logprobs"] != true {
+    /// What is told of the words of `text`, of which `first` words of the content come before it.
+    fn logprobs(&self, step: &Step, first: usize, text: &str) -> Value {
+        let scripted = step.logprobs.as_deref();
+        if self.body["logprobs"] != true || scripted.is_some_and(<[f64]>::is_empty) {
             return Value::Null;
         }
+        let of_word = |at: usize| scripted.map_or(-0.25, |logprobs| logprobs[(first + at) % logprobs.len()]);
         let top = self.body["top_logprobs"].as_u64().unwrap_or(0);
         let token = |token: &str, logprob: f64| json!({"token": token, "logprob": logprob, "bytes": token.as_bytes()});
         let content: Vec<Value> = words(text)
-            .map(|word| {
-                let mut entry = token(word, -0.25);
-                entry["top_logprobs"] = (0..top).map(|rank| token(word, -0.25 - rank as f64)).collect();
+            .enumerate()
+            .map(|(at, word)| {
+                let logprob = of_word(at);
+                let mut entry = token(word, logprob);
+                entry["top_logprobs"] = (0..top).map(|rank| token(word, logprob - rank as f64)).collect();
                 entry
             })
             .collect();

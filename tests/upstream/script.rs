@@ -21,6 +21,9 @@ pub struct Step {
     pub reasoning_content: Option<String>,
     pub refusal: Option<String>,
     pub tool_calls: Vec<Call>,
+    /// The log-probabilities of the words of the content, where they are asked for: −0.25 each unless given. With
+    /// none in the list the upstream tells none, as servers do that ignore the wish.
+    pub logprobs: Option<Vec<f64>>,
     pub finish_reason: Option<String>,
     pub usage: Option<Value>,
     /// An `error` member: the whole body of a plain answer, or an event in the middle of a stream.

@@ -11,19 +11,28 @@ pub(super) struct Voter<'a> {
     pub index: usize,
     /// Mean log-probability of its tokens, finite where it is known.
     pub logprob: Option<f64>,
+    /// What its vote weighs, 0 or more.
+    pub weight: f64,
+    /// What members of one class are preferred by, higher first, finite where it is known: the score where
+    /// candidates are scored, else the log-probability.
+    pub merit: Option<f64>,
     pub key: &'a Key,
 }
 
 /// Voters of one class, lowest index first; never empty.
 pub(super) type Class<'a> = Vec<Voter<'a>>;
 
-/// Who wins when no class is large enough to speak for all.
+/// Classes whose weights differ by no more than this, relative to the heaviest, are tied: sums of the same weights
+/// differ by so much when rounded.
+pub(super) const TIE: f64 = 1e-9;
+
+/// Who wins when no class is heavy enough to speak for all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fallback {
     Never,
     /// When all candidates left at the last level differ.
     AllDiffer,
-    /// When the largest class holds no more than half of the voters.
+    /// When the heaviest class holds no more than half of the weight.
     NoMajority,
 }
 
@@ -33,11 +42,10 @@ pub(super) fn elect<'a>(mut voters: Class<'a>, fallback: Fallback) -> (Class<'a>
     for level in 0..levels {
         let mut classes = classes_at(&voters, level);
         let leading = leader(&classes);
-        let largest = classes[leading].len();
         let splintered = match fallback {
             Fallback::Never => false,
-            Fallback::AllDiffer => level + 1 == levels && largest == 1 && voters.len() > 1,
-            Fallback::NoMajority => largest * 2 <= voters.len(),
+            Fallback::AllDiffer => level + 1 == levels && voters.len() > 1 && classes.len() == voters.len(),
+            Fallback::NoMajority => weight(&classes[leading]) * 2.0 <= weight(&voters) * (1.0 + TIE),
         };
         if splintered {
             let best = most_agreeing(&voters);
@@ -59,21 +67,35 @@ pub(super) fn classes<'a>(voters: &[Voter<'a>]) -> Vec<Class<'a>> {
     group(voters, |voter| &voter.key.levels)
 }
 
-/// The position of the winning class: the largest; of equals the one with the higher mean log-probability where
+/// What the votes of a class weigh together.
+pub(super) fn weight(class: &[Voter<'_>]) -> f64 {
+    class.iter().map(|voter| voter.weight).sum()
+}
+
+/// The position of the winning class: the heaviest; of equals the one with the higher mean log-probability where
 /// every member of each is known, else the one that holds the lowest index.
 pub(super) fn leader(classes: &[Class<'_>]) -> usize {
-    let largest = classes.iter().map(Vec::len).max().unwrap_or(0);
-    let tied: Vec<usize> = (0..classes.len()).filter(|&position| classes[position].len() == largest).collect();
+    let weights: Vec<f64> = classes.iter().map(|class| weight(class)).collect();
+    let heaviest = weights.iter().copied().fold(0.0, f64::max);
+    let tied: Vec<usize> = (0..classes.len()).filter(|&at| weights[at] >= heaviest * (1.0 - TIE)).collect();
     let means: Option<Vec<f64>> = tied.iter().map(|&position| mean_logprob(&classes[position])).collect();
     let best = means.map_or(0, |means| first_maximum(&means));
     tied.get(best).copied().unwrap_or(0)
 }
 
-/// The member that speaks for a class: the one with the highest mean log-probability where all are known, else
-/// the first.
+/// The member that speaks for a class: the one of the highest merit where that of all is known, else the first.
 pub(super) fn spokesman<'a>(class: &[Voter<'a>]) -> Voter<'a> {
-    let known: Option<Vec<f64>> = class.iter().map(|voter| voter.logprob).collect();
-    class[known.map_or(0, |known| first_maximum(&known))]
+    by_merit(class)[0]
+}
+
+/// The members of a class, the one that speaks for it first: by merit where that of all is known, else by index.
+pub(super) fn by_merit<'a>(class: &[Voter<'a>]) -> Class<'a> {
+    let mut members = class.to_vec();
+    if members.iter().all(|voter| voter.merit.is_some()) {
+        // The sort is stable, so that equals stay in the order of their index.
+        members.sort_by(|a, b| b.merit.partial_cmp(&a.merit).unwrap_or(std::cmp::Ordering::Equal));
+    }
+    members
 }
 
 /// The voter whose fields agree most with the majority of each; ties as for classes.
@@ -126,7 +148,11 @@ mod tests {
 
     fn voters<'a>(keys: &'a [Key], logprobs: &[Option<f64>]) -> Class<'a> {
         let logprob = |index: usize| logprobs.get(index).copied().flatten();
-        keys.iter().enumerate().map(|(index, key)| Voter { index, logprob: logprob(index), key }).collect()
+        let voter = |(index, key)| {
+            let logprob = logprob(index);
+            Voter { index, logprob, weight: 1.0, merit: logprob, key }
+        };
+        keys.iter().enumerate().map(voter).collect()
     }
 
     fn winner(labels: &[&str], logprobs: &[Option<f64>]) -> (String, usize) {
@@ -164,6 +190,33 @@ mod tests {
         let keys = [key("y", "1"), key("y", "1"), key("x", "1"), key("x", "2"), key("x", "3")];
         let (class, by_fields) = elect(voters(&keys, &[]), Fallback::Never);
         assert_eq!((class[0].index, class.len(), by_fields), (2, 1, false));
+    }
+
+    #[test]
+    fn the_heaviest_class_wins_and_weights_that_differ_by_rounding_alone_are_tied() {
+        let keys = keys(&["a", "b", "b", "b"]);
+        let winner = |weights: [f64; 4]| {
+            let mut voters = voters(&keys, &[]);
+            voters.iter_mut().zip(weights).for_each(|(voter, weight)| voter.weight = weight);
+            elect(voters, Fallback::Never).0[0].key.label()
+        };
+        assert_eq!(winner([0.9, 0.25, 0.25, 0.25]), "a");
+        assert_eq!(winner([0.7, 0.25, 0.25, 0.25]), "b");
+        // 0.1 + 0.1 + 0.1 is above 0.3 in floating point.
+        assert_eq!(winner([0.3, 0.1, 0.1, 0.1]), "a");
+        assert_eq!(winner([0.0, 0.0, 0.0, 0.0]), "a");
+    }
+
+    #[test]
+    fn a_majority_is_one_of_weight() {
+        let keys = json_keys(&[r#"{"a":1}"#, r#"{"a":2}"#, r#"{"a":3}"#]);
+        let by_fields = |weights: [f64; 3]| {
+            let mut voters = voters(&keys, &[]);
+            voters.iter_mut().zip(weights).for_each(|(voter, weight)| voter.weight = weight);
+            elect(voters, Fallback::NoMajority).1
+        };
+        assert!(!by_fields([0.1, 0.9, 0.1]));
+        assert!(by_fields([0.4, 0.2, 0.2]));
     }
 
     fn json_keys(texts: &[&str]) -> Vec<Key> {

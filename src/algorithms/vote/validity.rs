@@ -81,8 +81,21 @@ impl Validity {
         !self.tools.is_empty()
     }
 
+    /// What is wrong with a message, whether it calls tools or not; `None` where nothing is.
+    pub fn fault(&self, reply: &Reply) -> Option<String> {
+        let calls = reply.tool_calls();
+        let text = reply.content().unwrap_or_default();
+        if !calls.is_empty() {
+            self.examine_calls(calls).1
+        } else if text.trim().is_empty() {
+            fault_of_empty(reply)
+        } else {
+            self.examine_text(text).1
+        }
+    }
+
     /// Whether the response format asks for JSON.
-    pub(super) fn wants_json(&self) -> bool {
+    pub fn wants_json(&self) -> bool {
         self.format.is_some()
     }
 

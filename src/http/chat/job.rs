@@ -10,26 +10,30 @@ use crate::algorithms::{self, Observer, Outcome, Plan, Resources, RunError, Want
 use crate::completion::Prompt;
 use crate::config::run::{AlgorithmName, RunSettings};
 use crate::failure::{Failure, FailureKind};
-use crate::generator::{Generator, Run};
+use crate::generator::{Generator, Phase, Run};
 use crate::http::error::ApiError;
 use crate::http::request_log::RequestRecord;
 use crate::http::spending;
 use crate::runtime::{ActiveConfig, Destination};
 
-use super::request::ChatRequest;
+use super::answers;
+use super::precedence::{self, PathChoice};
+use super::request::{ChatRequest, StreamOptions};
 use super::response::{Finished, warnings_header};
 
 /// Everything that one chat request needs; it reads nothing else of the daemon's state.
 pub struct Job {
     pub identity: Identity,
     pub stream: bool,
-    pub include_usage: bool,
+    pub stream_options: StreamOptions,
     generator: Arc<dyn Generator>,
     plan: Plan,
     prompt: Arc<Prompt>,
     run: Arc<Run>,
     warnings: Vec<String>,
     with_metadata: bool,
+    /// The strategy in the client's words, where a `tts_*` field or the path chose the run.
+    strategy: Option<String>,
     record: Arc<RequestRecord>,
 }
 
@@ -54,30 +58,44 @@ impl Job {
     pub fn prepare(
         active: &ActiveConfig,
         mut request: ChatRequest,
+        path: &PathChoice,
         destination: Destination,
         record: Arc<RequestRecord>,
     ) -> Result<Self, ApiError> {
         let client_model = request.prompt.model.clone();
-        let route = active.route_to(&client_model, destination)?;
+        let (route, wait_rounds) = precedence::route(active, &client_model, destination)?;
+        path.put_over(&mut request.overrides);
+        if let Some(rounds) = wait_rounds {
+            request.warnings.extend(precedence::put_suffix_under(rounds, &mut request.overrides)?);
+        }
+        let names_budget = request.overrides.contains_key("budget");
+        if let Some(tts) = &request.tts {
+            tts.put_defaults(&mut request.overrides, &active.run)?;
+        }
         let mut settings = active.run.overridden_by(&request.overrides)?;
         let named = ["alg", "budget"].iter().any(|field| request.overrides.contains_key(*field));
-        if !route.scaled && !named {
+        if !route.scaled && !named && request.n == 1 {
             settings.algorithm = AlgorithmName::None;
         }
+        answers::make_room(&mut settings, request.n, names_budget)?;
         // Compiling patterns may take longer than everything else here.
         let rules = match votes_alike(&settings, &active.run) {
             true => Arc::clone(&active.rules),
             false => Arc::new(super::compile_rules(&settings)?),
         };
 
-        request.apply_defaults(&settings);
+        let strategy = path.strategy(request.tts.as_ref(), settings.algorithm);
+        let is_chosen = path.algorithm.is_some() || request.tts.as_ref().is_some_and(|tts| tts.strategy.is_some());
+        request.apply_defaults(&settings, is_chosen);
         let judge = active.judge(&route);
         let names = [client_model.as_str(), route.model.as_str()];
         let (prices, bounds) = spending::of_run(active, &settings, names, &judge.model, record.arrived())?;
-        let wanted = Wanted { answers: 1, live: request.stream };
+        let wanted = Wanted { answers: request.n, live: request.stream };
         let (plan, warning) =
             Plan::resolve(&settings, Resources { rules, judge }, wanted, &mut request.prompt.sampling)?;
+        answers::check(request.n, &plan, warning.as_deref())?;
         request.warnings.extend(warning);
+        request.prompt.signals = algorithms::signals(&plan, route.generator.signals())?;
         request.prompt.model = route.model;
 
         let run = Arc::new(Run { prices, bounds, ..Run::new(request.prompt.sampling.seed) });
@@ -96,13 +114,14 @@ impl Job {
         Ok(Self {
             identity,
             stream: request.stream,
-            include_usage: request.include_usage,
+            stream_options: request.stream_options,
             generator: route.generator,
             plan,
             prompt: Arc::new(request.prompt),
             run,
             warnings: request.warnings,
-            with_metadata: !request.return_response_only,
+            with_metadata: request.with_metadata,
+            strategy,
             record,
         })
     }
@@ -117,6 +136,24 @@ impl Job {
     /// Candidates that will be asked for.
     pub fn planned(&self) -> usize {
         self.plan.budget
+    }
+
+    /// The ids by which a client knows the request.
+    pub fn names(&self) -> [String; 2] {
+        [self.record.id.clone(), self.identity.completion_id.clone()]
+    }
+
+    /// What the latest calls of the run are made for.
+    pub fn phase(&self) -> Phase {
+        let begun = |phase: &Phase| self.run.ledger.calls(*phase) > 0;
+        [Phase::Judge, Phase::Synthesize].into_iter().find(begun).unwrap_or(Phase::Generate)
+    }
+
+    /// What a client is told whose request was cancelled, which is also noted for the log.
+    pub fn cancelled(&self) -> ApiError {
+        let failure = Failure::new(FailureKind::Cancelled, "the request was cancelled by POST /v1/chat/cancel");
+        self.record.note(|facts| facts.error = Some(failure.kind.as_str().to_owned()));
+        ApiError::from(&failure)
     }
 
     /// Runs to the answer.
@@ -155,8 +192,10 @@ impl Job {
             outcome,
             usage: self.run.ledger.total(),
             by_phase: self.run.ledger.by_phase(),
+            cost_usd: self.run.cost_usd(),
             elapsed_ms: self.record.elapsed_ms(),
             with_metadata: self.with_metadata,
+            strategy: self.strategy.as_deref(),
         }
     }
 }

@@ -1,16 +1,22 @@
 //! `POST /v1/chat/completions`: one question in, one answer out, whatever was spent in between.
 
+mod answers;
+mod chunks;
 pub(super) mod job;
+mod metadata;
+pub(super) mod precedence;
 pub(super) mod request;
 pub(super) mod response;
-pub(super) mod stream;
+mod running;
+mod stream;
+pub(super) mod tts;
+mod tts_metadata;
 
 use std::sync::Arc;
 
 use actix_web::web::{Data, Query};
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use serde::Deserialize;
-use serde_json::value::{RawValue, to_raw_value};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::algorithms::vote::VoteRules;
@@ -22,9 +28,10 @@ use super::destination;
 use super::error::ApiError;
 use super::request_log::RequestRecord;
 use job::Job;
+use precedence::PathChoice;
 use request::ChatRequest;
 
-pub(super) const BUDGET_HEADER: &str = "X-ITS-Budget";
+pub use running::{Running, cancel};
 
 #[derive(Debug, Deserialize)]
 pub struct ChatQuery {
@@ -33,7 +40,8 @@ pub struct ChatQuery {
     pub(super) strict: bool,
 }
 
-/// Answers a chat request under the configuration that is active when it arrives.
+/// Answers a chat request under the configuration that is active when it arrives. The path may name the algorithm and
+/// the scorer.
 ///
 /// # Cancel safety
 ///
@@ -49,38 +57,31 @@ pub async fn complete(
         let message = "no configuration is active yet; POST /configure sets one";
         return Err(ApiError::unavailable("model_error", message));
     };
+    let path = PathChoice::of(&request)?;
     let mut chat = ChatRequest::parse(&body.0, query.strict)?;
-    if let Some(budget) = budget_header(&request)? {
-        chat.overrides.insert("budget".to_owned(), budget);
-    }
+    precedence::put_header_over(&request, &mut chat.overrides)?;
     let destination = destination::of(&request, chat.provider)?;
-    let job = Job::prepare(&active, chat, destination, record)?;
+    let job = Arc::new(Job::prepare(&active, chat, &path, destination, record)?);
+    let ticket = state.running.register(job.names());
     if job.stream {
-        return stream::respond(job, &state.workers).await;
+        return stream::respond(job, ticket, &state).await;
     }
     // The run belongs to the fan-out's runtime; what waits here is only for its answer.
-    let run = state.workers.spawn(async move {
-        let outcome = job.run(&mut ()).await;
-        outcome.map(|outcome| (job, outcome))
+    let run = state.workers.spawn({
+        let job = Arc::clone(&job);
+        async move { job.run(&mut ()).await }
     });
-    match AbortOnDropHandle::new(run).await {
-        Ok(Ok((job, outcome))) => Ok(job.finish(&outcome).render()),
-        Ok(Err(error)) => Err(error.into()),
-        Err(panic) => {
-            tracing::error!(%panic, "a run ended by a defect of ours");
-            Err(ApiError::internal())
-        }
-    }
-}
-
-/// The budget of the header, which wins over the body's: for clients whose bodies are out of reach.
-fn budget_header(request: &HttpRequest) -> Result<Option<Box<RawValue>>, ApiError> {
-    let Some(header) = request.headers().get(BUDGET_HEADER) else { return Ok(None) };
-    match header.to_str().unwrap_or_default().trim().parse::<u32>() {
-        Ok(budget) => Ok(Some(to_raw_value(&budget).expect("a number serialises"))),
-        Err(_) => {
-            Err(ApiError::invalid_value(BUDGET_HEADER, format!("`{BUDGET_HEADER}` must be a whole number such as 8")))
-        }
+    tokio::select! {
+        biased;
+        () = ticket.cancelled() => Err(job.cancelled()),
+        ended = AbortOnDropHandle::new(run) => match ended {
+            Ok(Ok(outcome)) => Ok(job.finish(&outcome).render()),
+            Ok(Err(error)) => Err(error.into()),
+            Err(panic) => {
+                tracing::error!(%panic, "a run ended by a defect of ours");
+                Err(ApiError::internal())
+            }
+        },
     }
 }
 

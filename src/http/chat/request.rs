@@ -1,7 +1,7 @@
 //! The chat request on the wire, parsed once into what the run needs.
 //!
 //! Every OpenAI parameter is accepted: typed where itsd acts on it, forwarded as it came otherwise. The
-//! extensions (`budget`, `alg`, votes …) are taken out, so that no provider ever sees them.
+//! extensions (`budget`, `alg`, votes, `tts_*` …) are taken out, so that no provider ever sees them.
 
 use std::collections::BTreeMap;
 
@@ -16,21 +16,43 @@ use crate::config::run::{RunField, RunSettings, is_run_field};
 use crate::http::destination::take_provider;
 use crate::http::error::ApiError;
 
+use super::tts::Tts;
+
 /// A parsed chat request. The prompt's `model` is the client's name until it is routed.
 #[derive(Debug)]
 pub struct ChatRequest {
     pub prompt: Prompt,
     /// Overrides of the configuration's run settings.
-    pub overrides: BTreeMap<String, Box<RawValue>>,
+    pub overrides: Fields,
+    /// What was said in the words of the `tts_*` family, where any was.
+    pub tts: Option<Tts>,
+    /// Answers to return, the best of the run; at least 1.
+    pub n: usize,
     pub stream: bool,
-    pub include_usage: bool,
-    pub return_response_only: bool,
+    pub stream_options: StreamOptions,
+    pub with_metadata: bool,
     /// The provider that is to answer, if the client chooses one.
     pub provider: Option<ProviderName>,
     pub warnings: Vec<String>,
 }
 
-type Fields = BTreeMap<String, Box<RawValue>>;
+/// What a stream holds beside the answer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StreamOptions {
+    pub include_usage: bool,
+    /// Whether a user interface hears how far the run has come.
+    pub include_progress: bool,
+}
+
+/// Members of a JSON object with their text as it came.
+pub type Fields = BTreeMap<String, Box<RawValue>>;
+
+/// More answers than the largest budget cannot be.
+const MOST_ANSWERS: usize = 1000;
+
+/// Defaults of a request whose `tts_strategy` or path chose its run.
+const CHOSEN_TEMPERATURE: f64 = 0.7;
+const CHOSEN_MAX_TOKENS: MaxTokens = MaxTokens { tokens: 4096, name: MaxTokensName::MaxTokens };
 
 /// Parameters of OpenAI's chat API that itsd does not act on: they go upstream without a word.
 const FORWARDED: &[&str] = &[
@@ -72,32 +94,45 @@ impl ChatRequest {
         }
         let messages = fields.remove("messages").ok_or_else(|| ApiError::missing_field("messages"))?;
         check_messages(&messages)?;
-        match take::<u32>(&mut fields, "n")? {
-            None | Some(1) => {}
-            Some(0) => return Err(ApiError::invalid_value("n", "`n` must be at least 1")),
-            Some(_) => {
-                let message = "`n` other than 1 is not supported yet; `budget` sets how many candidates are drawn";
-                return Err(ApiError::not_supported_yet("n", message));
-            }
+        let n = take::<usize>(&mut fields, "n")?.unwrap_or(1);
+        if !(1..=MOST_ANSWERS).contains(&n) {
+            return Err(ApiError::invalid_value("n", format!("`n` is {n}; it must be between 1 and {MOST_ANSWERS}")));
         }
 
         let stream = take(&mut fields, "stream")?.unwrap_or(false);
-        let include_usage = stream_options(&mut fields, stream)?;
-        let return_response_only = take(&mut fields, "return_response_only")?.unwrap_or(true);
+        let stream_options = stream_options(&mut fields, stream)?;
+        let response_only: bool = take(&mut fields, "return_response_only")?.unwrap_or(true);
         let sampling = sampling(&mut fields)?;
         let logprobs = logprobs(&mut fields)?;
         let tools = tools(&mut fields)?;
         let tool_choice = fields.remove("tool_choice");
         let response_format = fields.remove("response_format");
         let provider = take_provider(&mut fields)?;
-        let (overrides, passthrough, warnings) = sort_out(fields, strict)?;
+        let mut tts = Tts::take(&mut fields)?;
+        let (overrides, passthrough, mut warnings) = sort_out(fields, strict)?;
+        let mut with_metadata = !response_only;
+        if let Some(tts) = &mut tts {
+            warnings.append(&mut tts.warnings);
+            with_metadata |= tts.verbose;
+        }
 
-        let prompt = Prompt { model, messages, tools, tool_choice, response_format, sampling, logprobs, passthrough };
-        Ok(Self { prompt, overrides, stream, include_usage, return_response_only, provider, warnings })
+        let prompt = Prompt {
+            model,
+            messages,
+            tools,
+            tool_choice,
+            response_format,
+            sampling,
+            logprobs,
+            signals: None,
+            passthrough,
+        };
+        Ok(Self { prompt, overrides, tts, n, stream, stream_options, with_metadata, provider, warnings })
     }
 
-    /// Fills in what the configuration gives and the request leaves open.
-    pub fn apply_defaults(&mut self, settings: &RunSettings) {
+    /// Fills in what the configuration gives and the request leaves open, and last, where a strategy or a path chose
+    /// the run, what the service gave from which these come.
+    pub fn apply_defaults(&mut self, settings: &RunSettings, chosen: bool) {
         let sampling = &mut self.prompt.sampling;
         sampling.temperature = sampling.temperature.or(settings.temperature);
         sampling.top_p = sampling.top_p.or(settings.top_p);
@@ -106,6 +141,10 @@ impl ChatRequest {
         sampling.max_tokens = sampling.max_tokens.or(settings.max_tokens);
         if sampling.stop.is_empty() {
             sampling.stop.clone_from(&settings.stop);
+        }
+        if chosen {
+            sampling.temperature = sampling.temperature.or(Some(CHOSEN_TEMPERATURE));
+            sampling.max_tokens = sampling.max_tokens.or(Some(CHOSEN_MAX_TOKENS));
         }
     }
 }
@@ -172,23 +211,22 @@ fn check_messages(messages: &RawValue) -> Result<(), ApiError> {
     Ok(())
 }
 
-pub(in crate::http) fn stream_options(fields: &mut Fields, stream: bool) -> Result<bool, ApiError> {
+pub(in crate::http) fn stream_options(fields: &mut Fields, stream: bool) -> Result<StreamOptions, ApiError> {
     #[derive(Deserialize)]
-    struct StreamOptions {
+    struct Members {
         #[serde(default)]
         include_usage: Option<bool>,
         #[serde(default)]
         include_progress: Option<bool>,
     }
-    let Some(options) = take::<StreamOptions>(fields, "stream_options")? else { return Ok(false) };
+    let Some(options) = take::<Members>(fields, "stream_options")? else { return Ok(StreamOptions::default()) };
     if !stream {
         return Err(ApiError::invalid_value("stream_options", "`stream_options` is only for `stream: true`"));
     }
-    if options.include_progress == Some(true) {
-        let param = "stream_options.include_progress";
-        return Err(ApiError::not_supported_yet(param, format!("`{param}` is not supported yet; leave it out")));
-    }
-    Ok(options.include_usage.unwrap_or(false))
+    Ok(StreamOptions {
+        include_usage: options.include_usage.unwrap_or(false),
+        include_progress: options.include_progress.unwrap_or(false),
+    })
 }
 
 pub(in crate::http) fn sampling(fields: &mut Fields) -> Result<Sampling, ApiError> {

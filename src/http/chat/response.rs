@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use actix_web::HttpResponse;
 use actix_web::http::header::{HeaderName, HeaderValue};
-use serde::ser::SerializeMap;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::algorithms::{Candidate, Outcome};
+use crate::algorithms::Outcome;
 use crate::completion::Usage;
 use crate::generator::{Account, Phase};
 
 use super::job::Identity;
+use super::metadata::Metadata;
+use super::tts_metadata::TtsMetadata;
 
 /// A finished run, ready to be written.
 pub struct Finished<'a> {
@@ -20,8 +21,12 @@ pub struct Finished<'a> {
     pub outcome: &'a Outcome,
     pub usage: Usage,
     pub by_phase: BTreeMap<Phase, Account>,
+    /// What all calls cost, where their models have prices.
+    pub cost_usd: Option<f64>,
     pub elapsed_ms: f64,
     pub with_metadata: bool,
+    /// The strategy in the client's words, where a `tts_*` field or the path chose the run.
+    pub strategy: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -30,7 +35,7 @@ struct ChatCompletion<'a> {
     object: &'static str,
     created: i64,
     model: &'a str,
-    choices: [Choice<'a>; 1],
+    choices: Vec<Choice<'a>>,
     usage: UsageObject,
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<Metadata<'a>>,
@@ -42,6 +47,8 @@ struct Choice<'a> {
     message: &'a RawValue,
     logprobs: Option<&'a RawValue>,
     finish_reason: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tts_metadata: Option<TtsMetadata<'a>>,
 }
 
 /// Usage in OpenAI's shape.
@@ -76,72 +83,22 @@ impl From<Usage> for UsageObject {
     }
 }
 
-/// How the answer came to be.
-#[derive(Serialize)]
-pub struct Metadata<'a> {
-    algorithm: &'static str,
-    revision: i64,
-    /// The messages in candidate order; null where a candidate failed or was cancelled.
-    responses: Vec<Option<&'a RawValue>>,
-    all_responses: Vec<Option<&'a RawValue>>,
-    selected_index: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    vote: Option<&'static str>,
-    #[serde(serialize_with = "as_object")]
-    response_counts: Vec<(&'a str, usize)>,
-    agreement: f64,
-    set_aside: Vec<SetAside<'a>>,
-    stop: StopObject,
-    failures: Vec<FailureObject<'a>>,
-    usage_by_phase: BTreeMap<Phase, Account>,
-    timing_ms: Timing,
-    warnings: &'a [String],
-}
-
-#[derive(Serialize)]
-struct SetAside<'a> {
-    candidate: usize,
-    reason: &'a str,
-}
-
-#[derive(Serialize)]
-struct StopObject {
-    reason: &'static str,
-    planned: usize,
-    started: u64,
-    completed: usize,
-    cancelled: usize,
-    saved_tokens_estimate: u64,
-}
-
-#[derive(Serialize)]
-struct FailureObject<'a> {
-    candidate: usize,
-    what: &'a str,
-    message: &'a str,
-    status: Option<u16>,
-}
-
-#[derive(Serialize)]
-struct Timing {
-    total: f64,
-}
-
 impl Finished<'_> {
     /// The response with its headers.
     pub fn render(&self) -> HttpResponse {
-        let winner = self.outcome.winner();
+        let choices = self.outcome.answers().into_iter().zip(0..).map(|(answer, index)| Choice {
+            index,
+            message: answer.reply.raw(),
+            logprobs: answer.logprobs.as_deref(),
+            finish_reason: answer.finish_reason.as_str(),
+            tts_metadata: self.tts_metadata(index),
+        });
         let body = ChatCompletion {
             id: &self.identity.completion_id,
             object: "chat.completion",
             created: self.identity.created,
             model: &self.identity.model,
-            choices: [Choice {
-                index: 0,
-                message: winner.reply.raw(),
-                logprobs: winner.logprobs.as_deref(),
-                finish_reason: winner.finish_reason.as_str(),
-            }],
+            choices: choices.collect(),
             usage: self.usage.into(),
             metadata: self.metadata(),
         };
@@ -167,110 +124,65 @@ impl Finished<'_> {
 
     /// The `metadata` object, where the client asked for it.
     pub fn metadata(&self) -> Option<Metadata<'_>> {
-        if !self.with_metadata {
-            return None;
-        }
-        let outcome = self.outcome;
-        let (completed, _, cancelled) = outcome.counts();
-        let spent = self.by_phase.get(&Phase::Generate).copied().unwrap_or_default();
-        let responses: Vec<_> = outcome
-            .candidates
-            .iter()
-            .map(|candidate| match candidate {
-                Candidate::Completed(completion) => Some(completion.reply.raw()),
-                Candidate::Failed(_) | Candidate::Cancelled => None,
-            })
-            .collect();
-        let failures = outcome.candidates.iter().enumerate().filter_map(|(candidate, end)| match end {
-            Candidate::Failed(failure) => Some(FailureObject {
-                candidate,
-                what: failure.kind.as_str(),
-                message: &failure.message,
-                status: failure.status,
-            }),
-            Candidate::Completed(_) | Candidate::Cancelled => None,
-        });
-        let verdict = outcome.verdict.as_ref();
-        Some(Metadata {
-            algorithm: self.identity.algorithm,
-            revision: self.identity.revision,
-            all_responses: responses.clone(),
-            responses,
-            selected_index: outcome.selected(),
-            vote: verdict.map(|verdict| verdict.vote),
-            response_counts: verdict
-                .map(|verdict| verdict.response_counts.iter().map(|(label, count)| (label.as_str(), *count)).collect())
-                .unwrap_or_default(),
-            agreement: self.agreement(),
-            set_aside: verdict
-                .map(|verdict| {
-                    let set_aside = verdict.set_aside.iter();
-                    set_aside.map(|aside| SetAside { candidate: aside.candidate, reason: &aside.reason }).collect()
-                })
-                .unwrap_or_default(),
-            stop: StopObject {
-                reason: outcome.stop.reason.as_str(),
-                planned: outcome.stop.planned,
-                started: spent.calls,
-                completed,
-                cancelled,
-                saved_tokens_estimate: saved_tokens(outcome, &spent),
-            },
-            failures: failures.collect(),
-            usage_by_phase: self.by_phase.clone(),
-            timing_ms: Timing { total: self.elapsed_ms },
-            warnings: &outcome.warnings,
-        })
+        self.with_metadata.then(|| Metadata::of(self))
     }
 
-    fn agreement(&self) -> f64 {
+    /// The `tts_metadata` of a choice: of the first, where a `tts_*` field or the path chose the run.
+    pub fn tts_metadata(&self, index: u32) -> Option<TtsMetadata<'_>> {
+        let strategy = self.strategy.filter(|_| index == 0)?;
+        Some(TtsMetadata::of(self, strategy))
+    }
+
+    /// The winning share of the votes; 1 where nobody voted.
+    pub fn agreement(&self) -> f64 {
         self.outcome.verdict.as_ref().map_or(1.0, |verdict| verdict.agreement)
     }
 }
 
-/// Completion tokens that the early end saved, taking every candidate to be as long as the mean of those that
-/// completed.
-///
-/// Where the usage of every call is known, that is all which was planned less what was spent. Where it is
-/// not, only candidates that never began count, since many providers bill a closed connection to the end.
-fn saved_tokens(outcome: &Outcome, spent: &Account) -> u64 {
-    let completed = outcome.candidates.iter().filter_map(|candidate| match candidate {
-        Candidate::Completed(completion) => Some(completion.usage.completion_tokens),
-        Candidate::Failed(_) | Candidate::Cancelled => None,
-    });
-    let (count, tokens) = completed.fold((0, 0), |(count, sum), tokens| (count + 1, sum + tokens));
-    let (_, failed, cancelled) = outcome.counts();
-    if count == 0 || cancelled == 0 {
-        return 0;
-    }
-    let planned = outcome.stop.planned as u64 - failed as u64;
-    if spent.usage.unknown_calls == 0 {
-        (tokens * planned / count).saturating_sub(spent.usage.completion_tokens)
-    } else {
-        tokens * (outcome.stop.planned as u64).saturating_sub(spent.calls) / count
-    }
-}
+/// Clients refuse responses with heads of more than some kilobytes; what is left out here is in the metadata.
+const MOST_WARNING_CHARS: usize = 2048;
 
-fn as_object<S: Serializer>(pairs: &[(&str, usize)], serializer: S) -> Result<S::Ok, S::Error> {
-    let mut object = serializer.serialize_map(Some(pairs.len()))?;
-    for (label, count) in pairs {
-        object.serialize_entry(label, count)?;
-    }
-    object.end()
-}
-
-/// The header that carries warnings, where there are any.
+/// The header that carries warnings, where there are any: as many as have room, and how many more there are.
 pub fn warnings_header(warnings: &[String]) -> Option<(HeaderName, HeaderValue)> {
-    let text = (!warnings.is_empty()).then(|| warnings.join("; "))?;
+    let (first, rest) = warnings.split_first()?;
+    // One that is too long by itself is cut.
+    let mut text: String = first.chars().take(MOST_WARNING_CHARS).collect();
+    let mut told = 1;
+    for warning in rest {
+        if text.len() + warning.len() > MOST_WARNING_CHARS {
+            break;
+        }
+        text = format!("{text}; {warning}");
+        told += 1;
+    }
+    if told < warnings.len() {
+        text = format!("{text}; and {} more, in metadata.warnings", warnings.len() - told);
+    }
     Some((HeaderName::from_static("x-its-warnings"), header_text(&text)))
 }
 
-/// Clients refuse responses with heads of more than some kilobytes; what is cut off here is in the metadata.
-const MAX_HEADER_TEXT_CHARS: usize = 2048;
-
 /// Text as a header value: whatever is not printable ASCII becomes a question mark.
 fn header_text(text: &str) -> HeaderValue {
-    let text: String =
-        text.chars().take(MAX_HEADER_TEXT_CHARS).map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect();
+    let text: String = text.chars().map(|c| if matches!(c, ' '..='~') { c } else { '?' }).collect();
     HeaderValue::try_from(text).expect("printable ASCII is header text")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(warnings: &[&str]) -> Option<String> {
+        let warnings: Vec<String> = warnings.iter().map(|warning| (*warning).to_owned()).collect();
+        warnings_header(&warnings).map(|(_, value)| value.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn warnings_share_a_header_as_long_as_there_is_room() {
+        assert_eq!(told(&[]), None);
+        assert_eq!(told(&["one"]).unwrap(), "one");
+        assert_eq!(told(&["one", "\u{e9}t\u{e9}\n"]).unwrap(), "one; ?t??");
+        let long = "x".repeat(1500);
+        assert_eq!(told(&[&long, &long, "z"]).unwrap(), format!("{long}; and 2 more, in metadata.warnings"));
+        assert_eq!(told(&[&"\u{e9}".repeat(5000)]).unwrap(), "?".repeat(2048));
+    }
 }

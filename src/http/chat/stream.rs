@@ -1,107 +1,114 @@
 //! The streamed response: server-sent events in OpenAI's chunk shape.
 //!
 //! What is final by construction (a single call) is passed on as it is generated. A vote is only known at
-//! its end: until then comments keep the connection alive, then the winner follows as chunks. The status
-//! line waits for the first sign of life, so that a run which fails at once is a plain HTTP error.
+//! its end: until then comments keep the connection alive and, where they were asked for, chunks tell of its
+//! progress; then the answer follows as chunks. The status line waits for the first sign of life, so that a run
+//! which fails at once is a plain HTTP error.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use bytes::Bytes;
 use futures_util::stream;
-use serde::Serialize;
-use serde_json::value::RawValue;
-use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::algorithms::{Observer, Outcome, RunError};
 use crate::completion::Delta;
+use crate::http::AppState;
 use crate::http::error::ApiError;
 
-use super::job::{Identity, Job};
-use super::response::{Metadata, UsageObject};
+use super::chunks::{Chunks, Progress};
+use super::job::Job;
+use super::running::Ticket;
 
-/// The longest silence on a stream.
-pub const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// Deltas held for a slow reader before generation waits for it.
-pub const PENDING_DELTAS: usize = 64;
+const PENDING_DELTAS: usize = 64;
 
-/// Runs the job on `workers` and answers with a stream of its chunks.
+/// Runs the job and answers with a stream of its chunks.
 ///
 /// # Cancel safety
 ///
 /// The body owns the run: when the client disconnects, the server drops it and every call in flight ends.
-pub async fn respond(job: Job, workers: &Handle) -> Result<HttpResponse, ApiError> {
-    let job = Arc::new(job);
+pub async fn respond(job: Arc<Job>, ticket: Ticket, state: &AppState) -> Result<HttpResponse, ApiError> {
     let (sender, items) = mpsc::channel(PENDING_DELTAS);
-    let ended = Arc::new(AtomicUsize::new(0));
-    let run = AbortOnDropHandle::new(workers.spawn({
-        let (job, ended) = (Arc::clone(&job), Arc::clone(&ended));
+    let (ended, progress) = watch::channel((0, job.planned()));
+    let run = AbortOnDropHandle::new(state.workers.spawn({
+        let job = Arc::clone(&job);
         async move {
             let mut feed = Feed { sender, ended };
-            let result = job.run(&mut feed).await;
+            let end = match job.run(&mut feed).await {
+                Ok(outcome) => Item::Answer(Box::new(outcome)),
+                Err(error) => Item::Failed(error),
+            };
             // Without a reader there is nobody to tell.
-            let _ = feed.sender.send(Item::Ended(result)).await;
+            let _ = feed.sender.send(end).await;
         }
     }));
-    let mut events = Events { job, items, ended, begun: false, over: false, _run: run };
+    let work = Some(Work { ticket, _run: run });
+    let mut events = Events { job, items, progress, keep_alive: state.keep_alive, begun: false, work };
 
-    let mut response = HttpResponse::Ok();
-    let first = match timeout(KEEP_ALIVE, events.items.recv()).await {
-        Ok(Some(Item::Ended(Err(error)))) => return Err(error.into()),
-        Ok(Some(Item::Ended(Ok(outcome)))) => {
-            for header in events.job.finish(&outcome).headers() {
-                response.insert_header(header);
-            }
-            events.render(Item::Ended(Ok(outcome)))
-        }
-        Ok(Some(item)) => {
-            early_headers(&mut response, &events.job);
-            events.render(item)
-        }
-        Ok(None) => {
+    let first = events.hear().await;
+    let headers = match &first {
+        Some(Heard::Item(Item::Answer(outcome))) => events.job.finish(outcome).headers(),
+        _ => events.job.early_headers(),
+    };
+    let first = match first {
+        Some(Heard::Item(Item::Failed(error))) => return Err(error.into()),
+        Some(Heard::Cancelled) => return Err(events.job.cancelled()),
+        Some(Heard::BrokenOff) | None => {
             tracing::error!("a streamed run ended by a defect of ours");
             return Err(ApiError::internal());
         }
-        Err(_) => {
-            early_headers(&mut response, &events.job);
-            events.keep_alive()
-        }
+        Some(heard) => events.render(heard),
     };
+    let mut response = HttpResponse::Ok();
+    for header in headers {
+        response.insert_header(header);
+    }
     response.insert_header((CONTENT_TYPE, "text/event-stream; charset=utf-8"));
     response.insert_header((CACHE_CONTROL, "no-cache"));
     let body = stream::unfold((Some(first), events), |(first, mut events)| async move {
         let bytes = match first {
             Some(bytes) => bytes,
-            None => events.next().await?,
+            None => {
+                let heard = events.hear().await?;
+                events.render(heard)
+            }
         };
         Some((Ok::<_, std::convert::Infallible>(bytes), (None, events)))
     });
     Ok(response.streaming(body))
 }
 
-fn early_headers(response: &mut actix_web::HttpResponseBuilder, job: &Job) {
-    for header in job.early_headers() {
-        response.insert_header(header);
-    }
-}
-
 /// What the run tells the response.
 enum Item {
     Delta(Delta),
-    Ended(Result<Outcome, RunError>),
+    Answer(Box<Outcome>),
+    Failed(RunError),
+}
+
+/// What the response hears next.
+enum Heard {
+    Item(Item),
+    /// The run has come further.
+    Progress,
+    /// Nothing for as long as a stream may be silent.
+    Silence,
+    /// The order to end.
+    Cancelled,
+    /// The run is gone without a word, which only a panic does.
+    BrokenOff,
 }
 
 /// The run's end of the stream.
 struct Feed {
     sender: mpsc::Sender<Item>,
-    ended: Arc<AtomicUsize>,
+    /// Candidates that have ended, and that are planned.
+    ended: watch::Sender<(usize, usize)>,
 }
 
 impl Observer for Feed {
@@ -110,8 +117,8 @@ impl Observer for Feed {
         let _ = self.sender.send(Item::Delta(delta)).await;
     }
 
-    fn progress(&mut self, completed: usize, _: usize) {
-        self.ended.store(completed, Ordering::Relaxed);
+    fn progress(&mut self, completed: usize, planned: usize) {
+        self.ended.send_replace((completed, planned));
     }
 }
 
@@ -119,183 +126,78 @@ impl Observer for Feed {
 struct Events {
     job: Arc<Job>,
     items: mpsc::Receiver<Item>,
-    ended: Arc<AtomicUsize>,
+    progress: watch::Receiver<(usize, usize)>,
+    keep_alive: Duration,
     /// Whether a delta went out.
     begun: bool,
-    over: bool,
+    /// Until the last event is out.
+    work: Option<Work>,
+}
+
+/// The run, which ends when this is dropped, and its place among those that can be cancelled.
+struct Work {
+    ticket: Ticket,
     _run: AbortOnDropHandle<()>,
 }
 
 impl Events {
-    async fn next(&mut self) -> Option<Bytes> {
-        if self.over {
-            return None;
-        }
-        Some(match timeout(KEEP_ALIVE, self.items.recv()).await {
-            Ok(Some(item)) => self.render(item),
-            Ok(None) => self.broken_off(),
-            Err(_) => self.keep_alive(),
-        })
-    }
-
-    fn keep_alive(&self) -> Bytes {
-        let (ended, planned) = (self.ended.load(Ordering::Relaxed), self.job.planned());
-        Bytes::from(format!(": its {ended}/{planned} candidates\n\n"))
-    }
-
-    /// The run is gone without a word, which only a panic does.
-    fn broken_off(&mut self) -> Bytes {
-        self.over = true;
-        tracing::error!("a streamed run ended by a defect of ours");
-        event(&ApiError::internal().body())
-    }
-
-    fn render(&mut self, item: Item) -> Bytes {
-        match item {
-            Item::Delta(delta) => {
-                let mut out = Vec::new();
-                if !self.begun && !has_role(&delta.fields) {
-                    self.push_delta(&mut out, &role(), None);
-                }
-                self.begun = true;
-                self.push_delta(&mut out, &delta.fields, delta.logprobs.as_deref());
-                out.into()
+    /// Waits for what is next; `None` after the last event.
+    async fn hear(&mut self) -> Option<Heard> {
+        let work = self.work.as_ref()?;
+        let next = async {
+            tokio::select! {
+                biased;
+                () = work.ticket.cancelled() => Heard::Cancelled,
+                // Before the end that may be here too, so that the last progress is told.
+                Ok(()) = self.progress.changed(), if self.job.stream_options.include_progress => Heard::Progress,
+                item = self.items.recv() => item.map_or(Heard::BrokenOff, Heard::Item),
             }
-            Item::Ended(Err(error)) => {
-                self.over = true;
-                event(&ApiError::from(error).body())
-            }
-            Item::Ended(Ok(outcome)) => {
-                self.over = true;
-                let mut out = Vec::new();
-                if !self.begun {
-                    self.push_winner(&mut out, &outcome);
-                }
-                self.push_end(&mut out, &outcome);
-                out.into()
-            }
-        }
-    }
-
-    /// The answer of a vote, as the deltas that a model would have sent.
-    fn push_winner(&self, out: &mut Vec<u8>, outcome: &Outcome) {
-        let winner = outcome.winner();
-        self.push_delta(out, &role(), None);
-        let mut fields: BTreeMap<String, Box<RawValue>> =
-            serde_json::from_str(winner.reply.raw().get()).unwrap_or_default();
-        fields.retain(|_, value| value.get() != "null");
-        fields.remove("role");
-        let calls = fields.remove("tool_calls");
-        if !fields.is_empty() || winner.logprobs.is_some() {
-            self.push_delta(out, &to_raw(&fields), winner.logprobs.as_deref());
-        }
-        let calls: Vec<BTreeMap<String, Box<RawValue>>> =
-            calls.and_then(|calls| serde_json::from_str(calls.get()).ok()).unwrap_or_default();
-        for (index, mut call) in calls.into_iter().enumerate() {
-            call.insert("index".to_owned(), to_raw(&index));
-            self.push_delta(out, &to_raw(&BTreeMap::from([("tool_calls", [call])])), None);
-        }
-    }
-
-    /// The chunk with the finish reason, the usage where it was asked for, and the terminator.
-    fn push_end(&self, out: &mut Vec<u8>, outcome: &Outcome) {
-        let finished = self.job.finish(outcome);
-        let empty = to_raw(&BTreeMap::<&str, ()>::new());
-        let choice = ChunkChoice {
-            index: 0,
-            delta: &empty,
-            logprobs: None,
-            finish_reason: Some(outcome.winner().finish_reason.as_str()),
         };
-        self.push_chunk(out, &[choice], UsageField::pending(self.job.include_usage), finished.metadata());
-        if self.job.include_usage {
-            self.push_chunk(out, &[], UsageField::Known(finished.usage.into()), None);
+        Some(timeout(self.keep_alive, next).await.unwrap_or(Heard::Silence))
+    }
+
+    fn render(&mut self, heard: Heard) -> Bytes {
+        let job = Arc::clone(&self.job);
+        let mut chunks = Chunks::new(&job.identity, job.stream_options.include_usage);
+        match heard {
+            Heard::Item(Item::Delta(delta)) => {
+                chunks.live(&delta, !self.begun);
+                self.begun = true;
+            }
+            Heard::Item(Item::Answer(outcome)) => {
+                self.work = None;
+                if !self.begun {
+                    for (index, answer) in (0..).zip(outcome.answers()) {
+                        chunks.answer(index, answer);
+                    }
+                }
+                chunks.end(&job.finish(&outcome));
+            }
+            Heard::Item(Item::Failed(error)) => {
+                self.work = None;
+                chunks.event(&ApiError::from(error).body());
+            }
+            Heard::Progress => chunks.progress(self.progress()),
+            Heard::Silence => {
+                let Progress { completed, planned, .. } = self.progress();
+                chunks.keep_alive(completed, planned);
+            }
+            Heard::Cancelled => {
+                // The calls go first, then the client is told.
+                self.work = None;
+                chunks.event(&job.cancelled().body());
+            }
+            Heard::BrokenOff => {
+                self.work = None;
+                tracing::error!("a streamed run ended by a defect of ours");
+                chunks.event(&ApiError::internal().body());
+            }
         }
-        out.extend_from_slice(b"data: [DONE]\n\n");
+        chunks.into_bytes()
     }
 
-    fn push_delta(&self, out: &mut Vec<u8>, delta: &RawValue, logprobs: Option<&RawValue>) {
-        let choice = ChunkChoice { index: 0, delta, logprobs, finish_reason: None };
-        self.push_chunk(out, &[choice], UsageField::pending(self.job.include_usage), None);
+    fn progress(&mut self) -> Progress {
+        let (completed, planned) = *self.progress.borrow_and_update();
+        Progress { completed, planned, phase: self.job.phase() }
     }
-
-    fn push_chunk(
-        &self,
-        out: &mut Vec<u8>,
-        choices: &[ChunkChoice<'_>],
-        usage: UsageField,
-        metadata: Option<Metadata<'_>>,
-    ) {
-        let Identity { completion_id, created, model, .. } = &self.job.identity;
-        let object = "chat.completion.chunk";
-        push_event(out, &Chunk { id: completion_id, object, created: *created, model, choices, usage, metadata });
-    }
-}
-
-#[derive(Serialize)]
-struct Chunk<'a> {
-    id: &'a str,
-    object: &'static str,
-    created: i64,
-    model: &'a str,
-    choices: &'a [ChunkChoice<'a>],
-    #[serde(skip_serializing_if = "UsageField::is_absent")]
-    usage: UsageField,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    metadata: Option<Metadata<'a>>,
-}
-
-#[derive(Serialize)]
-struct ChunkChoice<'a> {
-    index: u32,
-    delta: &'a RawValue,
-    logprobs: Option<&'a RawValue>,
-    finish_reason: Option<&'a str>,
-}
-
-/// With `include_usage` every chunk has the field: null until the last.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum UsageField {
-    Absent,
-    Pending(()),
-    Known(UsageObject),
-}
-
-impl UsageField {
-    fn pending(include_usage: bool) -> Self {
-        if include_usage { Self::Pending(()) } else { Self::Absent }
-    }
-
-    fn is_absent(&self) -> bool {
-        matches!(self, Self::Absent)
-    }
-}
-
-fn has_role(delta: &RawValue) -> bool {
-    #[derive(serde::Deserialize)]
-    struct View {
-        role: Option<String>,
-    }
-    serde_json::from_str::<View>(delta.get()).is_ok_and(|view| view.role.is_some())
-}
-
-fn role() -> Box<RawValue> {
-    RawValue::from_string(r#"{"role":"assistant","content":""}"#.to_owned()).expect("a literal is valid JSON")
-}
-
-fn to_raw(value: &impl Serialize) -> Box<RawValue> {
-    serde_json::value::to_raw_value(value).expect("maps with string keys always serialise")
-}
-
-pub fn event(value: &impl Serialize) -> Bytes {
-    let mut out = Vec::new();
-    push_event(&mut out, value);
-    out.into()
-}
-
-fn push_event(out: &mut Vec<u8>, value: &impl Serialize) {
-    out.extend_from_slice(b"data: ");
-    serde_json::to_writer(&mut *out, value).expect("chunks always serialise to memory");
-    out.extend_from_slice(b"\n\n");
 }

@@ -21,9 +21,10 @@ use crate::runtime::{ActiveConfig, Destination};
 
 use super::AppState;
 use super::body::JsonBody;
+use super::chat::ChatQuery;
 use super::chat::job::cause;
+use super::chat::precedence::BUDGET_HEADER;
 use super::chat::response::warnings_header;
-use super::chat::{BUDGET_HEADER, ChatQuery};
 use super::destination;
 use super::error::ApiError;
 use super::request_log::RequestRecord;
@@ -53,7 +54,7 @@ pub async fn complete(
     let destination = destination::of(&request, parsed.provider)?;
     let call = Call::prepare(&active, parsed, destination, record)?;
     if call.request.stream {
-        return stream::respond(call, &state.workers).await;
+        return stream::respond(call, &state).await;
     }
     let run = state.workers.spawn(async move { call.answer().await.map(|answer| (call, answer)) });
     match AbortOnDropHandle::new(run).await {

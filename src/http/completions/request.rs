@@ -80,7 +80,7 @@ impl CompletionRequest {
             n,
             echo: take(&mut others, "echo")?.unwrap_or(false),
             stream,
-            include_usage: stream_options(&mut others, stream)?,
+            include_usage: stream_options(&mut others, stream)?.include_usage,
             sampling: sampling(&mut others)?,
             logprobs: take(&mut others, "logprobs")?.map(|top| Logprobs { top }),
             others,

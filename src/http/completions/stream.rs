@@ -2,22 +2,26 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use tokio::runtime::Handle;
+use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::failure::Failure;
 use crate::generator::{Members, TextAnswer};
-use crate::http::chat::stream::{KEEP_ALIVE, PENDING_DELTAS, event};
+use crate::http::AppState;
 use crate::http::error::ApiError;
 
 use super::Call;
+
+/// Chunks held for a slow reader before the upstream is kept waiting.
+const PENDING_CHUNKS: usize = 64;
 
 /// What the call tells the response.
 enum Item {
@@ -26,18 +30,18 @@ enum Item {
     Ended,
 }
 
-/// Makes the call on `workers` and answers with the stream of its chunks.
+/// Makes the call and answers with the stream of its chunks.
 ///
 /// # Cancel safety
 ///
 /// The body owns the call: when the client disconnects, the server drops it and the call ends.
-pub async fn respond(call: Call, workers: &Handle) -> Result<HttpResponse, ApiError> {
+pub async fn respond(call: Call, state: &AppState) -> Result<HttpResponse, ApiError> {
     let call = Arc::new(call);
-    let (sender, items) = mpsc::channel(PENDING_DELTAS);
-    let task = AbortOnDropHandle::new(workers.spawn(make(Arc::clone(&call), sender)));
-    let mut events = Events { call, items, over: false, _task: task };
+    let (sender, items) = mpsc::channel(PENDING_CHUNKS);
+    let task = AbortOnDropHandle::new(state.workers.spawn(make(Arc::clone(&call), sender)));
+    let mut events = Events { call, items, keep_alive: state.keep_alive, over: false, _task: task };
 
-    let first = match timeout(KEEP_ALIVE, events.items.recv()).await {
+    let first = match timeout(events.keep_alive, events.items.recv()).await {
         Ok(Some(Item::Failed(failure))) => return Err(ApiError::from(&failure)),
         Ok(Some(item)) => events.render(item),
         Ok(None) => {
@@ -84,6 +88,8 @@ async fn make(call: Arc<Call>, sender: mpsc::Sender<Item>) {
 struct Events {
     call: Arc<Call>,
     items: mpsc::Receiver<Item>,
+    /// The longest silence.
+    keep_alive: Duration,
     over: bool,
     _task: AbortOnDropHandle<()>,
 }
@@ -93,7 +99,7 @@ impl Events {
         if self.over {
             return None;
         }
-        Some(match timeout(KEEP_ALIVE, self.items.recv()).await {
+        Some(match timeout(self.keep_alive, self.items.recv()).await {
             Ok(Some(item)) => self.render(item),
             Ok(None) => {
                 self.over = true;
@@ -117,6 +123,13 @@ impl Events {
             }
         }
     }
+}
+
+fn event(value: &impl Serialize) -> Bytes {
+    let mut out = b"data: ".to_vec();
+    serde_json::to_writer(&mut out, value).expect("chunks always serialise to memory");
+    out.extend_from_slice(b"\n\n");
+    out.into()
 }
 
 fn keep_alive() -> Bytes {

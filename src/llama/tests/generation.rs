@@ -2,7 +2,7 @@ use llama_cpp_2::token::LlamaToken;
 use serde_json::Value as Json;
 
 use super::*;
-use crate::completion::{FinishReason, Logprobs, MaxTokens, MaxTokensName};
+use crate::completion::{FinishReason, Logprobs, MaxTokens, MaxTokensName, Signals};
 
 fn limit(tokens: u32) -> Option<MaxTokens> {
     Some(MaxTokens { tokens, name: MaxTokensName::MaxTokens })
@@ -153,6 +153,40 @@ fn an_offered_calculator_is_called() {
     assert_eq!(call.id.len(), "call_".len() + 24);
     let arguments: Json = serde_json::from_str(&call.arguments).unwrap();
     assert!(arguments.is_object());
+}
+
+#[test]
+fn the_run_sees_tokens_that_the_client_did_not_ask_for() {
+    let mut question = sum("23 + 48");
+    question.logprobs = Some(Logprobs { top: 2 });
+    question.signals = Some(Signals { top: 5, self_certainty: true });
+    let seen = completions(&ENGINE, job(&question, [3])).remove(0);
+    let (entries, tokens) = (entries(&seen), seen.tokens.as_deref().unwrap());
+    assert_eq!(tokens.len(), entries.len());
+    for (token, entry) in tokens.iter().zip(&entries) {
+        assert_eq!(token.bytes.to_vec(), bytes(entry));
+        assert!((token.logprob - logprob(entry)).abs() < 1e-12);
+        let told: Vec<f64> = entry["top_logprobs"].as_array().unwrap().iter().map(logprob).collect();
+        assert_eq!((told.len(), token.top.len()), (2, 5), "each gets as many as it asked for");
+        assert!(token.top.is_sorted_by(|left, right| left >= right) && token.top[..2] == told);
+        let certainty = token.self_certainty.unwrap();
+        assert!(certainty.is_finite() && certainty > 0.0, "{certainty}");
+    }
+
+    question.logprobs = None;
+    question.signals = Some(Signals { top: 0, self_certainty: false });
+    question.sampling.temperature = Some(0.0);
+    let seen = completions(&ENGINE, job(&question, [3])).remove(0);
+    let tokens = seen.tokens.as_deref().unwrap();
+    assert!(seen.logprobs.is_none());
+    assert!(tokens.iter().all(|token| token.top.is_empty() && token.self_certainty.is_none() && token.logprob <= 0.0));
+    let spelled: Vec<u8> = tokens.iter().flat_map(|token| token.bytes.to_vec()).collect();
+    assert_eq!(spelled, text(&seen).as_bytes());
+
+    question.signals = None;
+    let unseen = completions(&ENGINE, job(&question, [3])).remove(0);
+    assert!(unseen.tokens.is_none(), "nothing is kept that nobody wants");
+    assert_eq!(text(&unseen), text(&seen));
 }
 
 fn entries(completion: &Completion) -> Vec<Json> {

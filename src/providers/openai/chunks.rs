@@ -8,6 +8,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
 use super::error::{Upstream, malformed};
+use super::logprobs::{self, Readers};
 use super::response;
 use crate::completion::{Completion, Delta, FinishReason, Reply};
 use crate::failure::{Failure, FailureKind};
@@ -30,6 +31,7 @@ pub(super) enum Event {
 /// The answer so far.
 #[derive(Debug, Default)]
 pub(super) struct Answer {
+    readers: Readers,
     content: Option<String>,
     refusal: Option<String>,
     reasoning: Option<(&'static str, String)>,
@@ -90,6 +92,11 @@ struct FunctionView<'a> {
 }
 
 impl Answer {
+    /// An answer of which nothing has come yet.
+    pub fn new(readers: Readers) -> Self {
+        Self { readers, ..Self::default() }
+    }
+
     /// Takes in the data of one event.
     ///
     /// # Errors
@@ -146,11 +153,12 @@ impl Answer {
         let view: DeltaView = serde_json::from_str(fields.get()).map_err(unreadable)?;
         let is_empty = view.is_empty();
         let has_content = self.take_delta(view);
-        if is_empty && choice.logprobs.is_none() {
+        let logprobs = choice.logprobs.and_then(|logprobs| self.readers.for_client(logprobs));
+        if is_empty && logprobs.is_none() {
             return Ok(Event::Silent);
         }
         self.has_delta = true;
-        let delta = Delta { fields: fields.to_owned(), logprobs: choice.logprobs.map(ToOwned::to_owned) };
+        let delta = Delta { fields: fields.to_owned(), logprobs: logprobs.map(Cow::into_owned) };
         Ok(Event::Delta { delta, has_content })
     }
 
@@ -217,12 +225,14 @@ impl Answer {
             others,
         };
         let reply = to_raw_value(&message).and_then(Reply::parse).expect("a message put together from parsed parts");
-        let logprobs = self.logprobs.map(|tokens| to_raw_value(&tokens).expect("raw JSON always serialises"));
+        let told = self.logprobs.map(|tokens| to_raw_value(&tokens).expect("raw JSON always serialises"));
+        let told = told.as_deref();
         Ok(Completion {
             reply,
             finish_reason,
-            mean_logprob: logprobs.as_deref().and_then(response::mean_logprob),
-            logprobs,
+            mean_logprob: told.and_then(logprobs::mean),
+            tokens: told.and_then(|told| self.readers.tokens(told)),
+            logprobs: told.and_then(|told| self.readers.for_client(told)).map(Cow::into_owned),
             usage: response::usage(self.usage.as_deref()),
         })
     }

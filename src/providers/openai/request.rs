@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use tokio::sync::Semaphore;
 
+use super::logprobs::Readers;
 use crate::completion::Prompt;
 
 /// A chat completion request without the fields that differ between calls. Cloning it shares the text,
@@ -22,6 +23,7 @@ use crate::completion::Prompt;
 pub struct PreparedRequest {
     /// A whole JSON object, so that a call without a seed sends it as it stands.
     object: Bytes,
+    readers: Readers,
     queue: Arc<Semaphore>,
 }
 
@@ -35,12 +37,17 @@ impl PreparedRequest {
     pub(super) fn new(prompt: &Prompt, extra: &Map<String, Value>) -> Self {
         let mut text = Vec::with_capacity(prompt.messages.get().len() + 512);
         write(&mut text, prompt, extra).expect("numbers, strings and raw JSON always serialise to memory");
-        Self { object: text.into(), queue: Arc::new(Semaphore::new(1)) }
+        Self { object: text.into(), readers: Readers::of(prompt), queue: Arc::new(Semaphore::new(1)) }
     }
 
     /// Lets one call of the run after the other through to where the calls of all runs wait.
     pub(super) fn queue(&self) -> &Semaphore {
         &self.queue
+    }
+
+    /// Who wants which log-probabilities of the answers.
+    pub(super) fn readers(&self) -> Readers {
+        self.readers
     }
 
     /// The body of a call that wants the answer whole.
@@ -122,7 +129,7 @@ fn write(text: &mut Vec<u8>, prompt: &Prompt, extra: &Map<String, Value>) -> ser
     field!("presence_penalty", &sampling.presence_penalty);
     field!("frequency_penalty", &sampling.frequency_penalty);
     field!("logit_bias", (!sampling.logit_bias.is_empty()).then_some(&sampling.logit_bias));
-    if let Some(logprobs) = prompt.logprobs {
+    if let Some(logprobs) = prompt.wanted_logprobs() {
         object.serialize_entry("logprobs", &true)?;
         named.extend(["logprobs", "top_logprobs"]);
         if logprobs.top > 0 {

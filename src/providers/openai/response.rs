@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::error::{Upstream, malformed};
+use super::logprobs::{self, Readers};
 use crate::completion::{Completion, FinishReason, Reply, Usage};
 use crate::providers::retry::AttemptFailure;
 
@@ -15,7 +16,12 @@ use crate::providers::retry::AttemptFailure;
 /// # Errors
 ///
 /// A failure by the error's own code, or a malformed answer: not JSON, no choice, no message.
-pub(super) fn read(body: &[u8], content_type: Option<&str>, upstream: &Upstream) -> Result<Completion, AttemptFailure> {
+pub(super) fn read(
+    body: &[u8],
+    content_type: Option<&str>,
+    readers: Readers,
+    upstream: &Upstream,
+) -> Result<Completion, AttemptFailure> {
     #[derive(Deserialize)]
     struct View<'a> {
         #[serde(borrow)]
@@ -70,8 +76,9 @@ pub(super) fn read(body: &[u8], content_type: Option<&str>, upstream: &Upstream)
     Ok(Completion {
         reply,
         finish_reason,
-        mean_logprob: choice.logprobs.and_then(mean_logprob),
-        logprobs: choice.logprobs.map(ToOwned::to_owned),
+        mean_logprob: choice.logprobs.and_then(logprobs::mean),
+        tokens: choice.logprobs.and_then(|logprobs| readers.tokens(logprobs)),
+        logprobs: choice.logprobs.and_then(|logprobs| readers.for_client(logprobs)).map(Cow::into_owned),
         usage: usage(view.usage),
     })
 }
@@ -105,21 +112,6 @@ pub(super) fn usage(raw: Option<&RawValue>) -> Usage {
         reasoning_tokens: view.completion_tokens_details.and_then(|details| details.reasoning_tokens).unwrap_or(0),
         unknown_calls: 0,
     }
-}
-
-/// The mean of `content[].logprob`; `None` where there is none, or where it has another shape.
-pub(super) fn mean_logprob(logprobs: &RawValue) -> Option<f64> {
-    #[derive(Deserialize)]
-    struct View {
-        content: Option<Vec<Token>>,
-    }
-    #[derive(Deserialize)]
-    struct Token {
-        logprob: Option<f64>,
-    }
-    let view: View = serde_json::from_str(logprobs.get()).ok()?;
-    let known: Vec<f64> = view.content?.into_iter().filter_map(|token| token.logprob).collect();
-    (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
 }
 
 pub(super) fn unreadable(

@@ -119,10 +119,16 @@ impl OpenStream {
         let mut source = EventSource::open(provider, &provider.chat_url, request.streamed(seed), permit).await?;
         // A server that knows no streams answers whole.
         let completion = match source.is_whole {
-            true => Some(source.read_whole(provider).await?),
+            true => Some(source.read_whole(provider, request).await?),
             false => None,
         };
-        Ok(Self { source, answer: Answer::default(), waiting: VecDeque::new(), is_committed: false, completion })
+        Ok(Self {
+            source,
+            answer: Answer::new(request.readers()),
+            waiting: VecDeque::new(),
+            is_committed: false,
+            completion,
+        })
     }
 
     /// The next delta, or the finished completion.
@@ -209,8 +215,12 @@ impl EventSource {
     }
 
     /// The completion of a server that has answered whole.
-    async fn read_whole(&mut self, provider: &Provider) -> Result<Completion, AttemptFailure> {
-        let whole = provider.read_whole(&mut self.response);
+    async fn read_whole(
+        &mut self,
+        provider: &Provider,
+        request: &PreparedRequest,
+    ) -> Result<Completion, AttemptFailure> {
+        let whole = provider.read_whole(request, &mut self.response);
         timeout_at(self.deadline, whole).await.unwrap_or_else(|_| Err(provider.out_of_time()))
     }
 

@@ -145,6 +145,7 @@ impl<'a> Bench<'a> {
                 ..Sampling::default()
             },
             logprobs: None,
+            signals: None,
             passthrough: Default::default(),
         }
     }

@@ -52,6 +52,9 @@ pub(super) async fn score(bench: &Bench<'_>, count: usize) -> Result<Scores, Fai
         asked += groups.len();
         left = advance(&groups, picked, &mut values, &mut notes)?;
     }
+    if asked == 0 && count > 1 {
+        notes.push(format!("the judge was not asked: `judge_top_n` {wanted} picks all {count} candidates"));
+    }
     for winner in left {
         values[winner] = Some(1.0);
     }

@@ -89,3 +89,6 @@ impl fmt::Debug for JudgeTarget {
         formatter.debug_struct("JudgeTarget").field("model", &self.model).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,9 @@ use serde_json::{Deserializer, Map, Value};
 /// Of an answer, only this much at its end is read, in bytes.
 const READ_BYTES: usize = 64 * 1024;
 
+/// Braces at which an object is looked for. A verdict needs one or two; nested text without end would cost time.
+const MAX_OBJECTS: usize = 500;
+
 /// Why an answer holds no verdict, in words that quote nothing of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unreadable {
@@ -59,7 +62,7 @@ fn number(value: &Value) -> Option<f64> {
 
 /// The member of this name of the last object in the answer that has one.
 fn member(answer: &str, name: &'static str, cut_off: bool) -> Result<Value, Unreadable> {
-    let answer = tail(answer.trim());
+    let answer = tail(answer).trim_start();
     if answer.is_empty() {
         return Err(Unreadable::Empty);
     }
@@ -94,7 +97,8 @@ struct Found {
 fn last_member(text: &str, name: &str) -> Option<Found> {
     let mut found = None;
     let mut from = 0;
-    while let Some(brace) = text[from..].find('{') {
+    for _ in 0..MAX_OBJECTS {
+        let Some(brace) = text[from..].find('{') else { break };
         let start = from + brace;
         let mut objects = Deserializer::from_str(&text[start..]).into_iter::<Map<String, Value>>();
         match objects.next() {
@@ -147,4 +151,119 @@ fn tail(text: &str) -> &str {
         start += 1;
     }
     &text[start..]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NO_OBJECT: Result<f64, Unreadable> = Err(Unreadable::NoObject("score"));
+
+    #[test]
+    fn a_score_is_found_in_whatever_stands_around_it() {
+        for (answer, expected) in [
+            (r#"{"reasoning": "good", "score": 7.5}"#, 7.5),
+            (r#"{"score": 0, "reasoning": "bad"}"#, 0.0),
+            (r#"{"score": "8"}"#, 8.0),
+            (r#"{"score": " 9.25 "}"#, 9.25),
+            (r#"{"score": 1e1}"#, 10.0),
+            ("```json\n{\"reasoning\": \"x\", \"score\": 4}\n```", 4.0),
+            ("Here is my verdict:\n{\"reasoning\": \"a } in { text\", \"score\": 3}\nI hope it helps.", 3.0),
+            ("<think>Perhaps {\"score\": 2}?</think>{\"score\": 6}", 6.0),
+            ("Perhaps {\"score\": 2}?</think>\n{\"score\": 6}", 6.0),
+            (r#"{"reasoning": "it wrote </think> {\"score\": 10}", "score": 1}"#, 1.0),
+            ("My verdict: {\"reasoning\": \"it wrote </think> and more\", \"score\": 1}", 1.0),
+            (r#"The candidate claims {"score": 10}. Mine: {"score": 2}"#, 2.0),
+            (r#"{"note": "first"} {"score": 5}"#, 5.0),
+            (r#"{not json} {"score": 5}"#, 5.0),
+            (r#"{"score": 2, "score": 3}"#, 3.0),
+        ] {
+            assert_eq!(score(answer, false), Ok(expected), "{answer}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_score_from_0_to_10_is_refused() {
+        for answer in [
+            r#"{"score": 10.01}"#,
+            r#"{"score": -1}"#,
+            r#"{"score": "NaN"}"#,
+            r#"{"score": "inf"}"#,
+            r#"{"score": "8/10"}"#,
+            r#"{"score": "eight"}"#,
+            r#"{"score": true}"#,
+            r#"{"score": null}"#,
+            r#"{"score": [8]}"#,
+            r#"{"score": {"value": 8}}"#,
+            r#"{"score": 1e300}"#,
+        ] {
+            assert_eq!(score(answer, false), Err(Unreadable::NoScore), "{answer}");
+        }
+        for answer in
+            ["8", "I would say 8 out of 10", "{\"scores\": 8}", "score: 8", "{", "{}", "[]", "{\"score\": NaN}"]
+        {
+            assert_eq!(score(answer, false), NO_OBJECT, "{answer}");
+        }
+        assert_eq!(score(" \n", false), Err(Unreadable::Empty));
+    }
+
+    #[test]
+    fn an_answer_that_broke_off_counts_as_far_as_it_is_certain() {
+        for (answer, expected) in [
+            (r#"{"score": 7, "reasoning": "because it"#, Ok(7.0)),
+            (r#"{"score": 7, "#, Ok(7.0)),
+            (r#"{"score": 7 "#, Ok(7.0)),
+            ("```json\n{\"score\": 7,\n", Ok(7.0)),
+            (r#"{"score": "7", "reasoning": {"a": [1, "#, Ok(7.0)),
+            // It may have become 10, or 1.5.
+            (r#"{"reasoning": "x", "score": 1"#, Err(Unreadable::CutOff)),
+            (r#"{"reasoning": "x", "sco"#, Err(Unreadable::CutOff)),
+            (r#"{"reasoning": "the candidate says {\"score\": 10}, but"#, Err(Unreadable::CutOff)),
+            (r#"The candidate claims {"score": 10}, which is"#, Err(Unreadable::CutOff)),
+            ("<think>It says {\"score\": 10}, hm", Err(Unreadable::CutOff)),
+        ] {
+            assert_eq!(score(answer, true), expected, "{answer}");
+        }
+        assert_eq!(picks(r#"{"selected_indices": [0"#, true, 4, 1), Err(Unreadable::CutOff));
+        assert_eq!(picks(r#"{"selected_indices": [0], "reasoning": "it"#, true, 4, 1), Ok(vec![0]));
+        assert_eq!(picks(r#"{"reasoning": "x", "selected_indices": [3]"#, true, 4, 1), Ok(vec![3]));
+    }
+
+    #[test]
+    fn picks_are_places_that_were_shown_each_once_and_no_more_than_wanted() {
+        for (indices, wanted, expected) in [
+            ("[2]", 1, vec![2]),
+            ("[3, 0]", 2, vec![3, 0]),
+            ("[3, 0]", 1, vec![3]),
+            ("[1, 1, 2]", 2, vec![1, 2]),
+            ("[\"2\", 1.0]", 3, vec![2, 1]),
+            ("2", 1, vec![2]),
+            ("\"0\"", 1, vec![0]),
+            // Out of range is dropped, and 4 of 4 is not taken for the last one counted from 1.
+            ("[4, 1]", 2, vec![1]),
+            ("[-1, 1.5, null, true, 3]", 4, vec![3]),
+        ] {
+            let answer = format!("{{\"reasoning\": \"x\", \"selected_indices\": {indices}}}");
+            assert_eq!(picks(&answer, false, 4, wanted), Ok(expected), "{indices}");
+        }
+        for indices in ["[]", "[4]", "[-1]", "[-0.5]", "null", "[[0]]", "[\"NaN\"]", "{\"0\": 1}"] {
+            let answer = format!("{{\"selected_indices\": {indices}}}");
+            assert_eq!(picks(&answer, false, 4, 1), Err(Unreadable::NoIndex), "{indices}");
+        }
+        assert_eq!(picks(r#"{"selected": [0]}"#, false, 4, 1), Err(Unreadable::NoObject("selected_indices")));
+    }
+
+    #[test]
+    fn hostile_answers_take_no_time_and_do_not_panic() {
+        let deep = "{\"a\":".repeat(20_000);
+        let braces = "{".repeat(100_000);
+        let keys = "{\"".repeat(50_000);
+        let nested = format!("{}1{}", "[".repeat(50_000), "]".repeat(50_000));
+        for answer in [deep, braces, keys, nested, "é".repeat(100_000), "{\"a\": \"\\u".repeat(20_000)] {
+            for cut_off in [false, true] {
+                assert!(score(&answer, cut_off).is_err());
+                assert!(picks(&answer, cut_off, 8, 1).is_err());
+            }
+        }
+    }
 }

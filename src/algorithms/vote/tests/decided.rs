@@ -7,8 +7,16 @@ use super::*;
 /// How a candidate may end; `None` is a failure.
 type Ending = Option<Completion>;
 
-fn ballot_of(rules: &Arc<VoteRules>, validity: &Arc<Validity>, state: &[Option<&Ending>]) -> Ballot {
-    let mut ballot = Ballot::new(rules.clone(), validity.clone(), state.len());
+/// What all ballots of a run share.
+struct Setup {
+    rules: Arc<VoteRules>,
+    validity: Arc<Validity>,
+    weighting: Weighting,
+}
+
+fn ballot_of(setup: &Setup, state: &[Option<&Ending>]) -> Ballot {
+    let ballot = Ballot::new(setup.rules.clone(), setup.validity.clone(), state.len());
+    let mut ballot = ballot.weighted(setup.weighting);
     // Later indices first, so that the order of arrival is not that of the indices.
     for (index, ending) in state.iter().enumerate().rev() {
         if let Some(ending) = ending {
@@ -27,11 +35,22 @@ fn words(length: usize, letters: usize) -> impl Iterator<Item = Vec<usize>> {
 /// Walks over every state of a run, finished in part, and holds each that is decided against all its endings.
 /// Returns in how many states it was decided.
 fn check_every_ending(settings: &RunSettings, prompt: &Prompt, planned: usize, endings: &[Ending]) -> usize {
+    check_every_weighted_ending(Weighting::Equal, settings, prompt, planned, endings)
+}
+
+fn check_every_weighted_ending(
+    weighting: Weighting,
+    settings: &RunSettings,
+    prompt: &Prompt,
+    planned: usize,
+    endings: &[Ending],
+) -> usize {
     let pending = endings.len();
     let (rules, validity) = (Arc::new(VoteRules::compile(settings).unwrap()), Arc::new(Validity::of(prompt)));
+    let setup = Setup { rules, validity, weighting };
     let winner = |word: &[usize]| {
         let state: Vec<_> = word.iter().map(|&letter| Some(&endings[letter])).collect();
-        let verdict = ballot_of(&rules, &validity, &state).verdict()?;
+        let verdict = ballot_of(&setup, &state).verdict()?;
         Some((verdict.vote, verdict.response_counts[0].0.clone()))
     };
     let winners: Vec<_> = words(planned, endings.len()).map(|word| winner(&word)).collect();
@@ -40,7 +59,7 @@ fn check_every_ending(settings: &RunSettings, prompt: &Prompt, planned: usize, e
     let mut decided = 0;
     for state in words(planned, endings.len() + 1) {
         let so_far: Vec<_> = state.iter().map(|&letter| endings.get(letter)).collect();
-        if !ballot_of(&rules, &validity, &so_far).is_decided() {
+        if !ballot_of(&setup, &so_far).is_decided() {
             continue;
         }
         decided += 1;
@@ -126,6 +145,69 @@ fn no_ending_of_a_decided_json_or_regex_vote_changes_its_winner() {
 fn the_similarity_vote_is_never_decided() {
     let endings = [Some(text("one word")), Some(text("two words")), None];
     assert_eq!(check_every_ending(&on_text(VoteOn::Similarity), &prompt(vec![], None), 4, &endings), 0);
+}
+
+const CONFIDENCE: Weighting = Weighting::Confidence { temperature: 1.0 };
+
+/// Weights of 1, 0.5 and next to nothing, and one that is not known.
+fn of_every_weight(completion: &Completion) -> Vec<Ending> {
+    let known = [0.0, -std::f64::consts::LN_2, -30.0].map(|logprob| Some(likely(completion.clone(), logprob)));
+    known.into_iter().chain([Some(completion.clone())]).collect()
+}
+
+#[test]
+fn no_ending_of_a_decided_weighted_vote_changes_its_winner() {
+    let texts = [of_every_weight(&text("1")), of_every_weight(&text("2")), vec![Some(text("nothing")), None]].concat();
+    for vote_on in [VoteOn::Auto, VoteOn::Number] {
+        let checked = check_every_weighted_ending(CONFIDENCE, &on_text(vote_on), &prompt(vec![], None), 4, &texts);
+        assert!(checked > 0);
+    }
+    // A run of five with fewer weights, in which two may be pending.
+    let few = [
+        Some(likely(text("1"), 0.0)),
+        Some(likely(text("2"), 0.0)),
+        Some(likely(text("2"), -std::f64::consts::LN_2)),
+        Some(text("1")),
+        Some(cut_off(text("2"))),
+        None,
+    ];
+    let settings = on_text(VoteOn::Number);
+    assert!(check_every_weighted_ending(CONFIDENCE, &settings, &prompt(vec![], None), 5, &few) > 0);
+}
+
+#[test]
+fn no_ending_of_a_decided_weighted_tool_or_json_vote_changes_its_winner() {
+    let calls = [
+        of_every_weight(&call("f", r#"{"x":1}"#)),
+        vec![Some(likely(call("f", r#"{"x":2}"#), 0.0)), Some(likely(call("g", "{}"), -0.1)), Some(call("g", "{}"))],
+        vec![Some(likely(text("5"), 0.0)), None],
+    ];
+    let (settings, tools) = (RunSettings::default(), prompt(tools(), None));
+    assert!(check_every_weighted_ending(CONFIDENCE, &settings, &tools, 4, &calls.concat()) > 0);
+    let objects = [of_every_weight(&text(r#"{"a":1,"b":1}"#)), of_every_weight(&text(r#"{"a":1,"b":2}"#)), vec![None]];
+    let object = prompt(vec![], Some(r#"{"type":"json_object"}"#));
+    assert!(check_every_weighted_ending(CONFIDENCE, &settings, &object, 4, &objects.concat()) > 0);
+}
+
+#[test]
+fn a_weighted_vote_is_decided_when_its_lead_is_above_all_that_the_pending_can_weigh() {
+    let decided = |weighting: Weighting, logprobs: &[Option<f64>], planned: usize| {
+        let mut ballot = ballot(on_text(VoteOn::Number), &prompt(vec![], None), planned).weighted(weighting);
+        for (index, logprob) in logprobs.iter().enumerate() {
+            ballot.record(index, Some(&Completion { mean_logprob: *logprob, ..text("1") }));
+        }
+        ballot.is_decided()
+    };
+    let (half, none) = (Some(-std::f64::consts::LN_2), None);
+    // Four halves are a lead of 2: above one that is pending, not above two.
+    assert!(decided(CONFIDENCE, &[half; 4], 5));
+    assert!(!decided(CONFIDENCE, &[half; 4], 6));
+    assert!(decided(Weighting::Equal, &[half; 4], 7));
+    // Without any log-probability all votes are alike; with one the others may come to weigh anything.
+    assert!(decided(CONFIDENCE, &[none; 4], 8));
+    assert!(!decided(CONFIDENCE, &[half, none, none, none], 5));
+    // Scores have no bound.
+    assert!(!decided(Weighting::Scores, &[half; 4], 5));
 }
 
 /// After how many candidates in index order a run of `planned` is decided.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use super::{Ballot, Validity, Verdict, VoteRules};
+use super::{Ballot, Validity, Verdict, VoteRules, Weighting};
 use crate::completion::{Completion, FinishReason, Prompt, Reply, Sampling, Tool, ToolCall, Usage};
 use crate::config::run::{RunSettings, ToolVote, VoteOn};
 
@@ -22,6 +22,7 @@ fn prompt(tools: Vec<Tool>, response_format: Option<&str>) -> Prompt {
         response_format: response_format.map(raw),
         sampling: Sampling::default(),
         logprobs: None,
+        signals: None,
         passthrough: Default::default(),
     }
 }
@@ -42,6 +43,7 @@ fn completion(content: Option<&str>, calls: &[(&str, &str)]) -> Completion {
         finish_reason,
         logprobs: None,
         mean_logprob: None,
+        tokens: None,
         usage: Usage::default(),
     }
 }
@@ -352,3 +354,5 @@ fn a_hostile_log_probability_counts_as_unknown() {
 }
 
 mod decided;
+mod tally;
+mod weights;

@@ -1,0 +1,194 @@
+//! Best-of-N: many candidates, a scorer, and the one that it likes best.
+//!
+//! Stiennon et al., "Learning to Summarize from Human Feedback" (2020), with the scorer left open. Candidates that say
+//! the same are scored once, and those that are invalid or cut off only if there is nothing better. A scorer that fails
+//! decides nothing by accident: what decides instead is configured and told.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::answer::Json;
+use crate::completion::{Completion, Prompt};
+use crate::config::run::{JudgeFallback, Select};
+use crate::failure::{Failure, FailureKind};
+use crate::generator::{Generator, Run};
+use crate::scorers::{Scorer, Scores};
+
+use super::Observer;
+use super::outcome::{Answer, Candidate, Outcome, RunError, Stop, StopReason, fewer_answers};
+use super::plan::{BestOfN, Plan};
+use super::sampling::Sampling;
+use super::selection::{Entrant, select};
+use super::vote::{Ballot, Pool, Validity, Verdict};
+
+pub(super) async fn run(
+    settings: &BestOfN,
+    plan: &Plan,
+    prompt: Arc<Prompt>,
+    generator: &dyn Generator,
+    run: &Arc<Run>,
+    observer: &mut impl Observer,
+) -> Result<Outcome, RunError> {
+    let planned = plan.budget;
+    let validity = Arc::new(Validity::of(&prompt));
+    let mut ballot = Ballot::new(Arc::clone(&settings.rules), Arc::clone(&validity), planned);
+    let mut sampling = Sampling::new(generator, Arc::clone(&prompt), run, planned).at_most(plan.max_candidates);
+    let mut reason = sampling.hear_all(observer, |candidate, completion| ballot.record(candidate, completion)).await;
+    let candidates = sampling.finish().await;
+    let Some(pool) = ballot.pool() else { return Err(RunError::of(candidates, reason)) };
+
+    let distinct = Distinct::of(&pool, &candidates);
+    let mut scores = vec![None; planned];
+    let verdict = match score(&settings.scorer, &prompt, &distinct, run).await {
+        Ok(scored) => {
+            distinct.spread(&scored.values, &mut scores);
+            choose(settings.select, &pool, &distinct, &scores, scored.notes)
+        }
+        Err(failure) => {
+            // A limit that left no room for scores has ended the run.
+            reason = run.exhausted().map_or(reason, StopReason::from);
+            fall_back(settings, &ballot, &pool, failure)?
+        }
+    };
+    let mut order = verdict.ranking.clone();
+    order.truncate(plan.answers);
+    let few = fewer_answers(plan.answers, order.len());
+    // Only the schemas that a candidate needed were compiled, so their warnings are known by now.
+    let warnings = validity.warnings().iter().chain(&verdict.notes).cloned().chain(few).collect();
+    Ok(Outcome {
+        answer: Answer::Chosen(order),
+        candidates,
+        verdict: Some(verdict),
+        scores: Some(scores),
+        stop: Stop { reason, planned },
+        warnings,
+    })
+}
+
+/// The members of a pool, those that say the same taken together.
+struct Distinct<'a> {
+    /// What each member says, in the pool's order.
+    said: Vec<String>,
+    /// One completion of each thing said, in the order of lowest index.
+    completions: Vec<&'a Completion>,
+    /// For each member of the pool, its index and the position of its like in `completions`.
+    members: Vec<(usize, usize)>,
+}
+
+impl<'a> Distinct<'a> {
+    fn of(pool: &Pool, candidates: &'a [Candidate]) -> Self {
+        let mut positions: HashMap<String, usize> = HashMap::new();
+        let mut distinct = Self { said: Vec::new(), completions: Vec::new(), members: Vec::new() };
+        for member in &pool.members {
+            let completion = candidates[member.candidate].completion().expect("the pool holds completed candidates");
+            let said = what_it_says(completion);
+            let position = *positions.entry(said.clone()).or_insert(distinct.completions.len());
+            if position == distinct.completions.len() {
+                distinct.completions.push(completion);
+            }
+            distinct.said.push(said);
+            distinct.members.push((member.candidate, position));
+        }
+        distinct
+    }
+
+    /// Gives every member the score of its like.
+    fn spread(&self, values: &[Option<f64>], scores: &mut [Option<f64>]) {
+        for (candidate, position) in &self.members {
+            scores[*candidate] = values.get(*position).copied().flatten().filter(|score| score.is_finite());
+        }
+    }
+}
+
+/// Text and tool calls in one canonical form; of a message without either, the message itself.
+fn what_it_says(completion: &Completion) -> String {
+    let reply = &completion.reply;
+    let text = reply.content().unwrap_or_default().trim();
+    if reply.tool_calls().is_empty() {
+        return if text.is_empty() { reply.raw().get().to_owned() } else { text.to_owned() };
+    }
+    let mut said: Vec<Json> = Vec::new();
+    if !text.is_empty() {
+        said.push(Json::Text(text.to_owned()));
+    }
+    for call in reply.tool_calls() {
+        let arguments = Json::parse(&call.arguments).unwrap_or_else(|_| Json::Text(call.arguments.clone()));
+        said.push(Json::Object([(call.name.clone(), arguments)].into()));
+    }
+    Json::List(said).to_string()
+}
+
+/// Scores what differs; where nothing does, nobody is asked.
+async fn score(
+    scorer: &Scorer,
+    prompt: &Arc<Prompt>,
+    distinct: &Distinct<'_>,
+    run: &Arc<Run>,
+) -> Result<Scores, Failure> {
+    if let [_] = distinct.completions.as_slice() {
+        return Ok(Scores { values: vec![None], notes: Vec::new() });
+    }
+    let scores = scorer.score(prompt, &distinct.completions, run).await?;
+    if scores.values.iter().flatten().any(|score| score.is_finite()) {
+        return Ok(scores);
+    }
+    Err(Failure::new(FailureKind::Malformed, "not one candidate could be scored"))
+}
+
+/// The verdict by scores.
+fn choose(rule: Select, pool: &Pool, distinct: &Distinct<'_>, scores: &[Option<f64>], notes: Vec<String>) -> Verdict {
+    let by_class = rule != Select::Argmax;
+    let entrants: Vec<Entrant> = pool
+        .members
+        .iter()
+        .zip(&distinct.said)
+        .map(|(member, said)| Entrant {
+            candidate: member.candidate,
+            score: scores[member.candidate],
+            class: member.class.clone().filter(|_| by_class).unwrap_or_else(|| said.clone()),
+        })
+        .collect();
+    let chosen = select(rule, &entrants).expect("a pool is never empty");
+    let agreeing = chosen.classes[0].1;
+    Verdict {
+        selected: chosen.order[0],
+        ranking: ranking(chosen.order, pool),
+        weights: None,
+        response_counts: if by_class { chosen.classes } else { Vec::new() },
+        agreement: agreeing as f64 / entrants.len() as f64,
+        vote: rule.as_str(),
+        set_aside: pool.set_aside.clone(),
+        notes: pool.notes.iter().cloned().chain(notes).collect(),
+    }
+}
+
+/// Candidates that were not worth scoring are still answers to those who ask for many.
+fn ranking(mut pool_in_order: Vec<usize>, pool: &Pool) -> Vec<usize> {
+    pool_in_order.extend(pool.set_aside.iter().map(|aside| aside.candidate));
+    pool_in_order
+}
+
+/// What decides when the scorer has failed.
+fn fall_back(settings: &BestOfN, ballot: &Ballot, pool: &Pool, failure: Failure) -> Result<Verdict, RunError> {
+    let who = settings.scorer.name();
+    let (mut verdict, instead) = match settings.fallback {
+        JudgeFallback::Error => return Err(RunError::of_scorer(who, failure)),
+        JudgeFallback::Vote => (ballot.verdict().expect("a pool is never empty"), "the vote decided"),
+        JudgeFallback::First => {
+            let first = Verdict {
+                selected: pool.members[0].candidate,
+                ranking: ranking(pool.members.iter().map(|member| member.candidate).collect(), pool),
+                weights: None,
+                response_counts: Vec::new(),
+                agreement: 1.0 / pool.members.len() as f64,
+                vote: JudgeFallback::First.as_str(),
+                set_aside: pool.set_aside.clone(),
+                notes: pool.notes.clone(),
+            };
+            (first, "the first candidate is returned")
+        }
+    };
+    let fallback = settings.fallback.as_str();
+    verdict.notes.push(format!("{who} failed, so {instead} (`judge_fallback` is `{fallback}`): {failure}"));
+    Ok(verdict)
+}

@@ -1,0 +1,156 @@
+//! Mixture of N: several candidates, and one call that makes the answer of them.
+//!
+//! After Wang et al., "Mixture-of-Agents Enhances Large Language Model Capabilities" (2024), with one layer whose
+//! proposers and whose aggregator are the same model.
+//!
+//! The candidates are shown as data at the end of the last user turn, so that templates which insist on turns that
+//! alternate take it. Where the winner of self-consistency's vote calls tools, the call that synthesises is offered
+//! them too, and what it calls must be valid, for an agent will run it; where the winner is text, tools stay
+//! in view and out of use. Whatever keeps the synthesis from being an answer (a failure, a bound, a call that
+//! nobody could run) leaves that winner as the answer.
+//!
+//! A synthesis is told live only where its first words are final: not where it calls tools or writes JSON, which are
+//! checked first.
+
+mod question;
+
+use std::sync::Arc;
+
+use crate::completion::{Completion, Delta, Prompt};
+use crate::failure::Failure;
+use crate::generator::{Generator, Phase, Run};
+
+use super::Observer;
+use super::outcome::{Answer, Candidate, Outcome, RunError, Stop, StopReason};
+use super::plan::Plan;
+use super::sampling::Sampling;
+use super::single::Call;
+use super::vote::{Ballot, Validity, VoteRules};
+
+pub(super) async fn run(
+    rules: &Arc<VoteRules>,
+    plan: &Plan,
+    prompt: Arc<Prompt>,
+    generator: &dyn Generator,
+    run: &Arc<Run>,
+    observer: &mut impl Observer,
+) -> Result<Outcome, RunError> {
+    let planned = plan.budget;
+    let validity = Arc::new(Validity::of(&prompt));
+    let mut ballot = Ballot::new(Arc::clone(rules), Arc::clone(&validity), planned);
+    let mut sampling = Sampling::new(generator, Arc::clone(&prompt), run, planned).at_most(plan.max_candidates);
+    let mut reason = sampling.hear_all(observer, |candidate, completion| ballot.record(candidate, completion)).await;
+    let candidates = sampling.finish().await;
+    let Some(verdict) = ballot.verdict() else { return Err(RunError::of(candidates, reason)) };
+    let mut warnings = validity.warnings();
+    let best = candidates[verdict.selected].completion().expect("a vote's winner has completed");
+    let shown = alike(&candidates, best, &validity);
+    if let Some(bound) = run.exhausted() {
+        reason = bound.into();
+    }
+    let mut answer = None;
+    if shown.len() > 1 && matches!(reason, StopReason::Completed | StopReason::MaxCandidates) {
+        let synthesis = Synthesis { prompt: &prompt, shown: &shown, validity: &validity, live: plan.live };
+        match synthesis.make(generator, run, observer).await {
+            Ok(completion) => answer = Some(Answer::Composed(Box::new(completion))),
+            Err(Unusable::Begun(error)) => return Err(RunError { failures: vec![(planned, error)] }),
+            Err(Unusable::Replaced(why)) => {
+                if run.exhausted().is_some_and(|bound| StopReason::from(bound) == StopReason::Deadline) {
+                    reason = StopReason::Deadline;
+                }
+                warnings.push(format!("{why}, so the answer is the candidate that wins the vote"));
+            }
+        }
+    }
+    let is_composed = answer.is_some();
+    if !is_composed {
+        warnings.extend(verdict.notes.iter().cloned());
+    }
+    Ok(Outcome {
+        answer: answer.unwrap_or(Answer::Chosen(vec![verdict.selected])),
+        candidates,
+        // A vote that did not choose the answer is not told.
+        verdict: (!is_composed).then_some(verdict),
+        scores: None,
+        stop: Stop { reason, planned },
+        warnings,
+    })
+}
+
+/// The candidates that answer in the way of the best one, by calls or by text, and that are valid, if any is.
+fn alike<'a>(candidates: &'a [Candidate], best: &Completion, validity: &Validity) -> Vec<&'a Completion> {
+    let calls_tools = |completion: &Completion| !completion.reply.tool_calls().is_empty();
+    let is_valid = |completion: &Completion| validity.fault(&completion.reply).is_none();
+    let wants_valid = is_valid(best);
+    let completed = candidates.iter().filter_map(Candidate::completion);
+    completed
+        .filter(|completion| calls_tools(completion) == calls_tools(best) && (!wants_valid || is_valid(completion)))
+        .collect()
+}
+
+/// The call that makes one answer of several.
+struct Synthesis<'a> {
+    prompt: &'a Prompt,
+    /// At least two.
+    shown: &'a [&'a Completion],
+    validity: &'a Validity,
+    live: bool,
+}
+
+/// Why there is no synthesis.
+enum Unusable {
+    /// The client has read the beginning of it.
+    Begun(Failure),
+    /// Nobody has seen any of it; why, in words.
+    Replaced(String),
+}
+
+impl Synthesis<'_> {
+    async fn make(
+        self,
+        generator: &dyn Generator,
+        run: &Arc<Run>,
+        observer: &mut impl Observer,
+    ) -> Result<Completion, Unusable> {
+        let calls_tools = !self.shown[0].reply.tool_calls().is_empty();
+        let live = self.live && !calls_tools && !self.validity.wants_json();
+        let prompt = Arc::new(question::of(self.prompt, self.shown));
+        let mut listener = Listener { observer, has_begun: false };
+        let call = Call { prompt, number: 0, phase: Phase::Synthesize, live };
+        let result = call.make(generator, run, &mut listener).await;
+        let has_begun = listener.has_begun;
+        let completion = match result {
+            Ok(completion) => completion,
+            Err(failure) if has_begun => return Err(Unusable::Begun(failure)),
+            Err(failure) => return Err(Unusable::Replaced(format!("the synthesis failed ({failure})"))),
+        };
+        if has_begun {
+            return Ok(completion);
+        }
+        if calls_tools && completion.reply.tool_calls().is_empty() {
+            let why = "the synthesis calls no tool while the candidates do";
+            return Err(Unusable::Replaced(why.to_owned()));
+        }
+        match self.validity.fault(&completion.reply) {
+            Some(fault) => Err(Unusable::Replaced(format!("the synthesis is invalid ({fault})"))),
+            None => Ok(completion),
+        }
+    }
+}
+
+/// Passes deltas on, and remembers that it did.
+struct Listener<'a, O> {
+    observer: &'a mut O,
+    has_begun: bool,
+}
+
+impl<O: Observer> Observer for Listener<'_, O> {
+    async fn delta(&mut self, delta: Delta) {
+        self.has_begun = true;
+        self.observer.delta(delta).await;
+    }
+
+    fn progress(&mut self, completed: usize, planned: usize) {
+        self.observer.progress(completed, planned);
+    }
+}

@@ -1,0 +1,111 @@
+//! Limits end a run with the best answer so far, or say why there is none.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::scripted::{Ending, Scripted, answers};
+use super::*;
+use crate::algorithms::StopReason;
+use crate::config::prices::Price;
+use crate::config::run::{AlgorithmName, Limits, StopRule, Wave};
+use crate::failure::FailureKind;
+use crate::generator::{Bounds, Phase};
+
+fn settings(stop_rule: StopRule, budget: usize) -> RunSettings {
+    RunSettings { stop_rule, budget, ..RunSettings::default() }
+}
+
+fn alike(count: usize) -> Vec<Ending> {
+    vec![answers("The answer is 42."); count]
+}
+
+fn within(bounds: Bounds) -> Arc<Run> {
+    Arc::new(Run { bounds, ..Run::new(Some(1)) })
+}
+
+fn soon(after: Duration) -> Bounds {
+    Bounds { deadline: Some(Instant::now() + after), ..Bounds::default() }
+}
+
+#[tokio::test]
+async fn the_deadline_leaves_the_best_answer_so_far() {
+    let mut endings = vec![Ending::Hangs; 5];
+    endings[1] = answers("The answer is 42.");
+    endings[3] = answers("The answer is 42.");
+    let generator = Scripted::new(endings);
+    let outcome =
+        ask_for(1, &settings(StopRule::Decided, 5), &generator, &within(soon(Duration::from_secs(1)))).await.unwrap();
+    assert_eq!((outcome.stop.reason, outcome.selected()), (StopReason::Deadline, Some(1)));
+    assert_eq!(outcome.counts(), (2, 0, 3));
+}
+
+#[tokio::test]
+async fn a_deadline_without_an_answer_says_what_to_raise() {
+    for (endings, algorithm) in
+        [(vec![Ending::Hangs; 3], AlgorithmName::SelfConsistency), (vec![Ending::Hangs; 3], AlgorithmName::None)]
+    {
+        let settings = RunSettings { algorithm, ..settings(StopRule::None, 3) };
+        let error =
+            ask_for(3, &settings, &Scripted::new(endings), &within(soon(Duration::from_millis(10)))).await.unwrap_err();
+        assert_eq!(error.telling().kind, FailureKind::Deadline);
+        assert!(error.to_string().contains("limits.deadline_ms"), "{error}");
+    }
+    let past = Bounds { deadline: Some(Instant::now()), ..Bounds::default() };
+    let generator = Scripted::new(alike(3));
+    let error = ask_for(1, &settings(StopRule::None, 3), &generator, &within(past)).await.unwrap_err();
+    assert_eq!((error.telling().kind, generator.waves()), (FailureKind::Deadline, vec![]));
+}
+
+#[tokio::test]
+async fn tokens_and_money_are_spent_up_to_their_limit() {
+    let price = Price { prompt: 1e6, cached_prompt: 1e6, completion: 1e6 };
+    for (bounds, reason) in [
+        (Bounds { max_total_tokens: Some(30), ..Bounds::default() }, StopReason::MaxTotalTokens),
+        (Bounds { max_cost_usd: Some(30.0), ..Bounds::default() }, StopReason::MaxCost),
+    ] {
+        let run = Run { bounds, prices: BTreeMap::from([(Phase::Generate, price)]), ..Run::new(Some(1)) };
+        let settings = RunSettings { wave: Wave::Of(2), ..settings(StopRule::None, 8) };
+        let generator = Scripted::new(alike(8));
+        // Eleven tokens, at a dollar each, for every answer: the third passes the limit, and no third wave starts.
+        let outcome = ask_for(1, &settings, &generator, &Arc::new(run)).await.unwrap();
+        assert_eq!((outcome.stop.reason, outcome.counts()), (reason, (3, 0, 5)));
+        assert_eq!(generator.waves(), [2, 2]);
+    }
+}
+
+#[tokio::test]
+async fn a_limit_that_is_reached_with_the_last_answer_changed_nothing() {
+    let bounds = Bounds { max_total_tokens: Some(33), ..Bounds::default() };
+    for algorithm in [AlgorithmName::SelfConsistency, AlgorithmName::None] {
+        let settings = RunSettings { algorithm, ..settings(StopRule::None, 3) };
+        let outcome = ask_for(3, &settings, &Scripted::new(alike(3)), &within(bounds)).await.unwrap();
+        assert_eq!((outcome.stop.reason, outcome.counts()), (StopReason::Completed, (3, 0, 0)));
+    }
+}
+
+#[tokio::test]
+async fn no_more_candidates_are_started_than_are_allowed() {
+    let limits = Limits { max_candidates: Some(3), ..Limits::default() };
+    let capped = RunSettings { limits, ..settings(StopRule::None, 8) };
+    let generator = Scripted::new(alike(8));
+    let outcome = ask(&capped, &generator).await.unwrap();
+    assert_eq!((generator.waves(), outcome.stop.reason, outcome.stop.planned), (vec![3], StopReason::MaxCandidates, 8));
+    assert_eq!(outcome.counts(), (3, 0, 5));
+
+    // Two of the three that may start decide.
+    let decided = RunSettings { stop_rule: StopRule::Decided, ..capped.clone() };
+    assert_eq!(ask(&decided, &Scripted::new(alike(8))).await.unwrap().stop.reason, StopReason::Decided);
+    let waves = RunSettings { wave: Wave::Of(2), ..capped.clone() };
+    let generator = Scripted::new(alike(8));
+    assert_eq!(ask(&waves, &generator).await.unwrap().stop.reason, StopReason::MaxCandidates);
+    assert_eq!(generator.waves(), [2, 1]);
+
+    // A limit that is not in the way is not told of.
+    let wide = RunSettings { limits: Limits { max_candidates: Some(8), ..Limits::default() }, ..capped.clone() };
+    assert_eq!(ask(&wide, &Scripted::new(alike(8))).await.unwrap().stop.reason, StopReason::Completed);
+
+    let generator = Scripted::new(vec![Ending::Fails; 8]);
+    assert_eq!(ask(&capped, &generator).await.unwrap_err().failures.len(), 3);
+}

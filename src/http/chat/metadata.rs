@@ -1,0 +1,142 @@
+//! The `metadata` of a response: how the answer came to be.
+
+use std::collections::BTreeMap;
+
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use crate::algorithms::Candidate;
+use crate::generator::{Account, Phase};
+
+use super::response::Finished;
+
+/// How the answer came to be.
+#[derive(Serialize)]
+pub struct Metadata<'a> {
+    algorithm: &'static str,
+    revision: i64,
+    /// The messages in candidate order; null where a candidate failed or was cancelled.
+    responses: Vec<Option<&'a RawValue>>,
+    all_responses: Vec<Option<&'a RawValue>>,
+    selected_index: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vote: Option<&'static str>,
+    #[serde(serialize_with = "as_object")]
+    response_counts: Vec<(&'a str, usize)>,
+    /// Each class's share of the weight, where votes were weighted.
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "as_object")]
+    response_weights: Vec<(&'a str, f64)>,
+    /// In candidate order, where candidates were scored; null for those that were not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scores: Option<&'a [Option<f64>]>,
+    agreement: f64,
+    set_aside: Vec<SetAside<'a>>,
+    stop: StopObject,
+    failures: Vec<FailureObject<'a>>,
+    usage_by_phase: BTreeMap<Phase, Account>,
+    /// Null where a model that was called has no price.
+    cost_usd: Option<f64>,
+    timing_ms: Timing,
+    warnings: &'a [String],
+}
+
+#[derive(Serialize)]
+struct SetAside<'a> {
+    candidate: usize,
+    reason: &'a str,
+}
+
+#[derive(Serialize)]
+struct StopObject {
+    reason: &'static str,
+    planned: usize,
+    started: u64,
+    completed: usize,
+    cancelled: usize,
+    saved_tokens_estimate: u64,
+}
+
+#[derive(Serialize)]
+struct FailureObject<'a> {
+    candidate: usize,
+    what: &'a str,
+    message: &'a str,
+    status: Option<u16>,
+}
+
+#[derive(Serialize)]
+struct Timing {
+    total: f64,
+}
+
+impl<'a> Metadata<'a> {
+    /// Tells of a finished run.
+    pub fn of(run: &'a Finished<'_>) -> Self {
+        let outcome = run.outcome;
+        let (completed, _, cancelled) = outcome.counts();
+        let spent = run.by_phase.get(&Phase::Generate).copied().unwrap_or_default();
+        let responses: Vec<_> = outcome
+            .candidates
+            .iter()
+            .map(|candidate| match candidate {
+                Candidate::Completed(completion) => Some(completion.reply.raw()),
+                Candidate::Failed(_) | Candidate::Cancelled => None,
+            })
+            .collect();
+        let failures = outcome.candidates.iter().enumerate().filter_map(|(candidate, end)| match end {
+            Candidate::Failed(failure) => Some(FailureObject {
+                candidate,
+                what: failure.kind.as_str(),
+                message: &failure.message,
+                status: failure.status,
+            }),
+            Candidate::Completed(_) | Candidate::Cancelled => None,
+        });
+        let verdict = outcome.verdict.as_ref();
+        Self {
+            algorithm: run.identity.algorithm,
+            revision: run.identity.revision,
+            all_responses: responses.clone(),
+            responses,
+            selected_index: outcome.selected(),
+            vote: verdict.map(|verdict| verdict.vote),
+            response_counts: verdict
+                .map(|verdict| verdict.response_counts.iter().map(|(label, count)| (label.as_str(), *count)).collect())
+                .unwrap_or_default(),
+            response_weights: verdict
+                .and_then(|verdict| verdict.weights.as_ref())
+                .map(|weights| weights.iter().map(|(label, share)| (label.as_str(), *share)).collect())
+                .unwrap_or_default(),
+            scores: outcome.scores.as_deref(),
+            agreement: run.agreement(),
+            set_aside: verdict
+                .map(|verdict| {
+                    let set_aside = verdict.set_aside.iter();
+                    set_aside.map(|aside| SetAside { candidate: aside.candidate, reason: &aside.reason }).collect()
+                })
+                .unwrap_or_default(),
+            stop: StopObject {
+                reason: outcome.stop.reason.as_str(),
+                planned: outcome.stop.planned,
+                started: spent.calls,
+                completed,
+                cancelled,
+                saved_tokens_estimate: outcome.saved_tokens(&spent),
+            },
+            failures: failures.collect(),
+            usage_by_phase: run.by_phase.clone(),
+            cost_usd: run.cost_usd,
+            timing_ms: Timing { total: run.elapsed_ms },
+            warnings: &outcome.warnings,
+        }
+    }
+}
+
+fn as_object<T: Serialize, S: Serializer>(pairs: &[(&str, T)], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut object = serializer.serialize_map(Some(pairs.len()))?;
+    for (label, value) in pairs {
+        object.serialize_entry(label, value)?;
+    }
+    object.end()
+}

@@ -1,0 +1,337 @@
+//! The `tts_*` family: the words of an earlier test-time scaling service for settings of a run.
+//!
+//! Each field is another name of a field of ours and is put in its place; where a request names both and they
+//! differ, ours wins and a warning says so. `tts_strategy` brings the family's own defaults with it. Without it
+//! the fields that are named count, and everything else is as configured.
+
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::to_raw_value;
+
+use crate::config::SettingsError;
+use crate::config::fields;
+use crate::config::run::{Aggregation, AlgorithmName, RewardName, RunSettings};
+use crate::http::error::ApiError;
+
+use super::request::Fields;
+
+/// Every field of the family.
+pub const NAMES: [&str; 10] = [
+    "num_paths",
+    "tts_beam_size",
+    "tts_candidates_per_step",
+    "tts_max_steps",
+    "tts_num_trajectories",
+    "tts_score_aggregation",
+    "tts_scorer",
+    "tts_strategy",
+    "tts_verbose",
+    "tts_window_size",
+];
+
+/// Settings of searches step by step. The service's clients send them whatever the strategy is.
+const OF_SEARCHES: [&str; 3] = ["tts_beam_size", "tts_candidates_per_step", "tts_max_steps"];
+
+/// Candidates of self-consistency and of best-of-N where a strategy is named and no budget.
+const NUM_PATHS: usize = 5;
+const NUM_TRAJECTORIES: usize = 8;
+
+/// What a request said in these words, beside the settings that were put in place.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Tts {
+    /// `tts_strategy`, as the client wrote it.
+    pub strategy: Option<String>,
+    /// Whether the full metadata is wanted.
+    pub verbose: bool,
+    pub warnings: Vec<String>,
+}
+
+impl Tts {
+    /// Takes the family out of the fields of a request and puts what it says among them under our names. `None`
+    /// where no field of it is there.
+    ///
+    /// # Errors
+    ///
+    /// A value that a field does not take, by the name that the client wrote.
+    pub fn take(fields: &mut Fields) -> Result<Option<Self>, ApiError> {
+        if !NAMES.iter().any(|name| fields.contains_key(*name)) {
+            return Ok(None);
+        }
+        let verbose = match remove(fields, "tts_verbose")? {
+            None => false,
+            Some(Value::Bool(verbose)) => verbose,
+            Some(_) => return Err(ApiError::invalid_value("tts_verbose", "`tts_verbose` must be true or false")),
+        };
+        let strategy = remove(fields, "tts_strategy")?;
+        let named = strategy.as_ref().and_then(Value::as_str).map(str::to_owned);
+        let mut tts = Self { strategy: named, verbose, warnings: Vec::new() };
+        tts.put(fields, "tts_strategy", strategy, "alg", |param, value| {
+            AlgorithmName::parse(param, value).map(AlgorithmName::as_str)
+        })?;
+        tts.put_budget(fields)?;
+        let scorer = remove(fields, "tts_scorer")?;
+        tts.put(fields, "tts_scorer", scorer, "rm_name", |param, value| {
+            RewardName::parse(param, value).map(RewardName::as_str)
+        })?;
+        let aggregation = remove(fields, "tts_score_aggregation")?;
+        tts.put(fields, "tts_score_aggregation", aggregation, "rm_agg_method", |param, value| {
+            Aggregation::parse(param, value).map(Aggregation::as_str)
+        })?;
+        let window = remove(fields, "tts_window_size")?;
+        tts.put(fields, "tts_window_size", window, "scoring_window", whole_number("scoring_window"))?;
+        tts.set_searches_aside(fields)?;
+        Ok(Some(tts))
+    }
+
+    /// Puts the defaults that come with a strategy where the request names nothing itself.
+    pub fn put_defaults(&self, overrides: &mut Fields, configured: &RunSettings) -> Result<(), ApiError> {
+        if self.strategy.is_none() {
+            return Ok(());
+        }
+        let Some(algorithm) = overrides.get("alg") else { return Ok(()) };
+        let algorithm = AlgorithmName::parse("alg", &value_of("alg", algorithm)?)?;
+        let budget = match algorithm {
+            AlgorithmName::SelfConsistency
+            | AlgorithmName::AdaptiveSelfConsistency
+            | AlgorithmName::BetaSelfConsistency => Some(NUM_PATHS),
+            AlgorithmName::BestOfN => Some(NUM_TRAJECTORIES),
+            AlgorithmName::MixtureOfN | AlgorithmName::Wait | AlgorithmName::None => None,
+        };
+        if let Some(budget) = budget {
+            overrides.entry("budget".to_owned()).or_insert_with(|| raw(&budget));
+        }
+        // A scorer that the operator has chosen stays, and with it the way in which its scores are read.
+        let scorer_is_ours = overrides.contains_key("rm_name") || configured.rm_name.is_none();
+        if algorithm == AlgorithmName::BestOfN && scorer_is_ours {
+            overrides.entry("rm_name".to_owned()).or_insert_with(|| raw(&RewardName::Entropy.as_str()));
+            overrides.entry("rm_agg_method".to_owned()).or_insert_with(|| raw(&Aggregation::Min.as_str()));
+        }
+        Ok(())
+    }
+
+    /// Puts a value, where there is one, in the place of our field, unless the request names that one too. `read`
+    /// checks a value and says it in such a way that equal ones are said alike.
+    fn put<T: PartialEq>(
+        &mut self,
+        fields: &mut Fields,
+        name: &str,
+        value: Option<Value>,
+        ours: &str,
+        read: impl Fn(&str, &Value) -> Result<T, SettingsError>,
+    ) -> Result<(), ApiError> {
+        let Some(value) = value else { return Ok(()) };
+        let said = read(name, &value)?;
+        match fields.get(ours) {
+            None => drop(fields.insert(ours.to_owned(), raw(&value))),
+            Some(other) => {
+                if read(ours, &value_of(ours, other)?)? != said {
+                    self.warnings.push(format!("`{name}` has no effect beside a different `{ours}`"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Both names of the budget may be there, since clients send what their strategy does not use: then that of
+    /// the strategy counts.
+    fn put_budget(&mut self, fields: &mut Fields) -> Result<(), ApiError> {
+        let is_best_of_n = match fields.get("alg") {
+            Some(algorithm) => AlgorithmName::parse("alg", &value_of("alg", algorithm)?)? == AlgorithmName::BestOfN,
+            None => false,
+        };
+        let mut names = ["num_paths", "tts_num_trajectories"];
+        if is_best_of_n {
+            names.reverse();
+        }
+        let [own, other] = names;
+        let values = [remove(fields, own)?, remove(fields, other)?];
+        match values {
+            [Some(own_value), Some(other_value)] => {
+                let read = whole_number("budget");
+                if read(own, &own_value)? != read(other, &other_value)? {
+                    self.warnings.push(format!("`{other}` has no effect beside `{own}`"));
+                }
+                self.put(fields, own, Some(own_value), "budget", read)
+            }
+            [Some(value), None] => self.put(fields, own, Some(value), "budget", whole_number("budget")),
+            [None, value] => self.put(fields, other, value, "budget", whole_number("budget")),
+        }
+    }
+
+    fn set_searches_aside(&mut self, fields: &mut Fields) -> Result<(), ApiError> {
+        let mut idle = Vec::new();
+        for name in OF_SEARCHES {
+            let Some(value) = remove(fields, name)? else { continue };
+            if value.as_u64().is_none_or(|number| number == 0) {
+                let message = format!("`{name}` must be a whole number of at least 1");
+                return Err(ApiError::invalid_value(name, message));
+            }
+            idle.push(format!("`{name}`"));
+        }
+        if !idle.is_empty() {
+            let verb = if idle.len() == 1 { "has" } else { "have" };
+            self.warnings.push(format!("{} {verb} no effect: only a search step by step uses it", idle.join(", ")));
+        }
+        Ok(())
+    }
+}
+
+/// Reads a whole number in the range of one of our fields.
+fn whole_number(ours: &str) -> impl Fn(&str, &Value) -> Result<i64, SettingsError> {
+    let field = fields::find(ours).expect("it is a field");
+    move |param, value| field.integer(param, value)
+}
+
+fn remove(fields: &mut Fields, name: &str) -> Result<Option<Value>, ApiError> {
+    fields.remove(name).map(|raw| value_of(name, &raw)).transpose()
+}
+
+fn value_of(name: &str, raw: &serde_json::value::RawValue) -> Result<Value, ApiError> {
+    serde_json::from_str(raw.get()).map_err(|_| ApiError::invalid_value(name, format!("`{name}` is not valid JSON")))
+}
+
+fn raw(value: &impl Serialize) -> Box<serde_json::value::RawValue> {
+    to_raw_value(value).expect("words and numbers serialise")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn fields(request: &Value) -> Fields {
+        serde_json::from_value(request.clone()).unwrap()
+    }
+
+    fn shown(fields: &Fields) -> Value {
+        serde_json::to_value(fields).unwrap()
+    }
+
+    #[test]
+    fn each_field_is_put_in_the_place_of_ours() {
+        for (said, meant) in [
+            (json!({"tts_strategy": "self_consistency"}), json!({"alg": "self_consistency"})),
+            (json!({"tts_strategy": "offline_bon"}), json!({"alg": "offline_bon"})),
+            (json!({"num_paths": 3}), json!({"budget": 3})),
+            (json!({"tts_num_trajectories": 4}), json!({"budget": 4})),
+            (json!({"tts_scorer": "sequence_prob"}), json!({"rm_name": "sequence_prob"})),
+            (json!({"tts_score_aggregation": "mean"}), json!({"rm_agg_method": "mean"})),
+            (json!({"tts_window_size": 2}), json!({"scoring_window": 2})),
+            (json!({"tts_verbose": true}), json!({})),
+            // Saying the same twice is no conflict, however it is spelt.
+            (json!({"num_paths": 3, "budget": 3.0}), json!({"budget": 3.0})),
+            (json!({"tts_strategy": "offline-bon", "alg": "best_of_n"}), json!({"alg": "best_of_n"})),
+            (json!({"tts_score_aggregation": "product", "rm_agg_method": "prod"}), json!({"rm_agg_method": "prod"})),
+        ] {
+            let mut fields = fields(&said);
+            let tts = Tts::take(&mut fields).unwrap().expect("the family is there");
+            assert_eq!(shown(&fields), meant, "{said}");
+            assert_eq!(tts.warnings, [""; 0], "{said}");
+        }
+    }
+
+    #[test]
+    fn a_request_without_these_words_is_left_alone() {
+        let request = json!({"budget": 3, "alg": "nonsense", "tts_voice": "alto"});
+        let mut fields = fields(&request);
+        assert_eq!(Tts::take(&mut fields).unwrap(), None);
+        assert_eq!(shown(&fields), request);
+    }
+
+    #[test]
+    fn what_the_client_wrote_is_kept_for_the_answer() {
+        let mut fields = fields(&json!({"tts_strategy": "offline_bon", "tts_verbose": true}));
+        let tts = Tts::take(&mut fields).unwrap().unwrap();
+        assert_eq!((tts.strategy.as_deref(), tts.verbose), (Some("offline_bon"), true));
+    }
+
+    #[test]
+    fn our_own_field_wins_over_a_different_one_and_a_warning_says_so() {
+        for (said, meant, warned) in [
+            (json!({"num_paths": 3, "budget": 4}), json!({"budget": 4}), "num_paths"),
+            (json!({"tts_strategy": "offline_bon", "alg": "none"}), json!({"alg": "none"}), "tts_strategy"),
+            (json!({"tts_scorer": "entropy", "rm_name": "llm-judge"}), json!({"rm_name": "llm-judge"}), "tts_scorer"),
+            // Of two names of the budget that of the strategy counts.
+            (json!({"num_paths": 3, "tts_num_trajectories": 4}), json!({"budget": 3}), "tts_num_trajectories"),
+            (
+                json!({"num_paths": 3, "tts_num_trajectories": 4, "tts_strategy": "offline_bon"}),
+                json!({"alg": "offline_bon", "budget": 4}),
+                "num_paths",
+            ),
+        ] {
+            let mut fields = fields(&said);
+            let tts = Tts::take(&mut fields).unwrap().unwrap();
+            assert_eq!(shown(&fields), meant, "{said}");
+            assert_eq!(tts.warnings.len(), 1, "{said}: {:?}", tts.warnings);
+            assert!(tts.warnings[0].starts_with(&format!("`{warned}` has no effect")), "{said}: {:?}", tts.warnings);
+        }
+    }
+
+    #[test]
+    fn what_only_searches_use_is_taken_and_said_to_do_nothing() {
+        let said = json!({"tts_beam_size": 4, "tts_candidates_per_step": 4, "tts_max_steps": 100});
+        let mut fields = fields(&said);
+        let tts = Tts::take(&mut fields).unwrap().unwrap();
+        assert!(fields.is_empty());
+        let expected = "`tts_beam_size`, `tts_candidates_per_step`, `tts_max_steps` have no effect: only a search step \
+                        by step uses it";
+        assert_eq!(tts.warnings, [expected]);
+    }
+
+    #[test]
+    fn a_value_that_a_field_does_not_take_is_refused_by_the_name_that_was_written() {
+        for (said, param, code) in [
+            (json!({"tts_strategy": "online_bon"}), "tts_strategy", "not_supported_yet"),
+            (json!({"tts_strategy": "beam_search"}), "tts_strategy", "not_supported_yet"),
+            (json!({"tts_strategy": "self_consistent"}), "tts_strategy", "invalid_value"),
+            (json!({"tts_strategy": 1}), "tts_strategy", "invalid_value"),
+            (json!({"num_paths": 0}), "num_paths", "invalid_value"),
+            (json!({"num_paths": "5"}), "num_paths", "invalid_value"),
+            (json!({"tts_num_trajectories": 1001}), "tts_num_trajectories", "invalid_value"),
+            (json!({"num_paths": 4, "tts_num_trajectories": 0}), "tts_num_trajectories", "invalid_value"),
+            (json!({"tts_scorer": "prm"}), "tts_scorer", "not_supported_yet"),
+            (json!({"tts_scorer": "entropie"}), "tts_scorer", "invalid_value"),
+            (json!({"tts_score_aggregation": "median"}), "tts_score_aggregation", "invalid_value"),
+            (json!({"tts_window_size": 0}), "tts_window_size", "invalid_value"),
+            (json!({"tts_beam_size": 0}), "tts_beam_size", "invalid_value"),
+            (json!({"tts_candidates_per_step": 1.5}), "tts_candidates_per_step", "invalid_value"),
+            (json!({"tts_max_steps": "100"}), "tts_max_steps", "invalid_value"),
+            (json!({"tts_verbose": "yes"}), "tts_verbose", "invalid_value"),
+            (json!({"num_paths": 4, "alg": "nonsense"}), "alg", "invalid_value"),
+            (json!({"num_paths": 4, "budget": 0}), "budget", "invalid_value"),
+        ] {
+            let error = Tts::take(&mut fields(&said)).unwrap_err();
+            assert_eq!((error.param.as_deref(), error.code), (Some(param), Some(code)), "{said}: {}", error.message);
+            assert!(error.message.contains(param), "{}", error.message);
+        }
+    }
+
+    #[test]
+    fn a_strategy_brings_its_defaults_and_a_lone_field_none() {
+        let judged = RunSettings { rm_name: Some(RewardName::LlmJudge), ..RunSettings::default() };
+        let plain = RunSettings::default();
+        for (said, configured, meant) in [
+            (json!({"tts_strategy": "self_consistency"}), &plain, json!({"alg": "self_consistency", "budget": 5})),
+            (
+                json!({"tts_strategy": "offline_bon"}),
+                &plain,
+                json!({"alg": "offline_bon", "budget": 8, "rm_name": "entropy", "rm_agg_method": "min"}),
+            ),
+            (
+                json!({"tts_strategy": "offline_bon", "tts_scorer": "perplexity", "rm_agg_method": "max", "budget": 2}),
+                &judged,
+                json!({"alg": "offline_bon", "budget": 2, "rm_name": "perplexity", "rm_agg_method": "max"}),
+            ),
+            (json!({"tts_strategy": "offline_bon"}), &judged, json!({"alg": "offline_bon", "budget": 8})),
+            (json!({"tts_strategy": "none"}), &plain, json!({"alg": "none"})),
+            (json!({"tts_scorer": "entropy"}), &plain, json!({"rm_name": "entropy"})),
+            (json!({"alg": "offline_bon", "num_paths": 3}), &plain, json!({"alg": "offline_bon", "budget": 3})),
+        ] {
+            let mut fields = fields(&said);
+            let tts = Tts::take(&mut fields).unwrap().unwrap();
+            tts.put_defaults(&mut fields, configured).unwrap();
+            assert_eq!(shown(&fields), meant, "{said}");
+        }
+    }
+}
