@@ -72,6 +72,9 @@ const EXPRESSIONS: [&str; 8] = [
     "\\begin{pmatrix}a&b&c\\\\d&x&y\\\\z&k&m\\end{pmatrix}\\begin{pmatrix}a&b&c\\\\d&x&y\\\\z&k&m\\end{pmatrix}\\begin{pmatrix}a&b&c\\\\d&x&y\\\\z&k&m\\end{pmatrix}\\begin{pmatrix}a&b&c\\\\d&x&y\\\\z&k&m\\end{pmatrix}",
 ];
 
+/// A function that is measured, with its name.
+type Measured = (&'static str, fn(&str));
+
 fn main() {
     let mut texts: Vec<(String, String)> = Vec::new();
     for unit in UNITS {
@@ -85,7 +88,7 @@ fn main() {
         texts.push((format!("{expression} in many boxes"), many));
         texts.push((expression.to_owned(), expression.to_owned()));
     }
-    let functions: [(&str, fn(&str)); 5] = [
+    let functions: [Measured; 5] = [
         ("extract", |text| {
             black_box(extract(text));
         }),

@@ -192,3 +192,57 @@ fn fall_back(settings: &BestOfN, ballot: &Ballot, pool: &Pool, failure: Failure)
     verdict.notes.push(format!("{who} failed, so {instead} (`judge_fallback` is `{fallback}`): {failure}"));
     Ok(verdict)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::value::RawValue;
+
+    use super::*;
+    use crate::completion::{FinishReason, Reply, Usage};
+
+    fn says(message: &str) -> String {
+        let reply = Reply::parse(RawValue::from_string(message.to_owned()).unwrap()).unwrap();
+        let usage = Usage::default();
+        what_it_says(&Completion {
+            reply,
+            finish_reason: FinishReason::Stop,
+            logprobs: None,
+            mean_logprob: None,
+            usage,
+        })
+    }
+
+    fn calls(name: &str, arguments: &str) -> String {
+        let arguments = serde_json::to_string(arguments).unwrap();
+        says(&format!(
+            r#"{{"tool_calls":[{{"id":"{}","function":{{"name":"{name}","arguments":{arguments}}}}}]}}"#,
+            arguments.len()
+        ))
+    }
+
+    #[test]
+    fn candidates_are_the_same_by_what_they_say_and_not_by_how_it_is_written() {
+        assert_eq!(says(r#"{"content": " It is 42\n"}"#), says(r#"{"role":"assistant","content":"It is 42","x":1}"#));
+        assert_eq!(calls("f", r#"{"a": 1.0, "b": [2]}"#), calls("f", r#"{"b":[2],"a":1}"#));
+        assert_eq!(calls("f", "{broken"), calls("f", "{broken"));
+    }
+
+    #[test]
+    fn whatever_a_client_could_tell_apart_is_not_the_same() {
+        let all = [
+            says(r#"{"content": "It is 42"}"#),
+            says(r#"{"content": "it is 42"}"#),
+            says(r#"{"content": null, "refusal": "No."}"#),
+            says(r#"{"content": null, "refusal": "Never."}"#),
+            calls("f", "{}"),
+            calls("g", "{}"),
+            calls("f", "[]"),
+            calls("f", r#"{"a": " x"}"#),
+            calls("f", r#"{"a": "x"}"#),
+            calls("f", "{broken"),
+            says(r#"{"content": "so", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}"#),
+        ];
+        let distinct: std::collections::BTreeSet<_> = all.iter().collect();
+        assert_eq!(distinct.len(), all.len(), "{all:?}");
+    }
+}

@@ -25,7 +25,10 @@ use super::outcome::{Answer, Candidate, Outcome, RunError, Stop, StopReason};
 use super::plan::Plan;
 use super::sampling::Sampling;
 use super::single::Call;
-use super::vote::{Ballot, Validity, VoteRules};
+use super::vote::{Ballot, Pool, Validity, VoteRules};
+
+/// What is done without a synthesis.
+const INSTEAD: &str = "the answer is the candidate that wins the vote";
 
 pub(super) async fn run(
     rules: &Arc<VoteRules>,
@@ -41,15 +44,20 @@ pub(super) async fn run(
     let mut sampling = Sampling::new(generator, Arc::clone(&prompt), run, planned).at_most(plan.max_candidates);
     let mut reason = sampling.hear_all(observer, |candidate, completion| ballot.record(candidate, completion)).await;
     let candidates = sampling.finish().await;
-    let Some(verdict) = ballot.verdict() else { return Err(RunError::of(candidates, reason)) };
+    let (Some(verdict), Some(pool)) = (ballot.verdict(), ballot.pool()) else {
+        return Err(RunError::of(candidates, reason));
+    };
     let mut warnings = validity.warnings();
     let best = candidates[verdict.selected].completion().expect("a vote's winner has completed");
-    let shown = alike(&candidates, best, &validity);
-    if let Some(bound) = run.exhausted() {
-        reason = bound.into();
-    }
+    let shown = alike(&pool, &candidates, best);
     let mut answer = None;
-    if shown.len() > 1 && matches!(reason, StopReason::Completed | StopReason::MaxCandidates) {
+    if shown.len() < 2 {
+        // There is nothing to be made of a single candidate.
+    } else if let Some(bound) = run.exhausted() {
+        reason = bound.into();
+        let bound = reason.as_str();
+        warnings.push(format!("the run reached `{bound}` before a synthesis, so {INSTEAD}"));
+    } else {
         let synthesis = Synthesis { prompt: &prompt, shown: &shown, validity: &validity, live: plan.live };
         match synthesis.make(generator, run, observer).await {
             Ok(completion) => answer = Some(Answer::Composed(Box::new(completion))),
@@ -58,7 +66,7 @@ pub(super) async fn run(
                 if run.exhausted().is_some_and(|bound| StopReason::from(bound) == StopReason::Deadline) {
                     reason = StopReason::Deadline;
                 }
-                warnings.push(format!("{why}, so the answer is the candidate that wins the vote"));
+                warnings.push(format!("{why}, so {INSTEAD}"));
             }
         }
     }
@@ -77,15 +85,11 @@ pub(super) async fn run(
     })
 }
 
-/// The candidates that answer in the way of the best one, by calls or by text, and that are valid, if any is.
-fn alike<'a>(candidates: &'a [Candidate], best: &Completion, validity: &Validity) -> Vec<&'a Completion> {
+/// The candidates of the pool that answer in the way of the best one: by calls, or by text.
+fn alike<'a>(pool: &Pool, candidates: &'a [Candidate], best: &Completion) -> Vec<&'a Completion> {
     let calls_tools = |completion: &Completion| !completion.reply.tool_calls().is_empty();
-    let is_valid = |completion: &Completion| validity.fault(&completion.reply).is_none();
-    let wants_valid = is_valid(best);
-    let completed = candidates.iter().filter_map(Candidate::completion);
-    completed
-        .filter(|completion| calls_tools(completion) == calls_tools(best) && (!wants_valid || is_valid(completion)))
-        .collect()
+    let members = pool.members.iter().filter_map(|member| candidates[member.candidate].completion());
+    members.filter(|completion| calls_tools(completion) == calls_tools(best)).collect()
 }
 
 /// The call that makes one answer of several.

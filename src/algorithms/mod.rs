@@ -27,7 +27,6 @@ use crate::generator::{Generator, Run};
 
 pub use outcome::{Answer, Candidate, Outcome, RunError, Stop, StopReason};
 pub use plan::{Algorithm, Plan, PlanError, Resources, Wanted};
-pub use signals::signals;
 
 /// What an algorithm tells while it runs, for those who stream it.
 pub trait Observer: Send {
@@ -68,6 +67,6 @@ pub async fn run(
         }
         Algorithm::BestOfN(settings) => best_of_n::run(settings, plan, prompt, generator, run, observer).await,
         Algorithm::MixtureOfN(rules) => mixture_of_n::run(rules, plan, prompt, generator, run, observer).await,
-        Algorithm::Wait(wait) => wait::run(*wait, plan.live, prompt, generator, run, observer).await,
+        Algorithm::Wait => wait::run(plan, prompt, generator, run, observer).await,
     }
 }

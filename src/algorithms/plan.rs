@@ -8,7 +8,6 @@ use crate::scorers::{Confidence, Judge, JudgeTarget, Scorer};
 
 use super::stop_rule::Stopping;
 use super::vote::{VoteRules, Weighting};
-use super::wait::Wait;
 
 /// A run, decided upon but not begun.
 #[derive(Debug, Clone)]
@@ -50,7 +49,8 @@ pub enum Algorithm {
     BestOfN(BestOfN),
     /// The vote is that of self-consistency, for want of a synthesis.
     MixtureOfN(Arc<VoteRules>),
-    Wait(Wait),
+    /// As many rounds as the plan's budget says.
+    Wait,
 }
 
 /// How candidates are voted on and when the vote ends.
@@ -104,14 +104,18 @@ impl Plan {
             1 => plain,
             _ => Self { algorithm: Algorithm::Several, budget: answers, answers, ..plain },
         };
-        match settings.algorithm {
-            AlgorithmName::None => return Ok((plain, None)),
-            AlgorithmName::Wait => return Self::wait(settings, wanted),
-            AlgorithmName::MixtureOfN => one_answer(settings, answers)?,
-            AlgorithmName::SelfConsistency
-            | AlgorithmName::AdaptiveSelfConsistency
-            | AlgorithmName::BetaSelfConsistency
-            | AlgorithmName::BestOfN => {}
+        if settings.algorithm == AlgorithmName::None {
+            return Ok((plain, None));
+        }
+        if matches!(settings.algorithm, AlgorithmName::MixtureOfN | AlgorithmName::Wait) && answers > 1 {
+            let name = settings.algorithm.as_str();
+            let message = format!("`n` must be 1 for `alg` `{name}`, which makes one answer of all that it asks for");
+            return Err(PlanError { param: "n", message });
+        }
+        if settings.algorithm == AlgorithmName::Wait {
+            // Rounds follow from each other: neither budget nor temperature has a say in how many there are.
+            let budget = settings.wait_rounds + 1;
+            return Ok((Self { algorithm: Algorithm::Wait, budget, ..plain }, None));
         }
         if answers > settings.budget {
             let message = format!(
@@ -134,15 +138,6 @@ impl Plan {
         }
     }
 
-    /// Rounds follow from each other, so that neither budget nor temperature has a say in how many there are.
-    fn wait(settings: &RunSettings, Wanted { answers, live }: Wanted) -> Result<(Self, Option<String>), PlanError> {
-        one_answer(settings, answers)?;
-        let wanted = settings.wait_rounds + 1;
-        let rounds = settings.limits.max_candidates.map_or(wanted, |most| wanted.min(most.max(1)));
-        let algorithm = Algorithm::Wait(Wait { rounds, is_cut: rounds < wanted });
-        Ok((Self { algorithm, budget: rounds, answers: 1, max_candidates: rounds, live }, None))
-    }
-
     /// The algorithm's name in headers, metadata and logs.
     pub fn algorithm_name(&self) -> &'static str {
         match self.algorithm {
@@ -150,7 +145,7 @@ impl Plan {
             Algorithm::SelfConsistency(_) => "self-consistency",
             Algorithm::BestOfN(_) => "best-of-n",
             Algorithm::MixtureOfN(_) => "mixture-of-n",
-            Algorithm::Wait(_) => "wait",
+            Algorithm::Wait => "wait",
         }
     }
 }
@@ -166,7 +161,7 @@ impl Algorithm {
                 return Ok(Self::BestOfN(BestOfN { rules, scorer: scorer(settings, judge)?, select, fallback }));
             }
             AlgorithmName::MixtureOfN => return Ok(Self::MixtureOfN(rules)),
-            AlgorithmName::Wait => unreachable!("rounds are no candidates: they have a plan of their own"),
+            AlgorithmName::Wait => return Ok(Self::Wait),
             AlgorithmName::SelfConsistency
             | AlgorithmName::AdaptiveSelfConsistency
             | AlgorithmName::BetaSelfConsistency => {}
@@ -232,15 +227,6 @@ fn reward(settings: &RunSettings) -> Result<RewardName, PlanError> {
     })
 }
 
-/// An algorithm that composes its answer has no second best.
-fn one_answer(settings: &RunSettings, answers: usize) -> Result<(), PlanError> {
-    if answers == 1 {
-        return Ok(());
-    }
-    let message = format!("`n` must be 1 for `alg` `{}`, which composes one answer", settings.algorithm.as_str());
-    Err(PlanError { param: "n", message })
-}
-
 /// Sees to it that several candidates differ, and says what was changed for it; `Err` tells why one call is as
 /// good as all.
 fn diverse(settings: &RunSettings, sampling: &mut Sampling) -> Result<Option<String>, String> {
@@ -261,12 +247,11 @@ fn diverse(settings: &RunSettings, sampling: &mut Sampling) -> Result<Option<Str
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use futures_util::future::BoxFuture;
 
     use super::*;
     use crate::config::provider::StructuredOutput;
-    use crate::config::run::Limits;
     use crate::generator::{Delivery, Extension, Generator, Path, Until};
 
     /// Plans are made without anybody being asked.
@@ -278,8 +263,7 @@ pub(super) mod tests {
         }
     }
 
-    /// The plan of settings, and the temperature that it settles on.
-    pub fn resolve(settings: &RunSettings, temperature: Option<f64>) -> (Plan, Option<String>, Option<f64>) {
+    fn resolve(settings: &RunSettings, temperature: Option<f64>) -> (Plan, Option<String>, Option<f64>) {
         let mut sampling = Sampling { temperature, ..Sampling::default() };
         let rules = Arc::new(VoteRules::compile(settings).unwrap());
         let judge = JudgeTarget {
@@ -323,19 +307,12 @@ pub(super) mod tests {
 
     #[test]
     fn wait_has_a_round_more_than_checks_and_heeds_neither_budget_nor_temperature() {
-        let settings = |wait_rounds, most| RunSettings {
-            algorithm: AlgorithmName::Wait,
-            wait_rounds,
-            budget: 1,
-            limits: Limits { max_candidates: most, ..Limits::default() },
-            ..RunSettings::default()
-        };
-        for (rounds, most, planned, is_cut) in
-            [(0, None, 1, false), (6, None, 7, false), (6, Some(7), 7, false), (6, Some(3), 3, true)]
-        {
-            let (plan, warning, temperature) = resolve(&settings(rounds, most), Some(0.0));
-            assert!(matches!(plan.algorithm, Algorithm::Wait(wait) if wait == Wait { rounds: planned, is_cut }));
-            assert_eq!((plan.budget, plan.algorithm_name(), warning, temperature), (planned, "wait", None, Some(0.0)));
+        for wait_rounds in [0, 6] {
+            let settings =
+                RunSettings { algorithm: AlgorithmName::Wait, wait_rounds, budget: 1, ..RunSettings::default() };
+            let (plan, warning, temperature) = resolve(&settings, Some(0.0));
+            assert_eq!((plan.algorithm_name(), plan.budget, plan.answers), ("wait", wait_rounds + 1, 1));
+            assert_eq!((warning, temperature), (None, Some(0.0)));
         }
     }
 

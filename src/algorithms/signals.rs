@@ -7,85 +7,92 @@ use crate::scorers::Scorer;
 use super::plan::{Algorithm, Plan, PlanError};
 use super::vote::Weighting;
 
-/// What candidates of the plan must tell of their tokens; `None` where nobody asks.
-///
-/// # Errors
-///
-/// When those who answer cannot tell it: a run that weighs by confidence must not go on without.
-pub fn signals(plan: &Plan, support: SignalSupport) -> Result<Option<Signals>, PlanError> {
-    let Some((param, wanted)) = needed(&plan.algorithm) else { return Ok(None) };
-    let refused = |what: &str| {
-        let message = format!("`{param}` needs {what}; choose another model or provider, or another `{param}`");
-        Err(PlanError { param, message })
-    };
-    if wanted.self_certainty && !support.self_certainty {
-        return refused("the probabilities of the whole vocabulary, which only models in this process tell");
-    }
-    match support.max_top {
-        None => refused("log-probabilities, which this provider does not give in OpenAI's shape"),
-        Some(most) => Ok(Some(Signals { top: wanted.top.min(most), ..wanted })),
-    }
-}
-
-/// The field that makes a run look at tokens, and what it must see.
-fn needed(algorithm: &Algorithm) -> Option<(&'static str, Signals)> {
-    let scorer = match algorithm {
-        Algorithm::Single | Algorithm::Several | Algorithm::MixtureOfN(_) | Algorithm::Wait(_) => return None,
-        Algorithm::SelfConsistency(settings) if matches!(settings.weighting, Weighting::Confidence { .. }) => {
-            return Some(("vote_weight", Signals::default()));
+impl Plan {
+    /// What the candidates must tell of their tokens; `None` where nobody asks.
+    ///
+    /// # Errors
+    ///
+    /// When those who answer cannot tell it: a run that weighs by confidence must not go on without.
+    pub fn signals(&self, support: SignalSupport) -> Result<Option<Signals>, PlanError> {
+        let Some((param, wanted)) = self.needed_signals() else { return Ok(None) };
+        let refused = |what: &str| {
+            let message = format!("`{param}` needs {what}; choose another model or provider, or another `{param}`");
+            Err(PlanError { param, message })
+        };
+        if wanted.self_certainty && !support.self_certainty {
+            return refused("the probabilities of the whole vocabulary, which only models in this process tell");
         }
-        Algorithm::SelfConsistency(settings) => settings.scorer.as_ref().map(|(scorer, _)| scorer)?,
-        Algorithm::BestOfN(settings) => &settings.scorer,
-    };
-    match scorer {
-        Scorer::Judge(_) => None,
-        Scorer::Confidence(confidence) => Some(("rm_name", confidence.signals())),
+        match support.max_top {
+            None => refused("log-probabilities, which this provider does not give in OpenAI's shape"),
+            Some(most) => Ok(Some(Signals { top: wanted.top.min(most), ..wanted })),
+        }
+    }
+
+    /// The field that makes the run look at tokens, and what it must see.
+    fn needed_signals(&self) -> Option<(&'static str, Signals)> {
+        let scorer = match &self.algorithm {
+            Algorithm::BestOfN(settings) => Some(&settings.scorer),
+            Algorithm::SelfConsistency(settings) => match settings.weighting {
+                Weighting::Confidence { .. } => return Some(("vote_weight", Signals::default())),
+                Weighting::Equal | Weighting::Scores => settings.scorer.as_ref().map(|(scorer, _)| scorer),
+            },
+            Algorithm::Single | Algorithm::Several | Algorithm::MixtureOfN(_) | Algorithm::Wait => None,
+        };
+        match scorer? {
+            Scorer::Confidence(confidence) => Some(("rm_name", confidence.signals())),
+            Scorer::Judge(_) => None,
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
-    use crate::algorithms::plan::tests::resolve;
-    use crate::config::run::{AlgorithmName, RewardName, RunSettings, VoteWeight};
+    use crate::algorithms::plan::BestOfN;
+    use crate::algorithms::vote::VoteRules;
+    use crate::config::run::{RewardName, RunSettings};
+    use crate::scorers::Confidence;
 
     const REMOTE: SignalSupport = SignalSupport { max_top: Some(20), self_certainty: false };
     const LOCAL: SignalSupport = SignalSupport { max_top: Some(20), self_certainty: true };
     const MUTE: SignalSupport = SignalSupport { max_top: None, self_certainty: false };
 
-    fn asked(settings: RunSettings, support: SignalSupport) -> Result<Option<Signals>, &'static str> {
-        signals(&resolve(&settings, None).0, support).map_err(|error| error.param)
+    fn asked(algorithm: Algorithm, support: SignalSupport) -> Result<Option<Signals>, &'static str> {
+        let plan = Plan { algorithm, budget: 4, answers: 1, max_candidates: 4, live: false };
+        plan.signals(support).map_err(|error| error.param)
     }
 
-    fn weighed(vote_weight: VoteWeight, rm_name: Option<RewardName>) -> RunSettings {
-        RunSettings { vote_weight, rm_name, ..RunSettings::default() }
+    fn scored(name: RewardName) -> Algorithm {
+        let settings = RunSettings { rm_name: Some(name), ..RunSettings::default() };
+        Algorithm::BestOfN(BestOfN {
+            rules: Arc::new(VoteRules::compile(&settings).unwrap()),
+            scorer: Scorer::Confidence(Confidence::of(&settings).unwrap()),
+            select: settings.select,
+            fallback: settings.judge.fallback,
+        })
     }
 
     #[test]
     fn a_run_that_looks_at_no_token_asks_for_none() {
-        assert_eq!(asked(RunSettings::default(), MUTE), Ok(None));
-        assert_eq!(asked(weighed(VoteWeight::None, Some(RewardName::Entropy)), MUTE), Ok(None));
-        let plain = RunSettings { budget: 1, ..weighed(VoteWeight::Confidence, None) };
-        assert_eq!(asked(plain, MUTE), Ok(None));
+        assert_eq!(asked(Algorithm::Single, MUTE), Ok(None));
+        assert_eq!(asked(Algorithm::Several, MUTE), Ok(None));
     }
 
     #[test]
-    fn a_weight_by_confidence_needs_the_tokens_and_a_score_what_its_formula_says() {
-        assert_eq!(asked(weighed(VoteWeight::Confidence, None), REMOTE), Ok(Some(Signals::default())));
-        let entropy = weighed(VoteWeight::Score, Some(RewardName::Entropy));
-        assert_eq!(asked(entropy.clone(), REMOTE), Ok(Some(Signals { top: 20, self_certainty: false })));
-        let best = RunSettings { algorithm: AlgorithmName::BestOfN, vote_weight: VoteWeight::None, ..entropy.clone() };
-        assert_eq!(asked(best, REMOTE), Ok(Some(Signals { top: 20, self_certainty: false })));
+    fn a_score_by_confidence_asks_for_what_its_formula_says() {
+        let signals = |top, self_certainty| Ok(Some(Signals { top, self_certainty }));
+        assert_eq!(asked(scored(RewardName::Entropy), REMOTE), signals(20, false));
+        assert_eq!(asked(scored(RewardName::Perplexity), REMOTE), signals(0, false));
+        assert_eq!(asked(scored(RewardName::SelfCertainty), LOCAL), signals(0, true));
         let few = SignalSupport { max_top: Some(5), ..REMOTE };
-        assert_eq!(asked(entropy, few), Ok(Some(Signals { top: 5, self_certainty: false })));
+        assert_eq!(asked(scored(RewardName::TopKConfidence), few), signals(5, false));
     }
 
     #[test]
     fn what_cannot_be_told_is_refused_by_the_field_that_needs_it() {
-        assert_eq!(asked(weighed(VoteWeight::Confidence, None), MUTE), Err("vote_weight"));
-        assert_eq!(asked(weighed(VoteWeight::Score, Some(RewardName::Perplexity)), MUTE), Err("rm_name"));
-        let certainty = weighed(VoteWeight::Score, Some(RewardName::SelfCertainty));
-        assert_eq!(asked(certainty.clone(), REMOTE), Err("rm_name"));
-        assert_eq!(asked(certainty, LOCAL), Ok(Some(Signals { top: 0, self_certainty: true })));
+        assert_eq!(asked(scored(RewardName::Perplexity), MUTE), Err("rm_name"));
+        assert_eq!(asked(scored(RewardName::SelfCertainty), REMOTE), Err("rm_name"));
     }
 }

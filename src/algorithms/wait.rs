@@ -30,40 +30,32 @@ use crate::generator::{Generator, Phase, Run};
 
 use super::Observer;
 use super::outcome::{Answer, Candidate, Outcome, RunError, Stop, StopReason};
+use super::plan::Plan;
 use super::single::Call;
 
 /// What a round is followed by.
 const CHECK: &str = "wait, check your reasoning";
 
-/// How often the model is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wait {
-    /// Rounds in all, at least 1: the first answer, and one for each time that it is checked.
-    pub rounds: usize,
-    /// Whether there would be more rounds if the run were allowed more candidates.
-    pub is_cut: bool,
-}
-
 pub(super) async fn run(
-    wait: Wait,
-    live: bool,
+    plan: &Plan,
     prompt: Arc<Prompt>,
     generator: &dyn Generator,
     run: &Arc<Run>,
     observer: &mut impl Observer,
 ) -> Result<Outcome, RunError> {
-    let planned = wait.rounds;
-    let mut rounds: Vec<Candidate> = Vec::with_capacity(planned);
+    let planned = plan.budget;
+    let allowed = planned.min(plan.max_candidates);
+    let mut rounds: Vec<Candidate> = Vec::with_capacity(allowed);
     let mut turns = prompt;
     let mut warnings = Vec::new();
-    let mut reason = if wait.is_cut { StopReason::MaxCandidates } else { StopReason::Completed };
-    for number in 0..planned {
+    let mut reason = if allowed < planned { StopReason::MaxCandidates } else { StopReason::Completed };
+    for number in 0..allowed {
         if let Some(bound) = run.exhausted() {
             reason = bound.into();
             break;
         }
         // Before a round that may call tools nobody can tell whether the envelope belongs before it.
-        let live = live && number + 1 == planned && !offers_tools(&turns);
+        let live = plan.live && number + 1 == allowed && !offers_tools(&turns);
         let call = Call { prompt: Arc::clone(&turns), number, phase: Phase::Generate, live };
         let mut listener = AfterEnvelope { observer, envelope: envelope(&texts(&rounds)), has_begun: false };
         let result = call.make(generator, run, &mut listener).await;
@@ -75,7 +67,7 @@ pub(super) async fn run(
                     listener.send_envelope().await;
                 }
                 let calls_tools = !completion.reply.tool_calls().is_empty();
-                if !calls_tools && number + 1 < planned {
+                if !calls_tools && number + 1 < allowed {
                     turns = Arc::new(with_check(&turns, &completion.reply));
                 }
                 rounds.push(Candidate::Completed(completion));

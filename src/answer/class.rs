@@ -65,11 +65,19 @@ pub(super) fn reading(answer: &str) -> Option<Reading> {
             Reading::number(value)
         });
     }
-    if let Some(reading) = without_text(answer).or_else(|| mathematics(value)) {
+    let worked_out = || without_text(answer).or_else(|| mathematics(value));
+    if let Some(reading) = (!in_degrees(answer)).then(worked_out).flatten() {
         return Some(reading);
     }
     let label = normalised(value);
     (!label.is_empty()).then_some(Reading { label, meaning: Meaning::Text })
+}
+
+/// Whether degrees are an argument, as in `\cos 60^\circ`: without its dress that would be the cosine of 60.
+pub(super) fn in_degrees(answer: &str) -> bool {
+    let functions = ["sin", "cos", "tan", "cot", "sec", "csc"];
+    (answer.contains("\\circ") || answer.contains("\\degree") || answer.contains('°'))
+        && functions.iter().any(|function| answer.contains(function))
 }
 
 /// An expression that ends with a unit or a description in LaTeX's text: `2^n \text{ ways}`.

@@ -187,9 +187,7 @@ pub(super) fn trim(text: &str) -> &str {
     loop {
         let before = text.len();
         text = text.trim_end_matches(['.', ',', ';', ':', '?', '。']).trim();
-        // After a number or a bracket it is a factorial.
-        text =
-            text.strip_suffix('!').filter(|rest| !rest.ends_with(|c: char| c.is_numeric() || c == ')')).unwrap_or(text);
+        text = text.strip_suffix('!').filter(|rest| !has_factorial(rest)).unwrap_or(text);
         for (open, close) in [
             ('"', '"'),
             ('\'', '\''),
@@ -212,5 +210,15 @@ pub(super) fn trim(text: &str) -> &str {
         if text.len() == before {
             return text;
         }
+    }
+}
+
+/// Whether a `!` after the text is a factorial: after a number, a bracket or a lone variable.
+fn has_factorial(text: &str) -> bool {
+    let mut last = text.chars().rev();
+    match last.next() {
+        Some(c) if c.is_ascii_lowercase() => !last.next().is_some_and(char::is_alphabetic),
+        Some(c) => c.is_numeric() || c == ')',
+        None => false,
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::algorithms::vote::VoteRules;
-use crate::algorithms::{self, Plan, PlanError, Resources, Wanted};
+use crate::algorithms::{Plan, PlanError, Resources, Wanted};
 use crate::completion::Sampling;
 use crate::config::document::Secrets;
 use crate::config::origin::FieldOrigins;
@@ -169,7 +169,7 @@ impl ActiveConfig {
         let resources = Resources { rules: Arc::clone(&self.rules), judge: self.judge(&route) };
         let wanted = Wanted { answers: 1, live: false };
         let (plan, _) = Plan::resolve(&settings, resources, wanted, &mut Sampling::default())?;
-        algorithms::signals(&plan, route.generator.signals()).map(drop)
+        plan.signals(route.generator.signals()).map(drop)
     }
 
     /// Every name that a request may use, the active model first.

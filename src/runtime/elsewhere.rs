@@ -4,13 +4,13 @@
 //! A key that is stored or in the environment never goes to an address that a client supplied.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use secrecy::SecretString;
 
 use crate::config::active::ActiveSettings;
 use crate::config::endpoint::{ChosenBy, OutboundPolicy, base_url};
+use crate::config::first;
 use crate::config::provider::{ProviderName, StructuredOutput};
 use crate::config::{Environment, SettingsError};
 use crate::generator::Generator;
@@ -18,7 +18,7 @@ use crate::providers::openai::{ProviderError, ProviderSpec};
 
 use super::active::{ActiveConfig, Route, UnknownModel};
 use super::judge::structured_output;
-use super::remote::{CallLimits, MODEL_VARIABLE, usual_spec};
+use super::remote::{CallLimits, usual_spec};
 use super::remotes::Remotes;
 
 /// The header with an endpoint for one request.
@@ -96,7 +96,7 @@ impl Elsewhere {
             own,
             usual,
             limits,
-            vllm_is_local: environment.var(MODEL_VARIABLE).is_some_and(is_gguf),
+            vllm_is_local: first::model_dir(environment).is_some(),
             allows_own_endpoint: settings.allow_request_endpoint,
         }
     }
@@ -237,8 +237,4 @@ impl Elsewhere {
 fn keyless(model: &str) -> SettingsError {
     let message = format!("`{API_KEY_HEADER}` has no meaning for {model}, which runs in this process; leave it out");
     SettingsError::invalid(API_KEY_HEADER, message)
-}
-
-fn is_gguf(model: &str) -> bool {
-    Path::new(model.trim()).extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
 }

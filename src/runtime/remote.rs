@@ -11,6 +11,7 @@ use url::Url;
 
 use crate::config::active::ActiveSettings;
 use crate::config::endpoint::{ChosenBy, Endpoint, OutboundPolicy, base_url};
+use crate::config::first::MODEL_VARIABLE;
 use crate::config::provider::{ProviderName, RemoteDefaults};
 use crate::config::{Environment, SettingsError};
 use crate::providers::openai::ProviderSpec;

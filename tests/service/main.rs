@@ -15,6 +15,7 @@ mod documentation;
 mod environment_made;
 mod failures;
 mod fidelity;
+mod grading;
 mod judge;
 mod layering;
 mod limits;

@@ -4,6 +4,7 @@ mod answers;
 mod limits;
 mod scored;
 mod scripted;
+mod spending;
 mod waves;
 
 use std::sync::Arc;
@@ -30,6 +31,7 @@ fn prompt() -> Arc<Prompt> {
         response_format: None,
         sampling: Sampling::default(),
         logprobs: None,
+        signals: None,
         passthrough: Default::default(),
     })
 }

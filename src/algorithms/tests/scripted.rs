@@ -82,6 +82,7 @@ pub fn answers(text: &str) -> Ending {
         finish_reason: FinishReason::Stop,
         logprobs: None,
         mean_logprob: None,
+        tokens: None,
         usage: Usage { prompt_tokens: 10, completion_tokens: 1, ..Usage::default() },
     })
 }

@@ -6,6 +6,7 @@ use super::scripted::{Ending, Scripted, answers, answers_likely};
 use super::*;
 use crate::algorithms::StopReason;
 use crate::config::run::{AlgorithmName, StopRule, VoteOn, VoteWeight, Wave};
+use crate::generator::Generator;
 
 fn settings(stop_rule: StopRule, wave: Wave, budget: usize) -> RunSettings {
     RunSettings { stop_rule, wave, budget, vote_on: VoteOn::Answer, ..RunSettings::default() }
@@ -139,7 +140,7 @@ async fn a_confident_minority_outweighs_a_doubtful_majority() {
         vec![answers_likely("It is 1.", -2.0), answers_likely("It is 2.", -0.1), answers_likely("It is 1.", -2.0)];
     let generator = Scripted::new(endings);
     let weighted = RunSettings { vote_weight: VoteWeight::Confidence, ..settings(StopRule::None, Wave::Auto, 3) };
-    assert!(plan(&weighted, 1, &generator).needs_logprobs());
+    assert!(plan(&weighted, 1, &generator).signals(generator.signals()).unwrap().is_some());
     let outcome = ask(&weighted, &generator).await.unwrap();
     assert_eq!(outcome.selected(), Some(1));
     let verdict = outcome.verdict.unwrap();

@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn what_is_not_known_is_not_claimed() {
-        assert_eq!(compared("f(x)", "f(x)+0"), Closeness::Unknown);
+        assert_eq!(compared("2f(x)", "2f(x)+0"), Closeness::Unknown);
         assert_eq!(compared("\\sqrt{0-x}", "\\sqrt{0-x}"), Closeness::Unknown);
     }
 }

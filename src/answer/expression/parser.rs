@@ -20,6 +20,9 @@ pub(in crate::answer) fn read(text: &str) -> Option<Tree> {
         return None;
     }
     let tokens = tokens(text)?;
+    if !is_mathematics(&tokens) {
+        return None;
+    }
     // A number with a capital glued to it is a seat or a room.
     if matches!(tokens.as_slice(), [(Token::Number(..), _), (Token::Symbol(name), false)] if name.starts_with(char::is_uppercase))
     {
@@ -32,6 +35,16 @@ pub(in crate::answer) fn read(text: &str) -> Option<Tree> {
     }
     let tree = if items.len() == 1 { items.pop()? } else { Tree::List(Brackets::Bare, items) };
     (parser.at == tokens.len()).then_some(tree)
+}
+
+/// Whether more than letters stand there: `N/A`, `x-ray`, `(bat, cat)` and `AB` are words, `x - y` is none.
+fn is_mathematics(tokens: &[(Token, bool)]) -> bool {
+    tokens.iter().enumerate().any(|(at, (token, spaced))| match token {
+        Token::Symbol(name) => name == "pi",
+        Token::Sign('-') => at > 0 && *spaced && tokens.get(at + 1).is_some_and(|(_, spaced)| *spaced),
+        Token::Sign('/' | '(' | ')' | '[' | ']' | '{' | '}' | ',' | ';' | '!' | '_' | '&') => false,
+        _ => true,
+    })
 }
 
 pub(super) struct Parser<'a> {

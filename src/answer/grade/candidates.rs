@@ -91,8 +91,11 @@ impl Found {
         if let Some(formula) = last_formulas(phrase) {
             self.push(formula, Standing::Announced);
         }
+        let denied =
+            phrase.contains("n't ") || phrase.split([' ', ',']).any(|word| matches!(word, "not" | "never" | "no"));
         if let Some(range) = last_number(phrase)
             && last_number(&phrase[..range.start]).is_none()
+            && !denied
         {
             self.push(phrase[range].to_owned(), Standing::Announced);
         }

@@ -42,13 +42,11 @@ fn percent(reference: &Read, response: &Read) -> Option<Rule> {
 
 /// Compares expressions, and those within tuples and matrices one by one.
 pub(super) fn trees(one: &Tree, other: &Tree) -> Option<Rule> {
-    if let (Some(left), Some(right)) = (expression::key(one), expression::key(other))
-        && left == right
-    {
-        return Some(Rule::SameClass);
-    }
+    let same = || expression::key(one).is_some_and(|key| expression::key(other) == Some(key));
     match (one, other) {
-        (Tree::Number(left), Tree::Number(right)) if left.is_integer() && right.is_integer() => None,
+        (Tree::Number(left), Tree::Number(right)) if left.is_integer() && right.is_integer() => {
+            (left == right).then_some(Rule::SameClass)
+        }
         (
             Tree::List(Brackets::Around(open, close), left),
             Tree::List(Brackets::Around(other_open, other_close), right),
@@ -61,8 +59,12 @@ pub(super) fn trees(one: &Tree, other: &Tree) -> Option<Rule> {
             shapes.then_some(())?;
             elementwise(left.iter().flatten().zip(right.iter().flatten()))
         }
-        (Tree::Relation(..) | Tree::List(..), _) | (_, Tree::Relation(..) | Tree::List(..)) => None,
-        _ => (expression::compare(one, other) == Closeness::Close).then_some(Rule::Numeric),
+        // Values are cheaper than keys, and two that lie apart have no key in common.
+        _ => match expression::compare(one, other) {
+            Closeness::Apart => None,
+            Closeness::Close => Some(if same() { Rule::SameClass } else { Rule::Numeric }),
+            Closeness::Unknown => same().then_some(Rule::SameClass),
+        },
     }
 }
 

@@ -59,14 +59,19 @@ fn in_order(one: &Parts, other: &Parts) -> Option<Rule> {
     Some(rule)
 }
 
-/// Whether every part has its own partner on the other side.
+/// More parts than this are not tried against each other one by one.
+const MAX_TRIED: usize = 8;
+
+/// Whether every part has its own partner on the other side: first those of one class, then what is left.
 fn matched(one: &[Part], other: &[Part], may: impl Fn(&Part, &Part) -> bool) -> bool {
     let mut free: Vec<&Part> = other.iter().collect();
+    let mut take = |part: &Part, fits: &dyn Fn(&Part, &Part) -> bool| {
+        let partner = free.iter().position(|candidate| may(part, candidate) && fits(part, candidate));
+        partner.map(|at| free.swap_remove(at)).is_some()
+    };
+    let left: Vec<&Part> =
+        one.iter().filter(|part| !take(part, &|part, candidate| part.read.label == candidate.read.label)).collect();
     one.len() == other.len()
-        && one.iter().all(|part| {
-            let partner = free
-                .iter()
-                .position(|candidate| may(part, candidate) && compare::one(&part.read, &candidate.read).is_some());
-            partner.map(|at| free.swap_remove(at)).is_some()
-        })
+        && left.len() <= MAX_TRIED
+        && left.iter().all(|part| take(part, &|part, candidate| compare::one(&part.read, &candidate.read).is_some()))
 }

@@ -11,6 +11,7 @@ mod math_string;
 mod reading;
 mod relations;
 
+use super::choice;
 use candidates::{Candidate, Standing, candidates};
 use reading::Read;
 
@@ -114,6 +115,9 @@ impl Verdict {
 pub fn grade(reference: &str, response: &str) -> Verdict {
     let references = candidates(reference);
     let Some((reference, _)) = answer(&references) else { return Verdict::Unparsed };
+    if let Some(verdict) = option(&reference, response) {
+        return verdict;
+    }
     let responses = candidates(response);
     let chosen = if reference.is_text() { read(&responses).next() } else { answer(&responses) };
     let Some((response, candidate)) = chosen else { return Verdict::Unparsed };
@@ -126,6 +130,16 @@ pub fn grade(reference: &str, response: &str) -> Verdict {
         }
         None => Verdict::Different { extracted },
     }
+}
+
+/// The verdict where the reference is the letter of an option and the response chooses one.
+fn option(reference: &Read, response: &str) -> Option<Verdict> {
+    let letter =
+        reference.label.chars().next().filter(|letter| reference.label.len() == 1 && ('a'..='h').contains(letter))?;
+    let chosen = choice(response)?;
+    let extracted = chosen.to_string();
+    let same = chosen.eq_ignore_ascii_case(&letter);
+    Some(if same { Verdict::Equal { rule: Rule::SameClass, extracted } } else { Verdict::Different { extracted } })
 }
 
 /// The candidate that is the answer: of those that the text announces the first that reads as mathematics, else the

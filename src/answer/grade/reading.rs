@@ -7,7 +7,7 @@ use super::super::dress::{trim, undress};
 use super::super::expression::{self, Brackets, Tree};
 
 /// Longer candidates are compared as text alone.
-const MAX_BYTES: usize = 2_000;
+const MAX_BYTES: usize = 1_500;
 
 /// Lists of more parts are compared as text.
 const MAX_PARTS: usize = 32;
@@ -49,7 +49,7 @@ impl Read {
         let short = text.len() <= MAX_BYTES;
         let plain = if short { undress(text) } else { String::new() };
         let plain = trim(&plain);
-        let whole = expression::read(plain);
+        let whole = if class::in_degrees(text) { None } else { expression::read(plain) };
         let parts = (short && with_parts).then(|| parts(plain, whole.as_ref())).flatten();
         Some(Self { text: text.to_owned(), label: reading.label, meaning: reading.meaning, whole, parts })
     }

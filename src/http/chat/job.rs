@@ -64,7 +64,7 @@ impl Job {
     ) -> Result<Self, ApiError> {
         let client_model = request.prompt.model.clone();
         let (route, wait_rounds) = precedence::route(active, &client_model, destination)?;
-        path.put_over(&mut request.overrides);
+        path.put_over(&mut request.overrides)?;
         if let Some(rounds) = wait_rounds {
             request.warnings.extend(precedence::put_suffix_under(rounds, &mut request.overrides)?);
         }
@@ -88,14 +88,18 @@ impl Job {
         let is_chosen = path.algorithm.is_some() || request.tts.as_ref().is_some_and(|tts| tts.strategy.is_some());
         request.apply_defaults(&settings, is_chosen);
         let judge = active.judge(&route);
-        let names = [client_model.as_str(), route.model.as_str()];
+        let public_name = match wait_rounds {
+            Some(_) => precedence::split_wait_suffix(&client_model).map_or(&*client_model, |(model, _)| model),
+            None => &client_model,
+        };
+        let names = [public_name, &route.model];
         let (prices, bounds) = spending::of_run(active, &settings, names, &judge.model, record.arrived())?;
         let wanted = Wanted { answers: request.n, live: request.stream };
         let (plan, warning) =
             Plan::resolve(&settings, Resources { rules, judge }, wanted, &mut request.prompt.sampling)?;
         answers::check(request.n, &plan, warning.as_deref())?;
         request.warnings.extend(warning);
-        request.prompt.signals = algorithms::signals(&plan, route.generator.signals())?;
+        request.prompt.signals = plan.signals(route.generator.signals())?;
         request.prompt.model = route.model;
 
         let run = Arc::new(Run { prices, bounds, ..Run::new(request.prompt.sampling.seed) });

@@ -4,7 +4,7 @@
 use actix_web::HttpRequest;
 use serde::Serialize;
 use serde_json::Value;
-use serde_json::value::to_raw_value;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::config::fields;
 use crate::config::run::{AlgorithmName, RewardName};
@@ -48,13 +48,24 @@ impl PathChoice {
     }
 
     /// Puts what the path says over what the request says otherwise.
-    pub fn put_over(&self, overrides: &mut Fields) {
+    ///
+    /// # Errors
+    ///
+    /// When what is overruled is no algorithm or scorer.
+    pub fn put_over(&self, overrides: &mut Fields) -> Result<(), ApiError> {
         if let Some(algorithm) = &self.algorithm {
+            if let Some(overruled) = overrides.get("alg") {
+                AlgorithmName::parse("alg", &value_of(overruled))?;
+            }
             set(overrides, "alg", algorithm);
         }
         if let Some(scorer) = self.scorer {
+            if let Some(overruled) = overrides.get("rm_name") {
+                RewardName::parse("rm_name", &value_of(overruled))?;
+            }
             set(overrides, "rm_name", &scorer.as_str());
         }
+        Ok(())
     }
 
     /// The strategy of a run in the client's words, where the path or the `tts_*` family chose it.
@@ -82,8 +93,7 @@ impl PathChoice {
 pub fn put_header_over(request: &HttpRequest, overrides: &mut Fields) -> Result<(), ApiError> {
     let Some(header) = request.headers().get(BUDGET_HEADER) else { return Ok(()) };
     if let Some(overruled) = overrides.get("budget") {
-        let overruled = serde_json::from_str(overruled.get()).expect("raw JSON is JSON");
-        fields::find("budget").expect("budget is a field").integer("budget", &overruled)?;
+        fields::find("budget").expect("budget is a field").integer("budget", &value_of(overruled))?;
     }
     match header.to_str().unwrap_or_default().trim().parse::<u32>() {
         Ok(budget) => {
@@ -146,17 +156,21 @@ pub fn put_suffix_under(rounds: u8, overrides: &mut Fields) -> Result<Option<Str
 }
 
 /// The name before the suffix and the digits of the suffix, where a name has one.
-fn split_wait_suffix(name: &str) -> Option<(&str, &str)> {
+pub fn split_wait_suffix(name: &str) -> Option<(&str, &str)> {
     let (model, rounds) = name.rsplit_once(WAIT_SUFFIX)?;
     let is_number = !rounds.is_empty() && rounds.bytes().all(|byte| byte.is_ascii_digit());
     (is_number && !model.is_empty()).then_some((model, rounds))
+}
+
+fn value_of(raw: &RawValue) -> Value {
+    serde_json::from_str(raw.get()).expect("raw JSON is JSON")
 }
 
 fn set(overrides: &mut Fields, name: &str, value: &impl Serialize) {
     overrides.insert(name.to_owned(), raw(value));
 }
 
-fn raw(value: &impl Serialize) -> Box<serde_json::value::RawValue> {
+fn raw(value: &impl Serialize) -> Box<RawValue> {
     to_raw_value(value).expect("words and numbers serialise")
 }
 
@@ -188,8 +202,17 @@ mod tests {
             ),
         ] {
             let mut overrides = fields(body);
-            PathChoice::parse(algorithm, scorer).unwrap().put_over(&mut overrides);
+            PathChoice::parse(algorithm, scorer).unwrap().put_over(&mut overrides).unwrap();
             assert_eq!(shown(&overrides), meant, "{algorithm:?} {scorer:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_path_overrules_must_be_something_all_the_same() {
+        for (body, param) in [(json!({"alg": "best"}), "alg"), (json!({"rm_name": 3}), "rm_name")] {
+            let path = PathChoice::parse(Some("best-of-n"), Some("entropy")).unwrap();
+            let error = path.put_over(&mut fields(body)).unwrap_err();
+            assert_eq!(error.param.as_deref(), Some(param));
         }
     }
 

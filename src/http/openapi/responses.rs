@@ -103,8 +103,24 @@ pub fn chat_completion() -> Value {
             "metadata": {
                 "type": "object",
                 "description": "With `return_response_only: false`: every candidate, the vote, why the run stopped, \
-                    failures, and tokens by phase.",
+                    scores, failures, and tokens and cost by phase.",
             },
+        },
+    })
+}
+
+pub fn text_completion() -> Value {
+    json!({
+        "type": "object",
+        "required": ["id", "object", "created", "model", "choices"],
+        "properties": {
+            "object": {"const": "text_completion"},
+            "model": {"type": "string", "description": "As the request names it."},
+            "choices": {"type": "array", "items": {
+                "type": "object",
+                "required": ["text", "index"],
+                "properties": {"text": {"type": "string"}, "index": {"type": "integer", "minimum": 0}},
+            }},
         },
     })
 }

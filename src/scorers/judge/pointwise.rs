@@ -9,7 +9,7 @@ use crate::failure::{Failure, FailureKind};
 use crate::scorers::Scores;
 
 /// Questions under way at a time: what the judge's provider takes at once is its own bound, and is usually lower.
-const AT_A_TIME: usize = 64;
+const AT_A_TIME: usize = 32;
 
 /// Asks about each of `count` candidates, all at once. Those whose verdicts cannot be read have no score.
 pub(super) async fn score(bench: &Bench<'_>, count: usize) -> Result<Scores, Failure> {
