@@ -22,6 +22,7 @@ mod limits;
 mod log_watch;
 mod mixture;
 mod operations;
+mod own_keys;
 mod progress;
 mod provider;
 mod provider_accounts;
