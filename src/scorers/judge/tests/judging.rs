@@ -42,7 +42,7 @@ async fn several_winners_come_through_a_tournament() {
             let judged = judge(settings, &texts, |_, prompt| {
                 let shown = Shown::read(prompt);
                 let mut places: Vec<usize> = (0..shown.candidates.len()).collect();
-                places.sort_by_key(|place| !shown.candidates[*place]["content"].as_str().unwrap().contains("42"));
+                places.sort_by_key(|place| !shown.candidates[*place]["content"].as_str().unwrap().contains("42 ("));
                 json!({"selected_indices": places}).to_string()
             })
             .await;
