@@ -55,6 +55,11 @@ want_python() {
   python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || want python3-venv "the client tests get an environment of their own"
 }
 
+want_node() {
+  has node || want nodejs "the client tests in JavaScript run in it"
+  has npm || want npm "it installs the client of those tests"
+}
+
 # Installs what the `want_…` functions noted, after saying what and why. Needs apt, and root or sudo.
 install_wanted() {
   [ "${#wanted_packages[@]}" -gt 0 ] || return 0
@@ -88,4 +93,11 @@ require_rust() {
   if [ "$(printf '%s\n' "$wanted" "$present" | sort -V | head -n1)" != "$wanted" ]; then
     fail "Rust $wanted or newer is needed and this is $present: get it from https://rustup.rs, then start again"
   fi
+}
+
+require_node() {
+  local present
+  present=$(node --version)
+  [ "$(printf '%s\n' v18 "$present" | sort -V | head -n1)" = v18 ] \
+    || fail "Node 18 or newer is needed for the client tests and this is $present: see https://nodejs.org"
 }

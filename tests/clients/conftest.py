@@ -1,8 +1,13 @@
 """Two daemons for the whole run: one answers with the model that ships, one asks the scripted upstream."""
 
+import importlib.util
+
 import pytest
 from harness import Daemon, Upstream
 from openai import AsyncOpenAI, OpenAI
+
+# Other versions of the same libraries, which live in an environment of their own: `scripts/test` runs both.
+collect_ignore = [] if importlib.util.find_spec("litellm") else ["frameworks"]
 
 # Planted as the provider's key; no test may ever see it in a log or an answer.
 CANARY = "sk-canary-8d1f0c7be2"

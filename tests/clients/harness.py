@@ -16,6 +16,25 @@ UPSTREAM = pathlib.Path(os.environ.get("UPSTREAM_BIN", ROOT / "target/debug/exam
 # How long anything may take before a test gives up on it. Generous: only a failure waits for it.
 PATIENCE_S = 60
 
+CALCULATOR = {
+    "type": "function",
+    "function": {
+        "name": "calculator",
+        "description": "Perform arithmetic calculations",
+        "parameters": {
+            "type": "object",
+            "properties": {"expression": {"type": "string", "description": "Mathematical expression to evaluate"}},
+            "required": ["expression"],
+        },
+    },
+}
+
+
+def call_of(expression: str, call_id: str = "call_abc") -> dict:
+    """A step of the upstream that calls the calculator."""
+    arguments = json.dumps({"expression": expression})
+    return {"tool_calls": [{"id": call_id, "name": "calculator", "arguments": arguments}]}
+
 
 class Daemon:
     """`itsd serve` on a free port, with a state directory and an environment of its own."""

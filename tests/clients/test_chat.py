@@ -194,3 +194,13 @@ def test_the_first_words_of_a_stream_arrive_before_the_last_are_made(ask_remote,
     else:
         pytest.fail("the first word never came")
     assert "late" in [chunk.choices[0].delta.content for chunk in stream if chunk.choices]
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_raw_text_is_continued_by_one_plain_call(ask_remote, upstream, stream):
+    upstream.always({"content": "there was a fox."})
+    response = ask_remote.completions.create(model="gpt-4o-mini", prompt="Once upon a time", max_tokens=50, stream=stream)
+    chunks = list(response) if stream else [response]
+    assert "".join(chunk.choices[0].text for chunk in chunks if chunk.choices) == "there was a fox."
+    [seen] = upstream.seen()
+    assert (seen["path"], seen["body"]["prompt"]) == ("/v1/completions", "Once upon a time")

@@ -1,6 +1,8 @@
 """The examples of README.md and docs/ work as they stand: every `bash` block that begins with `curl` and every
-`python` block is run in order, with nothing changed but the port."""
+`python` block is run in order, with nothing changed but the port. A page on migration says first how the daemon is
+started, and it is started so."""
 
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +11,9 @@ import pytest
 from harness import ROOT, Daemon
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+# Extensions of the chat request that no provider has.
+OURS = {"alg", "budget", "num_paths", "return_response_only", "stop_rule"}
 
 # A refused request must fail the example, as it would disappoint its reader.
 CURL_THAT_FAILS = 'curl() { command curl --fail-with-body --silent --show-error "$@"; }\n'
@@ -20,6 +25,24 @@ def examples(text: str) -> list[tuple[str, str]]:
     return [(language, block) for language, block in blocks if language == "python" or block.startswith("curl")]
 
 
+def command(language: str, block: str) -> list[str]:
+    if language == "bash":
+        return ["bash", "-euo", "pipefail", "-c", CURL_THAT_FAILS + block]
+    python = sys.executable
+    if "openai.api_base" in block:
+        # Which openai-python had before 1.0, and no later one.
+        python = ROOT / ".venvs/openai-0.28/bin/python"
+    elif "import litellm" in block:
+        python = ROOT / ".venvs/frameworks/bin/python"
+    return [str(python), "-c", block]
+
+
+def environment_of(page: str) -> dict[str, str] | None:
+    """What the page puts before `itsd serve`, if it begins with that."""
+    start = re.search(r"^```sh\n((?:[A-Z_]+=\S+ )*)itsd serve$", page, re.MULTILINE)
+    return dict(pair.split("=", 1) for pair in start[1].split()) if start else None
+
+
 def with_examples() -> list:
     return [pytest.param(page, id=page.name) for page in PAGES if page.exists() and examples(page.read_text())]
 
@@ -29,22 +52,40 @@ def test_the_readme_shows_both_kinds_of_client():
     assert "bash" in languages and "python" in languages
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name.startswith("migrating-")], ids=lambda page: page.name)
+def test_a_page_on_migration_says_how_to_start(page):
+    assert environment_of(page.read_text()) is not None
+
+
 @pytest.mark.parametrize("page", with_examples())
 def test_every_example_of_a_page_works_as_it_stands(page, tmp_path, upstream):
-    # A reader who has a provider's key still begins with the model that ships, as the page does.
-    settings = tmp_path / "itsd.toml"
-    settings.write_text('[active]\nprovider = "llama"\nmodel = "arithmetic-demo"\n')
-    daemon = Daemon(tmp_path, "--config", str(settings), OPENAI_BASE_URL=upstream.base_url, OPENAI_API_KEY="sk-reader")
+    addresses = {f"{name}_BASE_URL": upstream.base_url for name in ("OPENAI", "OPENROUTER", "DEEPINFRA")}
+    environment = environment_of(page.read_text())
+    if environment is not None:
+        daemon = Daemon(tmp_path, **addresses, **environment)
+    else:
+        # A reader who has a provider's key still begins with the model that ships, as the page does.
+        settings = tmp_path / "itsd.toml"
+        settings.write_text('[active]\nprovider = "llama"\nmodel = "arithmetic-demo"\n')
+        daemon = Daemon(tmp_path, "--config", str(settings), **addresses, OPENAI_API_KEY="sk-reader")
+    port = (environment or {}).get("PORT", "8108")
     try:
         for language, block in examples(page.read_text()):
-            block = block.replace(":8108", f":{daemon.port}")
-            if language == "bash":
-                command = ["bash", "-euo", "pipefail", "-c", CURL_THAT_FAILS + block]
-            else:
-                command = [sys.executable, "-c", block]
+            block = block.replace(f":{port}", f":{daemon.port}")
             finished = subprocess.run(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120
+                command(language, block),
+                # LiteLLM would otherwise fetch a list of prices from the network.
+                env={**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=120,
             )
             assert finished.returncode == 0, f"{page.name}:\n{block}\nanswered\n{finished.stdout}\n{daemon.log_text()}"
     finally:
         assert daemon.stop() == 0
+    for request in upstream.seen():
+        # What is ours was acted upon and not passed on to a provider that would ignore it.
+        assert not re.search(r"-wait-\d+$", request["body"]["model"])
+        assert not [name for name in request["body"] if name in OURS or name.startswith("tts_")]

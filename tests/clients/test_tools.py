@@ -3,25 +3,9 @@
 import json
 
 import pytest
+from harness import CALCULATOR, call_of
 
-CALCULATOR = {
-    "type": "function",
-    "function": {
-        "name": "calculator",
-        "description": "Perform arithmetic calculations",
-        "parameters": {
-            "type": "object",
-            "properties": {"expression": {"type": "string", "description": "Mathematical expression to evaluate"}},
-            "required": ["expression"],
-        },
-    },
-}
 QUESTION = {"role": "user", "content": "What is 847 * 293 + 156?"}
-
-
-def call_of(expression: str, call_id: str = "call_abc") -> dict:
-    arguments = json.dumps({"expression": expression})
-    return {"tool_calls": [{"id": call_id, "name": "calculator", "arguments": arguments}]}
 
 
 def test_the_model_that_ships_calls_the_calculator_with_the_users_arithmetic(ask_local):

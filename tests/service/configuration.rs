@@ -73,6 +73,7 @@ async fn a_field_that_cannot_be_is_named_and_nothing_changes() {
         (json!({"alg": "beam-search"}), "alg", "not_supported_yet", "beam-search"),
         (json!({"provider": "bedrock"}), "provider", "not_supported_yet", "bedrock"),
         (json!({"limits": {"deadline": 5}}), "limits.deadline", "unknown_field", "deadline_ms"),
+        (json!({"limits": {"max_cost_usd": 1}}), "limits.max_cost_usd", "invalid_value", "prices"),
         (json!({"prices": {"m": {"prompt": -1}}}), "prices.m.prompt", "invalid_value", "prompt"),
         (json!({"allow_request_endpoint": "yes"}), "allow_request_endpoint", "invalid_value", "true or false"),
         (

@@ -4,6 +4,7 @@ mod answers;
 mod limits;
 mod scored;
 mod scripted;
+mod spending;
 mod waves;
 
 use std::sync::Arc;

@@ -201,12 +201,12 @@ fn event(object: &str) -> Value {
 fn cancel() -> Value {
     let id =
         path("request_id", json!({"type": "string", "minLength": 1}), "The request's `x-request-id` or completion id.");
-    operation("chat", "cancelChatCompletion", "Stops a running request.", &[id], &[403, 404]).answers_with(
-        200,
-        "It was stopped.",
-        JSON,
-        json!({"type": "object"}),
-    )
+    operation("chat", "cancelChatCompletion", "Ends a running request with all of its calls.", &[id], &[403, 404])
+        .about(
+            "Its client is answered with the status 499, or with an error event where a stream has begun. Where several \
+             running requests have the id, all of them end.",
+        )
+        .answers(200, "The order is given.", JSON, "Cancelled")
 }
 
 fn show() -> Value {
