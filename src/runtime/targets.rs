@@ -9,7 +9,9 @@ use parking_lot::Mutex;
 
 use crate::config::active::ActiveSettings;
 use crate::config::endpoint::OutboundPolicy;
-use crate::config::provider::{ProviderName, StructuredOutput};
+use crate::config::provider::ProviderName;
+#[cfg(feature = "llama")]
+use crate::config::provider::StructuredOutput;
 use crate::config::{Environment, Settings, SettingsError};
 use crate::generator::{self, Generator};
 use crate::providers::openai::{Provider, ProviderError, ProviderSpec};
