@@ -208,6 +208,7 @@ mod tests {
             finish_reason: FinishReason::Stop,
             logprobs: None,
             mean_logprob: None,
+            tokens: None,
             usage,
         })
     }

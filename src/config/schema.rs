@@ -388,6 +388,10 @@ mod tests {
             ("rm_name", Some(_)) => {
                 document.insert("provider".to_owned(), json!("llama"));
             }
+            // Only models in this process tell it.
+            ("rm_name", Some("self_certainty" | "self-certainty")) => {
+                document.insert("provider".to_owned(), json!("llama"));
+            }
             ("vote_on", Some("regex")) => {
                 document.insert("regex_patterns".to_owned(), json!(["a"]));
             }
