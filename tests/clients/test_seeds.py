@@ -47,7 +47,7 @@ def run(daemon: Daemon, name: str, *, program: tuple | None = None, text: str | 
 def started(tmp_path_factory, upstream_process):
     """Starts a daemon with an environment; the upstream has the address of every provider. One daemon an environment."""
     daemons = {}
-    addresses = {f"{name}_BASE_URL": upstream_process.base_url for name in ("OPENAI", "OPENROUTER", "DEEPINFRA")}
+    addresses = {f"{name}_BASE_URL": upstream_process.base_url for name in ("OPENAI", "OPENROUTER", "DEEPINFRA", "VLLM")}
 
     def start(**environment: str) -> Daemon:
         key = json.dumps(environment, sort_keys=True)
@@ -182,7 +182,14 @@ def test_the_scaling_service_votes_for_a_curl(scaling_service, upstream):
     assert sum(metadata["answer_distribution"].values()) == pytest.approx(1)
 
 
-def test_the_scaling_service_picks_the_most_certain_of_eight(scaling_service, upstream):
+@pytest.mark.parametrize(
+    "environment",
+    [{"OPENROUTER_API_KEY": "your-key"}, {"VLLM_MODEL_PATH": "Qwen/Qwen2.5-7B-Instruct"}],
+    ids=["openrouter", "vllm"],
+)
+def test_the_scaling_service_picks_the_most_certain_of_eight(started, upstream, environment):
+    scaling_service = started(PORT="8001", **environment)
+    upstream.control(honour_n=False)
     upstream.steps(*({"content": f"step one\n\nstep two of {number}"} for number in range(8)))
     client, messages = example("test-time-scaling-service/self-consistency.py").split("response = ")
     messages = re.search(r"messages=\[.*?\n    \],", messages, re.DOTALL).group().rstrip(",")
