@@ -202,14 +202,13 @@ mod tests {
 
     fn says(message: &str) -> String {
         let reply = Reply::parse(RawValue::from_string(message.to_owned()).unwrap()).unwrap();
-        let usage = Usage::default();
         what_it_says(&Completion {
             reply,
             finish_reason: FinishReason::Stop,
             logprobs: None,
             mean_logprob: None,
             tokens: None,
-            usage,
+            usage: Usage::default(),
         })
     }
 

@@ -384,10 +384,6 @@ mod tests {
             ("limits", _) => {
                 document.insert("prices".to_owned(), json!({"m": {}}));
             }
-            // Only a model in this process tells the probabilities of its whole vocabulary.
-            ("rm_name", Some(_)) => {
-                document.insert("provider".to_owned(), json!("llama"));
-            }
             // Only models in this process tell it.
             ("rm_name", Some("self_certainty" | "self-certainty")) => {
                 document.insert("provider".to_owned(), json!("llama"));
