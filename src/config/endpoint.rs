@@ -1,7 +1,7 @@
 //! Where requests may be sent: reading an endpoint and holding it to the outbound policy.
 //!
-//! The policy here judges what is written. A host name is not resolved, because setting a configuration
-//! makes no network call.
+//! The policy judges what is written, since setting a configuration makes no network call. What a host name leads to
+//! is judged by [`may_be_called`] when it is connected to.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -103,6 +103,14 @@ impl OutboundPolicy {
     }
 }
 
+/// Whether a connection to a host of this name may go to this address, which its name was resolved to just now. What
+/// names lead to is not for their owners to choose freely: a name that is this machine's stays on it, and no name
+/// leads to link-local, multicast and metadata addresses.
+pub fn may_be_called(host: &str, address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    !is_forbidden_address(address) && (!is_loopback(&Host::Domain(host)) || address.is_loopback())
+}
+
 /// Whether the host is this machine, by its name or literal address.
 fn is_loopback(host: &Host<&str>) -> bool {
     match host {
@@ -189,6 +197,25 @@ mod tests {
         assert!(check("http://gpu-1:8001/v1", &["gpu-1:8000"], ChosenBy::Request).is_err());
         assert!(check("http://localhost.evil.example/v1", &[], ChosenBy::Request).is_err());
         assert!(check("http://upstream/v1", &[], ChosenBy::Operator).is_ok());
+    }
+
+    #[test]
+    fn no_name_leads_to_an_address_that_is_never_called_and_this_machines_stay_on_it() {
+        for (host, address, expected) in [
+            ("api.example.com", "93.184.215.14", true),
+            ("api.example.com", "10.0.0.7", true),
+            ("api.example.com", "127.0.0.1", true),
+            ("api.example.com", "169.254.169.254", false),
+            ("api.example.com", "::ffff:169.254.169.254", false),
+            ("api.example.com", "fe80::1", false),
+            ("api.example.com", "0.0.0.0", false),
+            ("localhost", "127.0.0.1", true),
+            ("localhost", "::1", true),
+            ("localhost", "::ffff:127.0.0.1", true),
+            ("gpu.localhost.", "10.0.0.7", false),
+        ] {
+            assert_eq!(may_be_called(host, address.parse().unwrap()), expected, "{host} {address}");
+        }
     }
 
     #[test]

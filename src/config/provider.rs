@@ -85,6 +85,22 @@ impl ProviderName {
         Ok((provider, rest))
     }
 
+    /// Every provider that a name stands for.
+    pub const ALL: [Self; 12] = [
+        Self::OpenAi,
+        Self::LiteLlm,
+        Self::OpenAiCompatible,
+        Self::Llama,
+        Self::Vllm,
+        Self::LlamaServer,
+        Self::Ollama,
+        Self::LmStudio,
+        Self::OpenRouter,
+        Self::DeepInfra,
+        Self::Groq,
+        Self::Together,
+    ];
+
     /// The most alternatives that log-probabilities tell of a token; `None` where there are none, or none in
     /// OpenAI's shape. Whether a model behind the provider tells them shows only in its answers.
     pub fn max_top_logprobs(self) -> Option<u8> {
@@ -169,6 +185,7 @@ mod tests {
 
     #[test]
     fn every_provider_is_read_back_by_its_name() {
+        assert_eq!(ProviderName::ALL.map(ProviderName::as_str), ProviderName::WORDS);
         for name in ProviderName::WORDS {
             assert_eq!(ProviderName::parse("provider", &Value::from(*name)).unwrap().as_str(), *name);
         }

@@ -188,15 +188,12 @@ pub enum RunField {
 pub fn is_run_field(name: &str) -> RunField {
     if fields::find(name).is_some_and(|field| field.scope == Scope::Run) {
         RunField::Known
-    } else if fields::LATER.contains(&name) || LATER_REQUEST_FIELDS.contains(&name) {
+    } else if fields::LATER.contains(&name) {
         RunField::Later
     } else {
         RunField::No
     }
 }
-
-/// Fields that only a chat request could carry, of features that this version does not have.
-const LATER_REQUEST_FIELDS: [&str; 1] = ["provider"];
 
 /// More patterns than this are a mistake, and each one costs time on every candidate.
 const MAX_REGEX_PATTERNS: usize = 32;
@@ -538,7 +535,6 @@ mod tests {
     #[test]
     fn sampling_parameters_of_openai_are_not_fields_of_the_run() {
         assert_eq!(is_run_field("budget"), RunField::Known);
-        assert_eq!(is_run_field("provider"), RunField::Later);
         for name in fields::names(Scope::Sampling).chain(["messages", "frequency_penalty", "top_a"]) {
             assert_eq!(is_run_field(name), RunField::No, "{name}");
         }

@@ -14,11 +14,11 @@ use crate::failure::{Failure, FailureKind};
 use crate::llama::{CANCELLED, CandidateSeed, Engine, Job};
 
 use super::ledger::OpenCall;
-use super::{Delivery, Extension, Generator, Path, SignalSupport, Until};
+use super::{Delivery, Extension, Generator, Path, Run, SignalSupport, TextAnswer, TextRequest, Until, text_local};
 
 /// Messages and tools that together are above this size are rendered and tokenised on a thread of their own: that takes milliseconds for
 /// every hundred kilobytes, and the threads here serve connections.
-const LONG_PROMPT_BYTES: usize = 64 << 10;
+pub(super) const LONG_PROMPT_BYTES: usize = 64 << 10;
 
 pub struct Local {
     engine: Engine,
@@ -34,6 +34,10 @@ impl Generator for Local {
     fn extend(&self, paths: Vec<Path>, until: Until, delivery: Delivery) -> BoxFuture<'_, Box<dyn Extension>> {
         let Until::End = until;
         self.generate(paths, delivery).boxed()
+    }
+
+    fn continue_texts(&self, request: TextRequest, run: Arc<Run>) -> BoxFuture<'_, Result<TextAnswer, Failure>> {
+        text_local::continue_texts(&self.engine, request, run).boxed()
     }
 
     fn signals(&self) -> SignalSupport {
@@ -74,12 +78,16 @@ impl Local {
 }
 
 /// A job that the engine took.
-struct Generating {
+pub(super) struct Generating {
     events: Receiver<(usize, StepEvent)>,
     calls: BTreeMap<usize, OpenCall>,
 }
 
 impl Generating {
+    pub fn new(events: Receiver<(usize, StepEvent)>, calls: BTreeMap<usize, OpenCall>) -> Self {
+        Self { events, calls }
+    }
+
     fn account(&mut self, candidate: usize, event: &StepEvent) {
         if let StepEvent::Finished(completion) = event
             && let Some(call) = self.calls.remove(&candidate)

@@ -11,6 +11,9 @@ mod ledger;
 mod local;
 mod remote;
 mod run;
+mod text;
+#[cfg(feature = "llama")]
+mod text_local;
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -26,6 +29,7 @@ use crate::failure::{Failure, FailureKind};
 
 pub use ledger::{Account, Ledger, Phase};
 pub use run::{Bound, Bounds, Run, RunSeed};
+pub use text::{Members, TextAnswer, TextRequest};
 
 use ledger::OpenCall;
 
@@ -34,6 +38,18 @@ pub trait Generator: Send + Sync {
     /// Begins to extend every path; the extension tells what happens. Waits only for what must be there
     /// before anything can be generated, such as a model that is still being loaded.
     fn extend(&self, paths: Vec<Path>, until: Until, delivery: Delivery) -> BoxFuture<'_, Box<dyn Extension>>;
+
+    /// Continues raw texts: what one request of OpenAI's legacy API asks for, and no more than that. Only who serves
+    /// that API needs it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future, or the stream of the answer, ends the call.
+    fn continue_texts(&self, _: TextRequest, _: Arc<Run>) -> BoxFuture<'_, Result<TextAnswer, Failure>> {
+        let failure =
+            Failure::new(FailureKind::NotSupported, "this model continues no raw texts; use chat completions");
+        std::future::ready(Err(failure)).boxed()
+    }
 
     /// What it can tell of its tokens, as far as that is known before it was asked.
     fn signals(&self) -> SignalSupport {

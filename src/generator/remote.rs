@@ -12,10 +12,11 @@ use futures_util::{FutureExt, Stream};
 use tokio::time::timeout;
 
 use crate::completion::StepEvent;
+use crate::failure::Failure;
 use crate::providers::openai::{Attempt, Provider};
 
 use super::ledger::OpenCall;
-use super::{Delivery, Extension, Generator, Path, SignalSupport, Until};
+use super::{Delivery, Extension, Generator, Path, Phase, Run, SignalSupport, TextAnswer, TextRequest, Until};
 
 /// How long a cancelled call may still take before its connection is closed. Reading an answer that is all but here
 /// costs less than closing the connection and making another.
@@ -37,6 +38,19 @@ impl Generator for Remote {
         std::future::ready(self.call(paths, delivery)).boxed()
     }
 
+    fn continue_texts(&self, request: TextRequest, run: Arc<Run>) -> BoxFuture<'_, Result<TextAnswer, Failure>> {
+        let call = self.provider.prepare_text(&request.model, &request.fields);
+        let account = account(&run, Phase::Generate, Arc::default());
+        async move {
+            if request.stream {
+                let chunks = self.provider.stream_text(&call, account).await?;
+                return Ok(TextAnswer::Stream(chunks.boxed()));
+            }
+            self.provider.complete_text(&call, account).await.map(TextAnswer::Whole)
+        }
+        .boxed()
+    }
+
     fn signals(&self) -> SignalSupport {
         SignalSupport { max_top: self.provider.max_top_logprobs(), self_certainty: false }
     }
@@ -54,7 +68,7 @@ impl Remote {
                 .map(|path| {
                     let (provider, prepared) = (Arc::clone(&self.provider), prepared.clone());
                     let (begun, closing) = (Arc::new(AtomicBool::new(false)), Arc::clone(&closing));
-                    let account = account(&path, Arc::clone(&begun));
+                    let account = account(&path.run, path.phase, Arc::clone(&begun));
                     let mut call = Box::pin(async move {
                         let seed = path.upstream_seed();
                         let event = match provider.complete(&prepared, seed, account).await {
@@ -76,7 +90,8 @@ impl Remote {
                 .boxed(),
             Delivery::Live => select_all(paths.into_iter().map(|path| {
                 let seed = path.upstream_seed();
-                let events = self.provider.stream(prepared.clone(), seed, account(&path, Arc::default()));
+                let events =
+                    self.provider.stream(prepared.clone(), seed, account(&path.run, path.phase, Arc::default()));
                 events.map(move |event| (path.candidate, event)).boxed()
             }))
             .boxed(),
@@ -87,13 +102,13 @@ impl Remote {
 
 /// Enters a candidate's attempts into the ledger of its run. The entry is begun with the first of them: a
 /// candidate whose turn never came is not a call.
-fn account(path: &Path, begun: Arc<AtomicBool>) -> impl FnMut(Attempt) + Send + use<> {
-    let path = path.clone();
+fn account(run: &Run, phase: Phase, begun: Arc<AtomicBool>) -> impl FnMut(Attempt) + Send + use<> {
+    let ledger = Arc::clone(&run.ledger);
     let mut call: Option<OpenCall> = None;
     move |attempt| match (attempt, &mut call) {
         (Attempt::Begun, None) => {
             begun.store(true, Ordering::Relaxed);
-            call = Some(path.begin());
+            call = Some(ledger.begin(phase));
         }
         (Attempt::Begun, Some(call)) => call.again(),
         (Attempt::Refused, Some(call)) => call.refused(),

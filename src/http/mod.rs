@@ -5,7 +5,9 @@
 
 pub mod body;
 pub mod chat;
+mod completions;
 pub mod configure;
+mod destination;
 mod documentation;
 pub mod error;
 pub mod history;
@@ -56,6 +58,7 @@ pub fn routes(service: &mut ServiceConfig) {
         .service(resource("/configure/history", "GET").route(web::get().to(history::list)))
         .service(resource("/configure/rollback", "POST").route(web::post().to(history::roll_back)))
         .service(resource("/v1/chat/completions", "POST").route(web::post().to(chat::complete)))
+        .service(resource("/v1/completions", "POST").route(web::post().to(completions::complete)))
         .service(resource("/v1/chat/cancel/{request_id}", "POST").route(web::post().to(chat::cancel)))
         .service(resource("/v1/models", "GET").route(web::get().to(models::list)))
         .service(resource("/v1/models/{id:.+}", "GET").route(web::get().to(models::show)))

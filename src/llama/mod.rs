@@ -24,6 +24,7 @@ use crate::failure::{Failure, FailureKind};
 
 use context::{CheckedContext, ContextShape};
 use engine::{QueuedJob, Shared};
+use request::Request;
 use scheduler::Room;
 use template::ChatTemplate;
 use vocabulary::Vocabulary;
@@ -271,7 +272,7 @@ impl Engine {
     /// - `ContextLength` when the prompt leaves no room for an answer;
     /// - `Overloaded` when too many jobs wait.
     pub fn generate(&self, job: Job) -> Result<Receiver<(usize, StepEvent)>, Failure> {
-        let Inner { info, vocabulary, template, shared, .. } = &*self.0;
+        let Inner { vocabulary, template, .. } = &*self.0;
         if job.candidates.is_empty() {
             return Err(Failure::new(FailureKind::InvalidRequest, "a job needs at least one candidate"));
         }
@@ -281,14 +282,38 @@ impl Engine {
             false => Vec::new(),
         };
         let rendered = template.render(job.prompt.messages.get(), &tools, vocabulary)?;
+        self.begin(&rendered, "messages", request, &job)
+    }
+
+    /// Puts a job in line whose candidates continue `text` as it stands: without a chat template, and control tokens
+    /// that are written in it are such. The messages of its prompt are not read. All else is as for
+    /// [`Engine::generate`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::generate`].
+    pub fn continue_text(&self, text: &str, job: &Job) -> Result<Receiver<(usize, StepEvent)>, Failure> {
+        let request = request::read(&job.prompt, job.live, self.0.vocabulary.size(), false)?;
+        self.begin(text, "prompt", request, job)
+    }
+
+    /// Puts the candidates of a job in line, which begin with `text`: what `param` of the request came to.
+    fn begin(
+        &self,
+        text: &str,
+        param: &str,
+        request: Request,
+        job: &Job,
+    ) -> Result<Receiver<(usize, StepEvent)>, Failure> {
+        let Inner { info, vocabulary, shared, .. } = &*self.0;
         // A text that is far too long is not worth the time to tokenise.
-        let fewest = vocabulary.fewest_tokens(rendered.len());
+        let fewest = vocabulary.fewest_tokens(text.len());
         if fewest > info.context_length as usize {
             return Err(too_long(&format!("the prompt has at least {fewest} tokens"), info));
         }
-        let tokens = vocabulary.tokenize(&rendered);
+        let tokens = vocabulary.tokenize(text);
         if tokens.is_empty() {
-            return Err(Failure::invalid_param("messages", "the messages make an empty prompt"));
+            return Err(Failure::invalid_param(param, format!("`{param}` makes an empty prompt")));
         }
         let room = (info.context_length as usize).saturating_sub(tokens.len());
         let room = u32::try_from(room).unwrap_or(u32::MAX);

@@ -3,11 +3,15 @@
 
 use std::error::Error as _;
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
+use tokio::net::lookup_host;
 use url::Url;
 
+use crate::config::endpoint::may_be_called;
 use crate::failure::{Failure, FailureKind};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,6 +27,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The reason, for an `https` origin when the system's certificates cannot be read. Plain `http` does not need
 /// them.
 pub(super) fn build(origin: &Url) -> Result<reqwest::Client, String> {
+    build_with(origin, |host| async move { Ok(lookup_host((host, 0)).await?.collect()) })
+}
+
+/// The same with another way to look up host names.
+fn build_with<L, F>(origin: &Url, lookup: L) -> Result<reqwest::Client, String>
+where
+    L: Fn(String) -> F + Send + Sync + 'static,
+    F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
+{
     // The process may have a provider already: whichever came first serves.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::Client::builder()
@@ -32,6 +45,7 @@ pub(super) fn build(origin: &Url) -> Result<reqwest::Client, String> {
         .retry(reqwest::retry::never())
         .tcp_nodelay(true)
         .connect_timeout(CONNECT_TIMEOUT)
+        .dns_resolver(Guarded(lookup))
         .user_agent(concat!("itsd/", env!("CARGO_PKG_VERSION")));
     if origin.scheme() == "http" {
         // No redirect is followed, so that TLS never happens: an empty set of certificates keeps a machine
@@ -39,6 +53,30 @@ pub(super) fn build(origin: &Url) -> Result<reqwest::Client, String> {
         builder = builder.tls_certs_only([]);
     }
     builder.build().map_err(|error| root_cause(&error))
+}
+
+/// Looks host names up, and holds what comes of it to the outbound policy. The connection is made to the very
+/// addresses that were judged, so that a name which leads elsewhere the next time gains nothing.
+struct Guarded<L>(L);
+
+impl<L, F> Resolve for Guarded<L>
+where
+    L: Fn(String) -> F + Send + Sync,
+    F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
+{
+    fn resolve(&self, name: Name) -> Resolving {
+        let host = name.as_str().to_owned();
+        let found = (self.0)(host.clone());
+        Box::pin(async move {
+            let mut addresses = found.await?;
+            addresses.retain(|address| may_be_called(&host, address.ip()));
+            if addresses.is_empty() {
+                return Err("its name leads only to addresses that are never called".into());
+            }
+            let addresses: Addrs = Box::new(addresses.into_iter());
+            Ok(addresses)
+        })
+    }
 }
 
 /// What to say of a call that broke before or while the upstream answered. Never shows more of the address
@@ -96,4 +134,45 @@ fn io_cause(error: &io::Error) -> Option<&'static str> {
         io::ErrorKind::TimedOut => "no answer in time",
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Asks `http://host:port` where every name leads to `addresses`.
+    async fn ask(host: &str, port: u16, addresses: &[&str]) -> Result<u16, Failure> {
+        let addresses: Vec<SocketAddr> =
+            addresses.iter().map(|address| SocketAddr::new(address.parse().unwrap(), 0)).collect();
+        let url: Url = format!("http://{host}:{port}/v1").parse().unwrap();
+        let client = build_with(&url, move |_| std::future::ready(Ok(addresses.clone()))).unwrap();
+        let answer = client.get(url).send().await;
+        answer.map(|answer| answer.status().as_u16()).map_err(|error| describe(&error, "http://the-origin"))
+    }
+
+    #[tokio::test]
+    async fn a_name_is_connected_to_only_where_it_may_lead() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            loop {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let _ = socket.read(&mut [0; 1024]).await;
+                let _ = socket.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").await;
+            }
+        });
+        assert_eq!(ask("upstream.example", port, &["127.0.0.1"]).await.unwrap(), 204);
+        // What must not be called is passed over.
+        assert_eq!(ask("upstream.example", port, &["169.254.169.254", "127.0.0.1"]).await.unwrap(), 204);
+        for (host, addresses) in
+            [("upstream.example", &["169.254.169.254", "fe80::1"][..]), ("gpu.localhost", &["10.0.0.7"][..])]
+        {
+            let failure = ask(host, port, addresses).await.unwrap_err();
+            assert_eq!(failure.kind, FailureKind::Unavailable);
+            assert!(failure.message.contains("never called"), "{}", failure.message);
+        }
+    }
 }

@@ -10,6 +10,7 @@ mod logprobs;
 mod request;
 mod response;
 mod stream;
+mod text;
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use tokio::time::{sleep, timeout};
 use url::Url;
 
 pub use self::request::PreparedRequest;
+pub use self::text::{Members, TextCall};
 
 use self::error::{Upstream, malformed};
 use super::http_client;
@@ -108,7 +110,8 @@ pub enum ProviderError {
 /// An OpenAI-compatible upstream, with its connections and limits.
 pub struct Provider {
     client: reqwest::Client,
-    url: Url,
+    chat_url: Url,
+    text_url: Url,
     headers: HeaderMap,
     extra: Map<String, Value>,
     permits: Arc<Semaphore>,
@@ -126,20 +129,22 @@ impl Provider {
     /// When the address, the key or a header cannot be used, and for an `https` address on a machine whose
     /// certificates cannot be read.
     pub fn new(spec: ProviderSpec) -> Result<Self, ProviderError> {
-        let url = chat_url(&spec.base_url)?;
+        let chat_url = url_under(&spec.base_url, &["chat", "completions"])?;
+        let text_url = url_under(&spec.base_url, &["completions"])?;
         if spec.n_parallel == 0 {
             return Err(ProviderError::NoParallelCalls);
         }
         let headers = headers(&spec)?;
-        let client = http_client::build(&url).map_err(ProviderError::Tls)?;
+        let client = http_client::build(&chat_url).map_err(ProviderError::Tls)?;
         let upstream = Upstream {
             name: spec.name,
-            origin: url.origin().ascii_serialization(),
+            origin: chat_url.origin().ascii_serialization(),
             secrets: secrets(spec.api_key, &spec.headers, &spec.body),
         };
         Ok(Self {
             client,
-            url,
+            chat_url,
+            text_url,
             headers,
             extra: spec.body,
             permits: Arc::new(Semaphore::new(spec.n_parallel.min(Semaphore::MAX_PERMITS))),
@@ -176,18 +181,30 @@ impl Provider {
         seed: Option<i64>,
         mut told: impl FnMut(Attempt) + Send,
     ) -> Result<Completion, Failure> {
-        let mut retries = Retries::new(self.max_retries);
-        loop {
-            let permit = self.permit(request).await;
-            told(Attempt::Begun);
-            let attempt = self.complete_once(request, seed).await;
+        let once = |permit| async move {
+            let completion = self.complete_once(request, seed).await;
             // Others may call while this one waits to try again.
             drop(permit);
-            match attempt {
-                Ok(completion) => {
-                    told(Attempt::Answered(completion.usage));
-                    return Ok(completion);
-                }
+            completion
+        };
+        let completion = self.attempts(request.queue(), &mut told, once).await?;
+        told(Attempt::Answered(completion.usage));
+        Ok(completion)
+    }
+
+    /// Makes one call as often as it takes. `queue` holds back the calls of a run, of which only one stands in line.
+    async fn attempts<T, F: Future<Output = Result<T, AttemptFailure>>>(
+        &self,
+        queue: &Semaphore,
+        told: &mut impl FnMut(Attempt),
+        once: impl Fn(OwnedSemaphorePermit) -> F,
+    ) -> Result<T, Failure> {
+        let mut retries = Retries::new(self.max_retries);
+        loop {
+            let permit = self.permit(queue).await;
+            told(Attempt::Begun);
+            match once(permit).await {
+                Ok(answer) => return Ok(answer),
                 Err(attempt) => {
                     told(Attempt::failed(&attempt));
                     sleep(retries.pause_after(attempt)?).await;
@@ -215,23 +232,23 @@ impl Provider {
     ///
     /// The calls of one run queue among themselves first, so that only one of them stands in line here: a run
     /// of a thousand candidates and a run of one take turns.
-    async fn permit(&self, request: &PreparedRequest) -> OwnedSemaphorePermit {
+    async fn permit(&self, queue: &Semaphore) -> OwnedSemaphorePermit {
         const NEVER_CLOSED: &str = "the semaphore is never closed";
-        let _first_of_its_run = request.queue().acquire().await.expect(NEVER_CLOSED);
+        let _first_of_its_run = queue.acquire().await.expect(NEVER_CLOSED);
         Arc::clone(&self.permits).acquire_owned().await.expect(NEVER_CLOSED)
     }
 
     async fn complete_once(&self, request: &PreparedRequest, seed: Option<i64>) -> Result<Completion, AttemptFailure> {
         let attempt = async {
-            let mut response = self.send(request.whole(seed)).await?;
+            let mut response = self.send(&self.chat_url, request.whole(seed)).await?;
             self.read_whole(request, &mut response).await
         };
         timeout(self.timeout, attempt).await.unwrap_or_else(|_| Err(self.out_of_time()))
     }
 
     /// Sends one request and waits for the head of a successful response.
-    async fn send(&self, body: reqwest::Body) -> Result<Response, AttemptFailure> {
-        let mut request = reqwest::Request::new(Method::POST, self.url.clone());
+    async fn send(&self, url: &Url, body: reqwest::Body) -> Result<Response, AttemptFailure> {
+        let mut request = reqwest::Request::new(Method::POST, url.clone());
         *request.headers_mut() = self.headers.clone();
         *request.body_mut() = Some(body);
         let mut response = self.client.execute(request).await.map_err(|error| self.broken(&error))?;
@@ -318,8 +335,8 @@ fn content_type(response: &Response) -> Option<&str> {
     response.headers().get(CONTENT_TYPE)?.to_str().ok()
 }
 
-/// `base_url` with `/chat/completions` appended to its path.
-fn chat_url(base_url: &Url) -> Result<Url, ProviderError> {
+/// `base_url` with a path appended to its own.
+fn url_under(base_url: &Url, path: &[&str]) -> Result<Url, ProviderError> {
     if !matches!(base_url.scheme(), "http" | "https") || !base_url.has_host() {
         return Err(ProviderError::NotHttp);
     }
@@ -328,7 +345,7 @@ fn chat_url(base_url: &Url) -> Result<Url, ProviderError> {
     }
     let mut url = base_url.clone();
     url.set_fragment(None);
-    url.path_segments_mut().expect("an http address has a path").pop_if_empty().extend(["chat", "completions"]);
+    url.path_segments_mut().expect("an http address has a path").pop_if_empty().extend(path);
     Ok(url)
 }
 

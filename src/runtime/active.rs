@@ -15,6 +15,7 @@ use crate::generator::Generator;
 use crate::scorers::JudgeTarget;
 
 use super::Description;
+use super::elsewhere::Elsewhere;
 
 /// Everything that a chat request needs of the configuration. Immutable: a swap replaces it whole, and an
 /// old one lives until its last request ends.
@@ -51,6 +52,7 @@ pub(super) struct Names {
     pub structured_output: StructuredOutput,
     /// Local models beside the active one.
     pub locals: BTreeMap<String, OpenLocal>,
+    pub elsewhere: Elsewhere,
     /// When this revision was made: seconds since 1970-01-01 UTC.
     pub created: i64,
 }
@@ -75,6 +77,8 @@ pub struct Route {
     /// Whether the active algorithm applies. A local model beside the active configuration's own answers
     /// plainly unless the request names an algorithm or a budget.
     pub scaled: bool,
+    /// What the model can be held to.
+    pub(super) structured_output: StructuredOutput,
 }
 
 /// A model that the clients may name.
@@ -95,6 +99,13 @@ pub struct UnknownModel {
     pub available: Vec<String>,
 }
 
+impl Route {
+    /// The way to a local model beside the configuration's own.
+    pub(super) fn local(generator: Arc<dyn Generator>, model: &str) -> Self {
+        Self { generator, model: model.to_owned(), scaled: false, structured_output: StructuredOutput::Unsupported }
+    }
+}
+
 impl ActiveConfig {
     /// Where a requested model leads: the active model, a name of `model_mapping`, a local model, and last,
     /// where it is allowed, whatever the remote provider makes of the name.
@@ -108,6 +119,7 @@ impl ActiveConfig {
             generator: Arc::clone(&target.generator),
             model: target.model.clone(),
             scaled: true,
+            structured_output: names.structured_output,
         };
         if requested == names.model {
             return Ok(scaled(&names.active));
@@ -116,7 +128,7 @@ impl ActiveConfig {
             return Ok(scaled(target));
         }
         if let Some(open) = names.locals.get(requested) {
-            return Ok(Route { generator: open(), model: requested.to_owned(), scaled: false });
+            return Ok(Route::local(open(), requested));
         }
         let pass_through = names.any.as_ref().and_then(|generator| {
             // Under `litellm` a prefix chooses the provider, and this configuration has only one.
@@ -126,6 +138,7 @@ impl ActiveConfig {
                 generator: Arc::clone(generator),
                 model: model.to_owned(),
                 scaled: true,
+                structured_output: names.structured_output,
             })
         });
         pass_through.ok_or_else(|| UnknownModel {
@@ -136,12 +149,10 @@ impl ActiveConfig {
 
     /// Who judges the candidates of a route: the judge that the configuration names, else the model that makes them.
     pub fn judge(&self, route: &Route) -> JudgeTarget {
-        // Only local models beside the configuration's own are not scaled by it.
-        let structured_output = if route.scaled { self.names.structured_output } else { StructuredOutput::Unsupported };
         self.judge.clone().unwrap_or_else(|| JudgeTarget {
             generator: Arc::clone(&route.generator),
             model: route.model.clone(),
-            structured_output,
+            structured_output: route.structured_output,
         })
     }
 
@@ -152,7 +163,7 @@ impl ActiveConfig {
     /// The field that does not fit.
     pub(super) fn check_run(&self) -> Result<(), PlanError> {
         let Target { generator, model } = self.names.active.clone();
-        let route = Route { generator, model, scaled: true };
+        let route = Route { generator, model, scaled: true, structured_output: self.names.structured_output };
         // A budget of 1 is a plain call, but requests may ask for more.
         let settings = RunSettings { budget: self.run.budget.max(2), ..self.run.clone() };
         let resources = Resources { rules: Arc::clone(&self.rules), judge: self.judge(&route) };

@@ -4,6 +4,7 @@
 //! higher one. Readers take a snapshot and are never waited for.
 
 mod active;
+mod elsewhere;
 mod history;
 mod judge;
 mod lane;
@@ -12,6 +13,7 @@ mod local;
 #[cfg(feature = "llama")]
 mod on_demand;
 mod remote;
+mod remotes;
 mod restore;
 mod stored;
 mod targets;
@@ -22,6 +24,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::Mutex;
 
 pub use active::{ActiveConfig, ModelEntry, Route, UnknownModel};
+pub use elsewhere::{API_KEY_HEADER, Destination, ENDPOINT_HEADER, RouteError};
 pub use history::PastRevision;
 pub use lane::{ConfigureError, ConfigureOptions, Configured};
 

@@ -9,7 +9,9 @@ use tokio::sync::Mutex;
 
 use crate::config::server::LlamaSettings;
 use crate::failure::{Failure, FailureKind};
-use crate::generator::{self, Delivery, Extension, Generator, Path, SignalSupport, Until};
+use crate::generator::{
+    self, Delivery, Extension, Generator, Path, Run, SignalSupport, TextAnswer, TextRequest, Until,
+};
 use crate::llama::{Engine, ModelSpec};
 
 /// A model that is loaded when it is first asked, and stays while any configuration or run holds it.
@@ -91,6 +93,10 @@ impl Generator for LocalModel {
         .boxed()
     }
 
+    fn continue_texts(&self, request: TextRequest, run: Arc<Run>) -> BoxFuture<'_, Result<TextAnswer, Failure>> {
+        async move { self.load().await?.continue_texts(request, run).await }.boxed()
+    }
+
     fn signals(&self) -> SignalSupport {
         generator::LOCAL_SIGNALS
     }
@@ -105,7 +111,7 @@ mod tests {
     use crate::completion::{Prompt, Sampling, StepEvent};
     use crate::config::cli::ServeArguments;
     use crate::config::{Environment, Settings};
-    use crate::generator::{Phase, Run};
+    use crate::generator::Phase;
 
     #[tokio::test]
     async fn an_engine_that_has_ended_is_replaced() {

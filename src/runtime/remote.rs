@@ -2,13 +2,16 @@
 //! provider's defaults.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::Map;
 use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::config::active::ActiveSettings;
 use crate::config::endpoint::{ChosenBy, Endpoint, OutboundPolicy, base_url};
+use crate::config::first::MODEL_VARIABLE;
 use crate::config::provider::{ProviderName, RemoteDefaults};
 use crate::config::{Environment, SettingsError};
 use crate::providers::openai::ProviderSpec;
@@ -96,24 +99,81 @@ pub fn identity(spec: &ProviderSpec) -> [u8; 32] {
     Sha256::digest(whole).into()
 }
 
+/// The address and key of a provider where the operator has them, with nothing of a configuration but its limits
+/// on calls; `None` where the operator has named neither.
+///
+/// # Errors
+///
+/// When the address that the operator gave is none, or the outbound policy forbids it.
+pub fn usual_spec(
+    limits: CallLimits,
+    provider: ProviderName,
+    environment: &Environment,
+    policy: &OutboundPolicy,
+) -> Option<Result<ProviderSpec, SettingsError>> {
+    let defaults = provider.remote_defaults()?;
+    let model_variable = (provider == ProviderName::Vllm).then_some(MODEL_VARIABLE);
+    let mut named_by = defaults.key_variables.iter().copied().chain(defaults.base_url_variable).chain(model_variable);
+    named_by.find_map(|name| environment.var(name))?;
+    let spec = usual_address("provider", &defaults, environment).and_then(|base_url| {
+        policy.check("provider", &base_url, ChosenBy::Operator)?;
+        let api_key = usual_key(&base_url, ChosenBy::Operator, &defaults, environment, &mut Vec::new());
+        Ok(ProviderSpec { api_key, ..limits.at(provider.as_str(), provider, base_url) })
+    });
+    Some(spec)
+}
+
+/// What a configuration says of calls, wherever they go.
+#[derive(Debug, Clone, Copy)]
+pub struct CallLimits {
+    n_parallel: usize,
+    timeout: Duration,
+    max_retries: u32,
+}
+
+impl CallLimits {
+    pub fn of(settings: &ActiveSettings) -> Self {
+        Self { n_parallel: settings.n_parallel, timeout: settings.timeout, max_retries: settings.max_retries }
+    }
+
+    /// A provider of which no more is known than its address: nothing that is sent there could be a secret.
+    pub fn at(self, name: &str, provider: ProviderName, base_url: Url) -> ProviderSpec {
+        let Self { n_parallel, timeout, max_retries } = self;
+        ProviderSpec {
+            name: name.to_owned(),
+            base_url,
+            api_key: None,
+            headers: Vec::new(),
+            body: Map::new(),
+            max_top_logprobs: provider.max_top_logprobs(),
+            n_parallel,
+            timeout,
+            max_retries,
+        }
+    }
+}
+
 fn address(
     settings: &ActiveSettings,
     defaults: &RemoteDefaults,
     environment: &Environment,
 ) -> Result<(Url, ChosenBy), SettingsError> {
-    if let Endpoint::Url(url) = &settings.endpoint {
-        return Ok((url.clone(), ChosenBy::Request));
+    match &settings.endpoint {
+        Endpoint::Url(url) => Ok((url.clone(), ChosenBy::Request)),
+        Endpoint::Auto => Ok((usual_address("endpoint", defaults, environment)?, ChosenBy::Operator)),
     }
+}
+
+/// Where `auto` leads.
+fn usual_address(param: &str, defaults: &RemoteDefaults, environment: &Environment) -> Result<Url, SettingsError> {
     let by_operator = defaults.base_url_variable.and_then(|name| Some((name, environment.var(name)?)));
     if let Some((name, text)) = by_operator {
-        let url = base_url(name, text.trim()).map_err(|error| {
-            SettingsError::invalid("endpoint", format!("`endpoint` is `auto`, and {}", error.message))
-        })?;
-        return Ok((url, ChosenBy::Operator));
+        return base_url(name, text.trim())
+            .map_err(|error| SettingsError::invalid(param, format!("`endpoint` is `auto`, and {}", error.message)));
     }
     match defaults.base_url {
-        Some(text) => Ok((base_url("endpoint", text).expect("the built-in addresses are URLs"), ChosenBy::Operator)),
-        None => Err(SettingsError::missing("endpoint", "`endpoint` is missing, and this provider has no usual one")),
+        Some(text) => Ok(base_url(param, text).expect("the built-in addresses are URLs")),
+        None => Err(SettingsError::missing(param, "`endpoint` is missing, and this provider has no usual one")),
     }
 }
 

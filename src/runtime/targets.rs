@@ -2,28 +2,28 @@
 //! configuration that needs the same one neither resets nor doubles it, and hold it weakly, so that what no
 //! configuration or request uses any more is let go.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Weak};
-
-use parking_lot::Mutex;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::config::active::ActiveSettings;
 use crate::config::endpoint::OutboundPolicy;
 use crate::config::provider::{ProviderName, StructuredOutput};
 use crate::config::{Environment, Settings, SettingsError};
-use crate::generator::{self, Generator};
-use crate::providers::openai::{Provider, ProviderError, ProviderSpec};
+use crate::generator::Generator;
+use crate::providers::openai::{ProviderError, ProviderSpec};
 
 use super::active::{Names, Target};
+use super::elsewhere::Elsewhere;
 use super::judge::structured_output;
 #[cfg(feature = "llama")]
 use super::local::LocalModels;
-use super::remote::{identity, provider_spec};
+use super::remote::provider_spec;
+use super::remotes::Remotes;
 
 /// Every client and local model that is in use.
 pub struct Targets {
     outbound: OutboundPolicy,
-    remotes: Mutex<HashMap<[u8; 32], Weak<dyn Generator>>>,
+    remotes: Arc<Remotes>,
     #[cfg(feature = "llama")]
     locals: Arc<LocalModels>,
 }
@@ -32,7 +32,7 @@ impl Targets {
     pub fn new(settings: &Settings) -> Self {
         Self {
             outbound: settings.outbound.clone(),
-            remotes: Mutex::default(),
+            remotes: Arc::default(),
             #[cfg(feature = "llama")]
             locals: Arc::new(LocalModels::new(settings.models.dirs.clone(), settings.llama.clone())),
         }
@@ -51,7 +51,7 @@ impl Targets {
         warnings: &mut Vec<String>,
     ) -> Result<Names, SettingsError> {
         let names = match settings.provider.resolve(&settings.model)? {
-            (ProviderName::Llama, _) => self.prepare_local(settings).await?,
+            (ProviderName::Llama, _) => self.prepare_local(settings, environment, warnings).await?,
             (provider, _) => self.prepare_remote(settings, provider, environment, warnings)?,
         };
         #[cfg(feature = "llama")]
@@ -61,16 +61,7 @@ impl Targets {
 
     /// The client of a specification: the one that is in use, where there is one.
     pub(super) fn remote(&self, spec: ProviderSpec) -> Result<Arc<dyn Generator>, SettingsError> {
-        let key = identity(&spec);
-        if let Some(generator) = self.remotes.lock().get(&key).and_then(Weak::upgrade) {
-            return Ok(generator);
-        }
-        let provider = Provider::new(spec).map_err(refused)?;
-        let generator = generator::remote(Arc::new(provider));
-        let mut remotes = self.remotes.lock();
-        remotes.retain(|_, generator| generator.strong_count() > 0);
-        remotes.insert(key, Arc::downgrade(&generator));
-        Ok(generator)
+        self.remotes.client(spec).map_err(refused)
     }
 
     pub(super) fn outbound(&self) -> &OutboundPolicy {
@@ -91,6 +82,7 @@ impl Targets {
     ) -> Result<Names, SettingsError> {
         let (spec, mut told) = provider_spec(settings, provider, environment, &self.outbound)?;
         warnings.append(&mut told);
+        let elsewhere = self.elsewhere(settings, Some((provider, spec.clone())), environment, warnings);
         let structured_output = structured_output(provider, &spec.base_url);
         let generator = self.remote(spec)?;
         let target = |upstream: &str, param: &str| {
@@ -123,12 +115,29 @@ impl Targets {
             any: settings.allow_any_model.then_some(generator),
             structured_output,
             locals: BTreeMap::new(),
+            elsewhere,
             created: 0,
         })
     }
 
+    /// Where requests may go besides the names of the configuration, whose own provider is `own`.
+    fn elsewhere(
+        &self,
+        settings: &ActiveSettings,
+        own: Option<(ProviderName, ProviderSpec)>,
+        environment: &Environment,
+        warnings: &mut Vec<String>,
+    ) -> Elsewhere {
+        Elsewhere::new(settings, own, environment, &self.outbound, &self.remotes, warnings)
+    }
+
     #[cfg(feature = "llama")]
-    async fn prepare_local(&self, settings: &ActiveSettings) -> Result<Names, SettingsError> {
+    async fn prepare_local(
+        &self,
+        settings: &ActiveSettings,
+        environment: &Environment,
+        warnings: &mut Vec<String>,
+    ) -> Result<Names, SettingsError> {
         let target = |name: &str, param: &str| {
             let model = self.locals.find(name, param)?;
             Ok(Target { generator: model, model: name.to_owned() })
@@ -149,12 +158,18 @@ impl Targets {
             any: None,
             structured_output: StructuredOutput::Unsupported,
             locals: BTreeMap::new(),
+            elsewhere: self.elsewhere(settings, None, environment, warnings),
             created: 0,
         })
     }
 
     #[cfg(not(feature = "llama"))]
-    async fn prepare_local(&self, _: &ActiveSettings) -> Result<Names, SettingsError> {
+    async fn prepare_local(
+        &self,
+        _: &ActiveSettings,
+        _: &Environment,
+        _: &mut Vec<String>,
+    ) -> Result<Names, SettingsError> {
         Err(SettingsError::invalid(
             "provider",
             "`provider` `llama` is not in this itsd: it was built without the feature `llama`, as by \

@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::script::Step;
+use super::text;
 
 /// A chat request, parsed and checked.
 #[derive(Debug)]
@@ -12,7 +13,9 @@ pub struct Chat {
     pub model: String,
     pub n: usize,
     pub stream: bool,
-    include_usage: bool,
+    pub include_usage: bool,
+    /// It asks the legacy API for raw text.
+    is_text: bool,
 }
 
 /// A body, and the content type that goes with it.
@@ -80,6 +83,7 @@ impl Chat {
             return Err(invalid(Some("stream_options"), None, message));
         }
         Ok(Self {
+            is_text: false,
             model: model.to_owned(),
             n: body["n"].as_u64().unwrap_or(1) as usize,
             stream: body["stream"] == true,
@@ -88,9 +92,26 @@ impl Chat {
         })
     }
 
+    /// The same for the legacy API, whose prompt stands for the messages.
+    pub fn parse_text(body: &[u8]) -> Result<Self, Value> {
+        let mut body: Value = serde_json::from_slice(body).map_err(|_| invalid(None, None, "not JSON"))?;
+        if body["prompt"].is_null() {
+            return Err(invalid(
+                Some("prompt"),
+                Some("missing_required_parameter"),
+                "Missing required parameter: 'prompt'.",
+            ));
+        }
+        body["messages"] = json!([{"role": "user"}]);
+        Ok(Self { is_text: true, ..Self::parse(body.to_string().as_bytes())? })
+    }
+
     /// The answer that `step` describes, in the shape that was asked for.
     pub fn answer(&self, step: &Step, number: u64, honours_n: bool) -> Answer {
         let choices = if honours_n { self.n } else { 1 };
+        if self.is_text {
+            return text::answer(self, step, number, choices);
+        }
         let reply = self.reply(step);
         if self.stream {
             self.streamed(step, &reply, number, choices)
@@ -238,7 +259,7 @@ impl Chat {
         json!({"content": content, "refusal": null})
     }
 
-    fn usage(&self, step: &Step, reply: &Value, choices: usize) -> Value {
+    pub fn usage(&self, step: &Step, reply: &Value, choices: usize) -> Value {
         if let Some(usage) = &step.usage {
             return usage.clone();
         }
@@ -267,6 +288,6 @@ fn finish_reason(step: &Step, reply: &Value) -> Value {
 }
 
 /// The text in words, each with the white space after it.
-fn words(text: &str) -> impl Iterator<Item = &str> {
+pub fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split_inclusive(' ')
 }

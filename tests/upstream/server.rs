@@ -1,8 +1,8 @@
 //! A scripted OpenAI-compatible upstream on a real socket, for tests of this project in any language and
 //! for its benchmark.
 //!
-//! It serves `/v1/chat/completions` (whole and streamed, tools, log-probabilities, usage), `/v1/models`, and
-//! OpenAI's 404 for everything else, and refuses what OpenAI refuses. Unscripted, it answers every request
+//! It serves `/v1/chat/completions` (whole and streamed, tools, log-probabilities, usage), the legacy
+//! `/v1/completions`, which counts as chat in all that follows, `/v1/models`, and OpenAI's 404 for everything else, and refuses what OpenAI refuses. Unscripted, it answers every request
 //! with one fixed sentence, or with a call of the first tool where tools are offered.
 //!
 //! A script is a queue of steps (`script.rs` lists what a step can do: any status, headers, body or error,
@@ -22,6 +22,7 @@
 mod chat;
 mod in_flight;
 mod script;
+mod text;
 mod wire;
 
 use std::collections::HashMap;
@@ -310,7 +311,7 @@ async fn serve(socket: TcpStream, shared: Arc<Shared>, instant: bool) {
             continue;
         }
         let Some(request) = wire::parse(&mut buffer, lengths) else { return };
-        let is_chat = request.method == "POST" && request.path() == "/v1/chat/completions";
+        let is_chat = request.method == "POST" && matches!(request.path(), "/v1/chat/completions" | TEXT_PATH);
         if !is_chat {
             let (status, body) = other_route(&request, &shared).await;
             if send(&mut writer, status, &body.to_string()).await.is_err() {
@@ -330,9 +331,14 @@ async fn serve(socket: TcpStream, shared: Arc<Shared>, instant: bool) {
     }
 }
 
+const TEXT_PATH: &str = "/v1/completions";
+
 /// Answers a chat request as scripted; whether the connection may serve another.
 async fn answer(request: Request, writer: &mut OwnedWriteHalf, shared: &Shared) -> std::io::Result<bool> {
-    let chat = Chat::parse(&request.body);
+    let chat = match request.path() {
+        TEXT_PATH => Chat::parse_text(&request.body),
+        _ => Chat::parse(&request.body),
+    };
     let (number, step, honours_n) = {
         let mut state = shared.state();
         let seen = Seen { number: state.seen.len() as u64, request };

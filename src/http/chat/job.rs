@@ -14,7 +14,7 @@ use crate::generator::{Generator, Phase, Run};
 use crate::http::error::ApiError;
 use crate::http::request_log::RequestRecord;
 use crate::http::spending;
-use crate::runtime::ActiveConfig;
+use crate::runtime::{ActiveConfig, Destination};
 
 use super::answers;
 use super::precedence::{self, PathChoice};
@@ -59,10 +59,11 @@ impl Job {
         active: &ActiveConfig,
         mut request: ChatRequest,
         path: &PathChoice,
+        destination: Destination,
         record: Arc<RequestRecord>,
     ) -> Result<Self, ApiError> {
         let client_model = request.prompt.model.clone();
-        let (route, wait_rounds) = precedence::route(active, &client_model)?;
+        let (route, wait_rounds) = precedence::route(active, &client_model, destination)?;
         path.put_over(&mut request.overrides)?;
         if let Some(rounds) = wait_rounds {
             request.warnings.extend(precedence::put_suffix_under(rounds, &mut request.overrides)?);
@@ -87,7 +88,11 @@ impl Job {
         let is_chosen = path.algorithm.is_some() || request.tts.as_ref().is_some_and(|tts| tts.strategy.is_some());
         request.apply_defaults(&settings, is_chosen);
         let judge = active.judge(&route);
-        let names = [client_model.as_str(), route.model.as_str()];
+        let public_name = match wait_rounds {
+            Some(_) => precedence::split_wait_suffix(&client_model).map_or(&*client_model, |(model, _)| model),
+            None => &client_model,
+        };
+        let names = [public_name, &route.model];
         let (prices, bounds) = spending::of_run(active, &settings, names, &judge.model, record.arrived())?;
         let wanted = Wanted { answers: request.n, live: request.stream };
         let (plan, warning) =
@@ -209,7 +214,7 @@ fn votes_alike(a: &RunSettings, b: &RunSettings) -> bool {
 
 /// What the log says of a failed run. Where an upstream has answered, its words may quote the request, so that
 /// only its status is told.
-fn cause(failure: &Failure) -> String {
+pub fn cause(failure: &Failure) -> String {
     match (failure.status, failure.kind) {
         (Some(status), kind) => format!("{}: status {status}", kind.as_str()),
         (None, FailureKind::Unavailable | FailureKind::Timeout | FailureKind::Overloaded) => failure.message.clone(),

@@ -2,11 +2,11 @@
 
 mod answers;
 mod chunks;
-mod job;
+pub(super) mod job;
 mod metadata;
-mod precedence;
-mod request;
-mod response;
+pub(super) mod precedence;
+pub(super) mod request;
+pub(super) mod response;
 mod running;
 mod stream;
 pub(super) mod tts;
@@ -24,6 +24,7 @@ use crate::config::run::RunSettings;
 
 use super::AppState;
 use super::body::JsonBody;
+use super::destination;
 use super::error::ApiError;
 use super::request_log::RequestRecord;
 use job::Job;
@@ -32,14 +33,11 @@ use request::ChatRequest;
 
 pub use running::{Running, cancel};
 
-/// Headers of the contract that this version does not heed; ignoring them would spend the wrong key.
-const LATER_HEADERS: [&str; 2] = ["x-its-endpoint", "x-its-api-key"];
-
 #[derive(Debug, Deserialize)]
 pub struct ChatQuery {
     /// Refuses unknown fields instead of forwarding them.
     #[serde(default)]
-    strict: bool,
+    pub(super) strict: bool,
 }
 
 /// Answers a chat request under the configuration that is active when it arrives. The path may name the algorithm and
@@ -59,15 +57,11 @@ pub async fn complete(
         let message = "no configuration is active yet; POST /configure sets one";
         return Err(ApiError::unavailable("model_error", message));
     };
-    for header in LATER_HEADERS {
-        if request.headers().contains_key(header) {
-            return Err(ApiError::not_supported_yet(header, format!("`{header}` is not supported yet; leave it out")));
-        }
-    }
     let path = PathChoice::of(&request)?;
     let mut chat = ChatRequest::parse(&body.0, query.strict)?;
     precedence::put_header_over(&request, &mut chat.overrides)?;
-    let job = Arc::new(Job::prepare(&active, chat, &path, record)?);
+    let destination = destination::of(&request, chat.provider)?;
+    let job = Arc::new(Job::prepare(&active, chat, &path, destination, record)?);
     let ticket = state.running.register(job.names());
     if job.stream {
         return stream::respond(job, ticket, &state).await;

@@ -9,12 +9,12 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::config::fields;
 use crate::config::run::{AlgorithmName, RewardName};
 use crate::http::error::ApiError;
-use crate::runtime::{ActiveConfig, Route};
+use crate::runtime::{ActiveConfig, Destination, Route};
 
 use super::request::Fields;
 use super::tts::Tts;
 
-const BUDGET_HEADER: &str = "X-ITS-Budget";
+pub const BUDGET_HEADER: &str = "X-ITS-Budget";
 
 /// What stands between a model's name and the number of rounds in which it checks itself.
 const WAIT_SUFFIX: &str = "-wait-";
@@ -112,14 +112,20 @@ pub fn put_header_over(request: &HttpRequest, overrides: &mut Fields) -> Result<
 /// # Errors
 ///
 /// An unknown model, or more rounds than there may be.
-pub fn route(active: &ActiveConfig, requested: &str) -> Result<(Route, Option<u8>), ApiError> {
-    let Some((model, rounds)) = split_wait_suffix(requested) else { return Ok((active.route(requested)?, None)) };
+pub fn route(
+    active: &ActiveConfig,
+    requested: &str,
+    destination: Destination,
+) -> Result<(Route, Option<u8>), ApiError> {
+    let Some((model, rounds)) = split_wait_suffix(requested) else {
+        return Ok((active.route_to(requested, destination)?, None));
+    };
     // Where any name passes through, only those that are known are names as they stand.
     if active.models().iter().any(|model| model.id == requested) {
-        return Ok((active.route(requested)?, None));
+        return Ok((active.route_to(requested, destination)?, None));
     }
     match rounds.parse() {
-        Ok(rounds) if rounds <= MOST_WAIT_ROUNDS => Ok((active.route(model)?, Some(rounds))),
+        Ok(rounds) if rounds <= MOST_WAIT_ROUNDS => Ok((active.route_to(model, destination)?, Some(rounds))),
         _ => {
             let message = format!(
                 "`model` ends in `{WAIT_SUFFIX}{rounds}`, but there are at most {MOST_WAIT_ROUNDS} rounds; ask for \
@@ -150,7 +156,7 @@ pub fn put_suffix_under(rounds: u8, overrides: &mut Fields) -> Result<Option<Str
 }
 
 /// The name before the suffix and the digits of the suffix, where a name has one.
-fn split_wait_suffix(name: &str) -> Option<(&str, &str)> {
+pub fn split_wait_suffix(name: &str) -> Option<(&str, &str)> {
     let (model, rounds) = name.rsplit_once(WAIT_SUFFIX)?;
     let is_number = !rounds.is_empty() && rounds.bytes().all(|byte| byte.is_ascii_digit());
     (is_number && !model.is_empty()).then_some((model, rounds))

@@ -11,7 +11,9 @@ use serde_json::value::RawValue;
 
 use crate::completion::{Logprobs, MaxTokens, MaxTokensName, Prompt, Sampling, Tool};
 use crate::config::active::is_configuration_field;
+use crate::config::provider::ProviderName;
 use crate::config::run::{RunField, RunSettings, is_run_field};
+use crate::http::destination::take_provider;
 use crate::http::error::ApiError;
 
 use super::tts::Tts;
@@ -29,6 +31,8 @@ pub struct ChatRequest {
     pub stream: bool,
     pub stream_options: StreamOptions,
     pub with_metadata: bool,
+    /// The provider that is to answer, if the client chooses one.
+    pub provider: Option<ProviderName>,
     pub warnings: Vec<String>,
 }
 
@@ -61,6 +65,7 @@ const FORWARDED: &[&str] = &[
     "prediction",
     "prompt_cache_key",
     "prompt_cache_retention",
+    "provider",
     "reasoning_effort",
     "safety_identifier",
     "service_tier",
@@ -102,6 +107,7 @@ impl ChatRequest {
         let tools = tools(&mut fields)?;
         let tool_choice = fields.remove("tool_choice");
         let response_format = fields.remove("response_format");
+        let provider = take_provider(&mut fields)?;
         let mut tts = Tts::take(&mut fields)?;
         let (overrides, passthrough, mut warnings) = sort_out(fields, strict)?;
         let mut with_metadata = !response_only;
@@ -121,7 +127,7 @@ impl ChatRequest {
             signals: None,
             passthrough,
         };
-        Ok(Self { prompt, overrides, tts, n, stream, stream_options, with_metadata, warnings })
+        Ok(Self { prompt, overrides, tts, n, stream, stream_options, with_metadata, provider, warnings })
     }
 
     /// Fills in what the configuration gives and the request leaves open, and last, where a strategy or a path chose
@@ -147,19 +153,18 @@ impl ChatRequest {
 fn sort_out(fields: Fields, strict: bool) -> Result<(Fields, Fields, Vec<String>), ApiError> {
     let (mut overrides, mut passthrough, mut warnings) = (Fields::new(), Fields::new(), Vec::new());
     for (name, value) in fields {
-        // OpenRouter's own `provider` is an object and is passed on.
-        let is_foreign = name == "provider" && value.get().starts_with('{');
         match is_run_field(&name) {
-            RunField::Known if !is_foreign => drop(overrides.insert(name, value)),
-            RunField::Later if !is_foreign => {
+            RunField::Known => drop(overrides.insert(name, value)),
+            RunField::Later => {
                 return Err(ApiError::not_supported_yet(&name, format!("`{name}` is not supported yet; leave it out")));
             }
-            RunField::No if is_configuration_field(&name) => {
+            // OpenRouter's own `provider` is an object and is passed on; a name has been taken out.
+            RunField::No if name != "provider" && is_configuration_field(&name) => {
                 let message = format!("`{name}` is set by POST /configure, not by a request; leave it out");
                 return Err(ApiError::invalid_value(&name, message));
             }
-            RunField::Known | RunField::Later | RunField::No => {
-                if !is_foreign && !FORWARDED.contains(&name.as_str()) {
+            RunField::No => {
+                if !FORWARDED.contains(&name.as_str()) {
                     if strict {
                         let message = format!("unknown field `{name}`; leave it out, or do without ?strict=true");
                         return Err(ApiError::bad_request(Some(&name), "unknown_field", message));
@@ -206,7 +211,7 @@ fn check_messages(messages: &RawValue) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn stream_options(fields: &mut Fields, stream: bool) -> Result<StreamOptions, ApiError> {
+pub(in crate::http) fn stream_options(fields: &mut Fields, stream: bool) -> Result<StreamOptions, ApiError> {
     #[derive(Deserialize)]
     struct Members {
         #[serde(default)]
@@ -224,7 +229,7 @@ fn stream_options(fields: &mut Fields, stream: bool) -> Result<StreamOptions, Ap
     })
 }
 
-fn sampling(fields: &mut Fields) -> Result<Sampling, ApiError> {
+pub(in crate::http) fn sampling(fields: &mut Fields) -> Result<Sampling, ApiError> {
     let max_tokens = take::<u32>(fields, "max_tokens")?;
     let max_completion_tokens = take::<u32>(fields, "max_completion_tokens")?;
     if let (Some(old), Some(new)) = (max_tokens, max_completion_tokens)
@@ -339,11 +344,11 @@ fn within(fields: &mut Fields, name: &str, min: f64, max: f64) -> Result<Option<
     }
 }
 
-fn required<T: DeserializeOwned>(fields: &mut Fields, name: &str) -> Result<T, ApiError> {
+pub(in crate::http) fn required<T: DeserializeOwned>(fields: &mut Fields, name: &str) -> Result<T, ApiError> {
     take(fields, name)?.ok_or_else(|| ApiError::missing_field(name))
 }
 
-fn take<T: DeserializeOwned>(fields: &mut Fields, name: &str) -> Result<Option<T>, ApiError> {
+pub(in crate::http) fn take<T: DeserializeOwned>(fields: &mut Fields, name: &str) -> Result<Option<T>, ApiError> {
     let Some(raw) = fields.remove(name) else { return Ok(None) };
     serde_json::from_str(raw.get()).map(Some).map_err(|error| {
         ApiError::invalid_value(name, format!("`{name}` has the wrong type or range: {}", plain(&error)))

@@ -4,6 +4,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::config::fields::Scope;
+use crate::config::provider::ProviderName;
 use crate::config::schema;
 
 /// `POST /v1/chat/completions` and its siblings.
@@ -114,6 +115,7 @@ fn parameters() -> Vec<(&'static str, Value, &'static str)> {
         ),
         ("tools", json!({"type": ["array", "null"], "items": tool()}), "Functions that the model may call."),
         ("tool_choice", json!({}), "Passed on: `none`, `auto`, `required`, or one function."),
+        ("provider", provider(), "Who answers, of those that the operator has configured; an object is OpenRouter's."),
         ("response_format", json!({}), "Passed on: text, JSON, or JSON of a schema."),
         (
             "return_response_only",
@@ -125,6 +127,56 @@ fn parameters() -> Vec<(&'static str, Value, &'static str)> {
         ("tts_max_steps", at_least_one(), OF_SEARCHES),
         ("tts_verbose", json!({"type": ["boolean", "null"]}), "True says the same as `return_response_only` false."),
     ]
+}
+
+fn provider() -> Value {
+    json!({"anyOf": [{"enum": ProviderName::WORDS}, {"type": ["object", "null"]}]})
+}
+
+/// `POST /v1/completions`.
+pub fn text_request() -> Value {
+    const OF_CHAT_TOO: [&str; 12] = [
+        "model",
+        "temperature",
+        "top_p",
+        "min_p",
+        "top_k",
+        "presence_penalty",
+        "frequency_penalty",
+        "logit_bias",
+        "max_tokens",
+        "seed",
+        "stop",
+        "provider",
+    ];
+    let mut properties = Map::new();
+    for (name, mut schema, about) in parameters().into_iter().filter(|(name, ..)| OF_CHAT_TOO.contains(name)) {
+        schema["description"] = about.into();
+        properties.insert(name.to_owned(), schema);
+    }
+    let texts = json!({"type": "array", "minItems": 1, "items": {"type": "string"}});
+    let tokens = json!({"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 0}});
+    let several = json!({"type": "array", "minItems": 1, "items": {"type": "array"}});
+    let boolean = json!({"type": ["boolean", "null"], "default": false});
+    let own = json!({
+        "prompt": {"anyOf": [{"type": "string"}, texts, tokens, several]},
+        "n": {"type": ["integer", "null"], "minimum": 1, "maximum": 128},
+        "best_of": {"description": "Passed on."},
+        "suffix": {"description": "Passed on."},
+        "echo": boolean,
+        "stream": boolean,
+        "stream_options": {"type": ["object", "null"], "properties": {"include_usage": {"type": ["boolean", "null"]}}},
+        "logprobs": {"type": ["integer", "null"], "minimum": 0, "maximum": 255},
+        "limits": schema::of_scope(Scope::Run)["limits"],
+    });
+    properties.extend(own.as_object().expect("written as an object").clone());
+    json!({
+        "type": "object",
+        "required": ["model", "prompt"],
+        "properties": properties,
+        "additionalProperties": true,
+        "allOf": [only_with("stream_options", json!({"type": "object"}), "stream")],
+    })
 }
 
 const OF_SEARCHES: &str = "Of searches step by step: checked, and without effect.";

@@ -38,6 +38,8 @@ pub fn document() -> Value {
             "History": responses::history(),
             "ChatRequest": chat::request(),
             "ChatCompletion": responses::chat_completion(),
+            "TextRequest": chat::text_request(),
+            "TextCompletion": responses::text_completion(),
             "Cancelled": responses::cancelled(),
             "Model": responses::model(),
             "Models": responses::models(),

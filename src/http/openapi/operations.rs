@@ -27,6 +27,7 @@ pub fn paths() -> Value {
                 &[algorithm(), scorer()],
             )
         },
+        "/v1/completions": {"post": text_completion()},
         "/v1/chat/cancel/{request_id}": {"post": cancel()},
         "/v1/models": {"get": operation("models", "listModels", "The names that requests may use.", &[], &[403])
             .answers(200, "The models, the active one first.", JSON, "Models")},
@@ -112,7 +113,7 @@ fn operation(tag: &str, name: &str, summary: &str, parameters: &[Value], errors:
 fn meaning(status: u16) -> &'static str {
     match status {
         400 => "Malformed, unknown, of the wrong type or out of range; `param` names what, the message what to change.",
-        403 => "The `Host` header is none of this service's names.",
+        403 => "The `Host` header is none of this service's names, or the configuration does not allow a header.",
         404 => "There is no such model, revision or request.",
         412 => "Another revision is active than `If-Match` or `revision` says.",
         413 => "The body is too large.",
@@ -161,6 +162,7 @@ fn chat(name: &str, summary: &str, of_the_path: &[Value]) -> Value {
             "Wins over the body's `budget`.",
         ),
     ]);
+    parameters.extend(of_its_own());
     let errors: Vec<u16> = WITH_BODY.into_iter().chain(OF_A_RUN.into_iter().filter(|status| *status != 412)).collect();
     let mut operation = operation("chat", name, summary, &parameters, &errors)
         .about(
@@ -186,6 +188,43 @@ fn chat(name: &str, summary: &str, of_the_path: &[Value]) -> Value {
         });
     }
     operation
+}
+
+/// What a request may bring of its own, where the configuration allows it.
+fn of_its_own() -> [Value; 2] {
+    let text = || json!({"type": "string", "minLength": 1});
+    [
+        header(
+            "X-ITS-Endpoint",
+            text(),
+            "An address for this request, which gets nothing that is configured; needs `allow_request_endpoint`.",
+        ),
+        header(
+            "X-ITS-API-Key",
+            text(),
+            "An upstream key for this request, as it stands; needs `allow_request_endpoint`.",
+        ),
+    ]
+}
+
+fn text_completion() -> Value {
+    let strict = query(
+        "strict",
+        json!({"type": "boolean", "default": false}),
+        "Refuse unknown fields instead of forwarding them.",
+    );
+    let [endpoint, key] = of_its_own();
+    let errors: Vec<u16> =
+        WITH_BODY.into_iter().chain(OF_A_RUN.into_iter().filter(|status| !matches!(status, 412 | 499))).collect();
+    operation("chat", "createCompletion", "Raw text, continued by one call.", &[strict, endpoint, key], &errors)
+        .about(
+            "OpenAI's legacy completions, never scaled. A remote provider gets the request as it came; the engine in \
+             this process continues texts without a chat template.",
+        )
+        .takes(&[JSON], "TextRequest")
+        .answers(200, "The continuations.", JSON, "TextCompletion")
+        .answers_with(200, "The continuations.", "text/event-stream", event("text_completion"))
+        .header(200, "x-its-warnings", "What the reader might not expect, where there is anything.")
 }
 
 /// One event of a stream.

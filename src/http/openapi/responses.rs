@@ -109,6 +109,22 @@ pub fn chat_completion() -> Value {
     })
 }
 
+pub fn text_completion() -> Value {
+    json!({
+        "type": "object",
+        "required": ["id", "object", "created", "model", "choices"],
+        "properties": {
+            "object": {"const": "text_completion"},
+            "model": {"type": "string", "description": "As the request names it."},
+            "choices": {"type": "array", "items": {
+                "type": "object",
+                "required": ["text", "index"],
+                "properties": {"text": {"type": "string"}, "index": {"type": "integer", "minimum": 0}},
+            }},
+        },
+    })
+}
+
 pub fn cancelled() -> Value {
     json!({
         "type": "object",

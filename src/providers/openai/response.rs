@@ -114,7 +114,7 @@ pub(super) fn usage(raw: Option<&RawValue>) -> Usage {
     }
 }
 
-fn unreadable(
+pub(super) fn unreadable(
     body: &[u8],
     content_type: Option<&str>,
     error: &serde_json::Error,

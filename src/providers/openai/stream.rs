@@ -4,11 +4,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use reqwest::Response;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use url::Url;
 
 use super::chunks::{Answer, Event};
 use super::error::malformed;
@@ -59,7 +61,7 @@ impl<F: FnMut(Attempt)> StreamedCall<F> {
             let attempt = match &mut self.state {
                 State::Ended => return None,
                 State::Closed => {
-                    let permit = self.provider.permit(&self.request).await;
+                    let permit = self.provider.permit(self.request.queue()).await;
                     (self.told)(Attempt::Begun);
                     match OpenStream::open(&self.provider, &self.request, self.seed, permit).await {
                         Ok(open) => {
@@ -97,9 +99,7 @@ impl<F: FnMut(Attempt)> StreamedCall<F> {
 
 /// One attempt that the upstream has begun to answer.
 struct OpenStream {
-    response: Response,
-    deadline: Instant,
-    reader: sse::Reader,
+    source: EventSource,
     answer: Answer,
     /// Deltas not passed on yet. Those before the first content wait here, so that a retry can forget them.
     waiting: VecDeque<Delta>,
@@ -107,8 +107,6 @@ struct OpenStream {
     is_committed: bool,
     /// The whole answer, once the stream has ended; the deltas that still wait come before it.
     completion: Option<Completion>,
-    received_bytes: usize,
-    _permit: OwnedSemaphorePermit,
 }
 
 impl OpenStream {
@@ -118,34 +116,18 @@ impl OpenStream {
         seed: Option<i64>,
         permit: OwnedSemaphorePermit,
     ) -> Result<Self, AttemptFailure> {
-        let deadline = Instant::now() + provider.timeout;
-        let attempt = async {
-            let mut response = provider.send(request.streamed(seed)).await?;
-            let Some(kind) = content_type(&response).filter(|kind| !is_event_stream(kind)).map(str::to_owned) else {
-                return Ok((response, None));
-            };
-            // A server that knows no streams answers whole.
-            if kind.contains("json") {
-                let completion = provider.read_whole(request, &mut response).await?;
-                return Ok((response, Some(completion)));
-            }
-            let body = provider.read_body(&mut response, MAX_ERROR_BODY_BYTES).await?.unwrap_or_default();
-            let error = provider.upstream.error_in_success(&body);
-            let what = format!("{kind} instead of a stream of events");
-            Err(error.unwrap_or_else(|| malformed(&provider.upstream, &what)))
+        let mut source = EventSource::open(provider, &provider.chat_url, request.streamed(seed), permit).await?;
+        // A server that knows no streams answers whole.
+        let completion = match source.is_whole {
+            true => Some(source.read_whole(provider, request).await?),
+            false => None,
         };
-        let (response, completion) =
-            timeout_at(deadline, attempt).await.unwrap_or_else(|_| Err(provider.out_of_time()))?;
         Ok(Self {
-            response,
-            deadline,
-            reader: sse::Reader::default(),
+            source,
             answer: Answer::new(request.readers()),
             waiting: VecDeque::new(),
             is_committed: false,
             completion,
-            received_bytes: 0,
-            _permit: permit,
         })
     }
 
@@ -160,18 +142,120 @@ impl OpenStream {
             if let Some(completion) = self.completion.take() {
                 return Ok(StepEvent::Finished(completion));
             }
-            match self.reader.next_event() {
+            match self.source.next(provider).await {
                 Ok(Some(data)) => self.take(&data, provider).await?,
-                Ok(None) => match self.read(provider).await {
-                    Ok(true) => {}
-                    Ok(false) => self.end_of_body(provider).await?,
-                    // The model had ended: only its usage is missing.
-                    Err(_) if self.answer.is_complete() => self.end(false, provider)?,
-                    Err(attempt) => return Err(attempt),
-                },
-                Err(error) => return Err(malformed(&provider.upstream, &error.to_string())),
+                Ok(None) => self.end(false, provider)?,
+                // The model had ended: only its usage is missing.
+                Err(_) if self.answer.is_complete() => self.end(false, provider)?,
+                Err(attempt) => return Err(attempt),
             }
         }
+    }
+
+    async fn take(&mut self, data: &[u8], provider: &Provider) -> Result<(), AttemptFailure> {
+        match self.answer.take(data, &provider.upstream)? {
+            Event::Delta { delta, has_content } => {
+                self.waiting.push_back(delta);
+                self.is_committed |= has_content;
+            }
+            Event::Silent => {}
+            Event::Done => {
+                self.source.drain().await;
+                self.end(true, provider)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, was_announced: bool, provider: &Provider) -> Result<(), AttemptFailure> {
+        self.completion = Some(std::mem::take(&mut self.answer).finish(was_announced, &provider.upstream)?);
+        Ok(())
+    }
+}
+
+/// The events of a response, read as they arrive. It holds the call's place among those in flight.
+pub(super) struct EventSource {
+    response: Response,
+    /// The server has answered with one JSON body instead of events.
+    pub is_whole: bool,
+    deadline: Instant,
+    reader: sse::Reader,
+    received_bytes: usize,
+    /// The body has come to its end.
+    is_over: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl EventSource {
+    /// Sends a request for a stream and waits until its head is here.
+    pub async fn open(
+        provider: &Provider,
+        url: &Url,
+        body: reqwest::Body,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Self, AttemptFailure> {
+        let deadline = Instant::now() + provider.timeout;
+        let attempt = async {
+            let mut response = provider.send(url, body).await?;
+            let Some(kind) = content_type(&response).filter(|kind| !is_event_stream(kind)).map(str::to_owned) else {
+                return Ok((response, false));
+            };
+            if kind.contains("json") {
+                return Ok((response, true));
+            }
+            let body = provider.read_body(&mut response, MAX_ERROR_BODY_BYTES).await?.unwrap_or_default();
+            let error = provider.upstream.error_in_success(&body);
+            let what = format!("{kind} instead of a stream of events");
+            Err(error.unwrap_or_else(|| malformed(&provider.upstream, &what)))
+        };
+        let (response, is_whole) =
+            timeout_at(deadline, attempt).await.unwrap_or_else(|_| Err(provider.out_of_time()))?;
+        let reader = sse::Reader::default();
+        Ok(Self { response, is_whole, deadline, reader, received_bytes: 0, is_over: false, _permit: permit })
+    }
+
+    /// The completion of a server that has answered whole.
+    async fn read_whole(
+        &mut self,
+        provider: &Provider,
+        request: &PreparedRequest,
+    ) -> Result<Completion, AttemptFailure> {
+        let whole = provider.read_whole(request, &mut self.response);
+        timeout_at(self.deadline, whole).await.unwrap_or_else(|_| Err(provider.out_of_time()))
+    }
+
+    /// The body of a server that has answered whole; `None` when there is more of it than an answer may
+    /// have.
+    pub async fn read_body(&mut self, provider: &Provider) -> Result<Option<Bytes>, AttemptFailure> {
+        let body = provider.read_body(&mut self.response, MAX_BODY_BYTES);
+        timeout_at(self.deadline, body).await.unwrap_or_else(|_| Err(provider.out_of_time()))
+    }
+
+    pub fn content_type(&self) -> Option<&str> {
+        content_type(&self.response)
+    }
+
+    /// The data of the next event; `None` at the end of the body.
+    pub async fn next(&mut self, provider: &Provider) -> Result<Option<Vec<u8>>, AttemptFailure> {
+        let too_large = |error: sse::EventTooLarge| malformed(&provider.upstream, &error.to_string());
+        loop {
+            if let Some(data) = self.reader.next_event().map_err(too_large)? {
+                return Ok(Some(data));
+            }
+            if self.is_over {
+                return Ok(None);
+            }
+            if !self.read(provider).await? {
+                self.is_over = true;
+                return self.reader.finish().map_err(too_large);
+            }
+        }
+    }
+
+    /// Reads what may follow the last event, so that the connection can serve again.
+    pub async fn drain(&mut self) {
+        let rest = async { while let Ok(Some(_)) = self.response.chunk().await {} };
+        let _ = timeout(MAX_BODY_END, rest).await;
     }
 
     /// Reads the next piece of the body; `false` at its end.
@@ -195,36 +279,6 @@ impl OpenStream {
                 Err(Failure::new(FailureKind::Timeout, message).into())
             }
         }
-    }
-
-    async fn take(&mut self, data: &[u8], provider: &Provider) -> Result<(), AttemptFailure> {
-        match self.answer.take(data, &provider.upstream)? {
-            Event::Delta { delta, has_content } => {
-                self.waiting.push_back(delta);
-                self.is_committed |= has_content;
-            }
-            Event::Silent => {}
-            Event::Done => {
-                let rest = async { while let Ok(Some(_)) = self.response.chunk().await {} };
-                let _ = timeout(MAX_BODY_END, rest).await;
-                self.end(true, provider)?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn end_of_body(&mut self, provider: &Provider) -> Result<(), AttemptFailure> {
-        match self.reader.finish() {
-            Ok(Some(data)) => self.take(&data, provider).await?,
-            Ok(None) => {}
-            Err(error) => return Err(malformed(&provider.upstream, &error.to_string())),
-        }
-        if self.completion.is_none() { self.end(false, provider) } else { Ok(()) }
-    }
-
-    fn end(&mut self, was_announced: bool, provider: &Provider) -> Result<(), AttemptFailure> {
-        self.completion = Some(std::mem::take(&mut self.answer).finish(was_announced, &provider.upstream)?);
-        Ok(())
     }
 }
 

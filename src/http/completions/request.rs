@@ -1,0 +1,193 @@
+//! The request on the wire. It goes to a remote provider as it came; what it says is read for the engine in this
+//! process, and so that mistakes are told alike.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use serde_json::value::to_raw_value;
+
+use crate::completion::Logprobs;
+use crate::config::active::is_configuration_field;
+use crate::config::provider::ProviderName;
+use crate::config::run::{Limits, RunField, RunSettings, is_run_field};
+use crate::generator::{Members, TextRequest};
+use crate::http::chat::request::{required, sampling, stream_options, take};
+use crate::http::destination::take_provider;
+use crate::http::error::ApiError;
+
+/// A parsed request, whose model is still the client's name.
+pub struct CompletionRequest {
+    pub request: TextRequest,
+    pub provider: Option<ProviderName>,
+    pub limits: Limits,
+    pub warnings: Vec<String>,
+}
+
+/// Parameters of the API, and those that servers commonly take beside them.
+const KNOWN: &[&str] = &[
+    "best_of",
+    "echo",
+    "frequency_penalty",
+    "logit_bias",
+    "logprobs",
+    "max_tokens",
+    "min_p",
+    "n",
+    "presence_penalty",
+    "prompt",
+    "provider",
+    "seed",
+    "stop",
+    "stream",
+    "stream_options",
+    "suffix",
+    "temperature",
+    "top_k",
+    "top_p",
+    "user",
+];
+/// As many as OpenAI takes.
+const MAX_N: usize = 128;
+
+impl CompletionRequest {
+    /// Parses a request body, and fills in what the configuration gives and the request leaves open. With `strict`,
+    /// a field that nobody knows is refused instead of forwarded.
+    ///
+    /// # Errors
+    ///
+    /// A 400 that names the parameter.
+    pub fn parse(body: &[u8], strict: bool, configured: &RunSettings) -> Result<Self, ApiError> {
+        let mut fields: Members = serde_json::from_slice(body).map_err(|error| {
+            ApiError::bad_request(None, "invalid_value", format!("the body is not a JSON object: {error}"))
+        })?;
+        let model: String = required(&mut fields, "model")?;
+        let provider = take_provider(&mut fields)?;
+        let limits = BTreeMap::from_iter(fields.remove_entry("limits"));
+        let limits = configured.overridden_by(&limits)?.limits;
+        let warnings = check_names(&fields, strict)?;
+        apply_defaults(&mut fields, configured);
+
+        let mut others = fields.clone();
+        let texts = texts(&mut others)?;
+        let n = take::<usize>(&mut others, "n")?.unwrap_or(1);
+        if !(1..=MAX_N).contains(&n) {
+            return Err(ApiError::invalid_value("n", format!("`n` must be between 1 and {MAX_N}")));
+        }
+        let stream = take(&mut others, "stream")?.unwrap_or(false);
+        let request = TextRequest {
+            model,
+            texts,
+            n,
+            echo: take(&mut others, "echo")?.unwrap_or(false),
+            stream,
+            include_usage: stream_options(&mut others, stream)?.include_usage,
+            sampling: sampling(&mut others)?,
+            logprobs: take(&mut others, "logprobs")?.map(|top| Logprobs { top }),
+            others,
+            fields,
+        };
+        Ok(Self { request, provider, limits, warnings })
+    }
+}
+
+/// Refuses what belongs to scaled requests and to the configuration, and says what nobody knows.
+fn check_names(fields: &Members, strict: bool) -> Result<Vec<String>, ApiError> {
+    let mut warnings = Vec::new();
+    for name in fields.keys().filter(|name| !KNOWN.contains(&name.as_str())) {
+        if is_run_field(name) != RunField::No {
+            let message = format!("`{name}` has no meaning here: raw prompts are never scaled; use chat completions");
+            return Err(ApiError::invalid_value(name, message));
+        }
+        if is_configuration_field(name) {
+            let message = format!("`{name}` is set by POST /configure, not by a request; leave it out");
+            return Err(ApiError::invalid_value(name, message));
+        }
+        if strict {
+            let message = format!("unknown field `{name}`; leave it out, or do without ?strict=true");
+            return Err(ApiError::bad_request(Some(name), "unknown_field", message));
+        }
+        warnings.push(format!("unknown field `{name}` was forwarded"));
+    }
+    Ok(warnings)
+}
+
+fn apply_defaults(fields: &mut Members, configured: &RunSettings) {
+    let stop = (!configured.stop.is_empty()).then(|| Value::from(configured.stop.clone()));
+    let defaults = [
+        ("temperature", configured.temperature.map(Value::from)),
+        ("top_p", configured.top_p.map(Value::from)),
+        ("top_k", configured.top_k.map(Value::from)),
+        // The API has but one name for it.
+        ("max_tokens", configured.max_tokens.map(|limit| Value::from(limit.tokens))),
+        ("seed", configured.seed.map(Value::from)),
+        ("stop", stop),
+    ];
+    for (name, value) in defaults {
+        if let Some(value) = value
+            && fields.get(name).is_none_or(|named| named.get() == "null")
+        {
+            fields.insert(name.to_owned(), to_raw_value(&value).expect("JSON always serialises"));
+        }
+    }
+}
+
+/// The texts of `prompt`; `None` where it holds tokens.
+fn texts(fields: &mut Members) -> Result<Option<Vec<String>>, ApiError> {
+    let refused = || {
+        let message = "`prompt` must be a string, an array of strings, or tokens, and not empty";
+        Err(ApiError::invalid_value("prompt", message))
+    };
+    match required::<Value>(fields, "prompt")? {
+        Value::String(text) => Ok(Some(vec![text])),
+        Value::Array(items) if items.is_empty() => refused(),
+        Value::Array(items) if items.iter().all(Value::is_string) => {
+            let text = |item| match item {
+                Value::String(text) => Some(text),
+                _ => None,
+            };
+            Ok(Some(items.into_iter().filter_map(text).collect()))
+        }
+        Value::Array(items) if items.iter().all(|item| item.is_u64() || item.is_array()) => Ok(None),
+        _ => refused(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn parse(body: Value) -> Result<CompletionRequest, ApiError> {
+        let configured = RunSettings { temperature: Some(0.5), ..RunSettings::default() };
+        CompletionRequest::parse(body.to_string().as_bytes(), false, &configured)
+    }
+
+    #[test]
+    fn a_prompt_is_one_text_several_or_tokens() {
+        for (prompt, texts) in [
+            (json!("a"), Some(vec!["a"])),
+            (json!(""), Some(vec![""])),
+            (json!(["a", "b"]), Some(vec!["a", "b"])),
+            (json!([1, 2]), None),
+            (json!([[1], [2]]), None),
+        ] {
+            let request = parse(json!({"model": "m", "prompt": prompt})).unwrap().request;
+            assert_eq!(request.texts, texts.map(|texts| texts.into_iter().map(str::to_owned).collect()), "{prompt}");
+            assert!(!request.others.contains_key("prompt") && request.fields.contains_key("prompt"));
+        }
+        for prompt in [json!([]), json!({}), json!(3), json!(["a", 1]), json!([1.5]), Value::Null] {
+            let error = parse(json!({"model": "m", "prompt": prompt})).err().unwrap();
+            assert_eq!((error.param.as_deref(), error.status.as_u16()), (Some("prompt"), 400), "{prompt}");
+        }
+    }
+
+    #[test]
+    fn the_configuration_fills_in_what_the_request_leaves_open() {
+        let request = parse(json!({"model": "m", "prompt": "a", "temperature": null})).unwrap().request;
+        assert_eq!(request.sampling.temperature, Some(0.5));
+        assert_eq!(request.fields["temperature"].get(), "0.5");
+        let request = parse(json!({"model": "m", "prompt": "a", "temperature": 0})).unwrap().request;
+        assert_eq!((request.sampling.temperature, request.fields["temperature"].get()), (Some(0.0), "0"));
+    }
+}

@@ -1,0 +1,72 @@
+//! The registry of clients: one for everything that is sent to the same place with the same things.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use crate::generator::{self, Generator};
+use crate::providers::openai::{Provider, ProviderError, ProviderSpec};
+
+use super::remote::identity;
+
+/// The clients that are in use, held weakly: a client is let go with the last configuration or request that uses
+/// it, so that requests with keys of their own leave nothing behind.
+#[derive(Default)]
+pub struct Remotes {
+    known: Mutex<HashMap<[u8; 32], Weak<dyn Generator>>>,
+}
+
+impl Remotes {
+    /// The client of this specification, made if there is none. Makes no network call.
+    ///
+    /// # Errors
+    ///
+    /// When the address, the key or a header cannot be used.
+    pub fn client(&self, spec: ProviderSpec) -> Result<Arc<dyn Generator>, ProviderError> {
+        let key = identity(&spec);
+        if let Some(client) = self.known.lock().get(&key).and_then(Weak::upgrade) {
+            return Ok(client);
+        }
+        let client = generator::remote(Arc::new(Provider::new(spec)?));
+        let mut known = self.known.lock();
+        known.retain(|_, client| client.strong_count() > 0);
+        known.insert(key, Arc::downgrade(&client));
+        Ok(client)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use secrecy::SecretString;
+
+    use super::*;
+
+    fn with_key(key: &str) -> ProviderSpec {
+        ProviderSpec {
+            name: "test".to_owned(),
+            base_url: "http://127.0.0.1:9/v1".parse().unwrap(),
+            api_key: Some(SecretString::from(key)),
+            headers: Vec::new(),
+            body: serde_json::Map::new(),
+            max_top_logprobs: None,
+            n_parallel: 1,
+            timeout: Duration::from_secs(1),
+            max_retries: 0,
+        }
+    }
+
+    #[test]
+    fn one_client_serves_all_who_call_alike_and_is_forgotten_with_them() {
+        let remotes = Remotes::default();
+        let held = remotes.client(with_key("a")).unwrap();
+        assert!(Arc::ptr_eq(&held, &remotes.client(with_key("a")).unwrap()));
+        for number in 0..100 {
+            assert!(!Arc::ptr_eq(&held, &remotes.client(with_key(&number.to_string())).unwrap()));
+        }
+        // The one that is held, and the one that was made last.
+        assert_eq!(remotes.known.lock().len(), 2);
+    }
+}
