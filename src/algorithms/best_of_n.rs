@@ -101,7 +101,7 @@ impl<'a> Distinct<'a> {
 }
 
 /// Text and tool calls in one canonical form; of a message without either, the message itself.
-fn what_it_says(completion: &Completion) -> String {
+pub(super) fn what_it_says(completion: &Completion) -> String {
     let reply = &completion.reply;
     let text = reply.content().unwrap_or_default().trim();
     if reply.tool_calls().is_empty() {
@@ -202,14 +202,13 @@ mod tests {
 
     fn says(message: &str) -> String {
         let reply = Reply::parse(RawValue::from_string(message.to_owned()).unwrap()).unwrap();
-        let usage = Usage::default();
         what_it_says(&Completion {
             reply,
             finish_reason: FinishReason::Stop,
             logprobs: None,
             mean_logprob: None,
             tokens: None,
-            usage,
+            usage: Usage::default(),
         })
     }
 

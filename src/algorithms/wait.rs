@@ -142,20 +142,17 @@ fn with_content(reply: &Reply, content: String) -> Reply {
 }
 
 /// The prompt with the reply as an assistant turn, and the turn that asks for a check.
+///
+/// Of the reply only its text becomes a turn: what providers write beside it (a null refusal, annotations, the
+/// model's thoughts) many of them refuse in a request.
 fn with_check(prompt: &Prompt, reply: &Reply) -> Prompt {
-    let turn = match RawObject::parse(reply.raw()) {
-        // Some servers leave out the role of an answer, and refuse a turn without one.
-        Ok(mut message) if message.get("role").is_none() => {
-            message.lead_with("role", raw("assistant"));
-            message.to_raw()
-        }
-        _ => reply.raw().to_owned(),
-    };
+    let text = serde_json::to_string(reply.content().unwrap_or_default()).expect("a string serialises");
+    let turn = format!(r#"{{"role":"assistant","content":{text}}}"#);
     let before = prompt.messages.get().trim_end();
     let before = before.strip_suffix(']').expect("messages are a list").trim_end();
     let comma = if before.ends_with('[') { "" } else { "," };
     let check = format!(r#"{{"role":"user","content":"{CHECK}"}}"#);
-    let messages = RawValue::from_string(format!("{before}{comma}{},{check}]", turn.get()));
+    let messages = RawValue::from_string(format!("{before}{comma}{turn},{check}]"));
     Prompt { messages: messages.expect("put together from JSON"), ..prompt.clone() }
 }
 

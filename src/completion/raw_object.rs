@@ -32,12 +32,6 @@ impl RawObject {
         }
     }
 
-    /// Takes a member out.
-    pub fn remove(&mut self, name: &str) -> Option<Box<RawValue>> {
-        let position = self.0.iter().position(|(known, _)| known == name)?;
-        Some(self.0.remove(position).1)
-    }
-
     /// Puts a member before all others, unless there is one of that name.
     pub fn lead_with(&mut self, name: &str, value: Box<RawValue>) {
         if self.get(name).is_none() {
@@ -112,7 +106,7 @@ mod tests {
         reply.lead_with("role", raw("\"assistant\""));
         reply.lead_with("extra", raw("2"));
         assert_eq!(reply.to_raw().get(), r#"{"role":"assistant","content":"b","refusal":null,"extra":1}"#);
-        assert_eq!(reply.remove("content").unwrap().get(), "\"b\"");
-        assert!(reply.remove("content").is_none() && reply.get("content").is_none());
+        assert_eq!(reply.get("content").unwrap().get(), "\"b\"");
+        assert!(reply.get("absent").is_none());
     }
 }

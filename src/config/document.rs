@@ -68,11 +68,16 @@ pub fn put_back_secrets(document: &mut Document, stored: &Secrets) -> Result<(),
     strange.map_or(Ok(()), Err)
 }
 
-/// Applies a JSON merge patch to a configuration. A field that the patch gives under one name takes the place of
-/// what the document has under another name of the same field.
+/// Two fields that are one setting, whose name is the one that the provider takes.
+const LENGTH_LIMITS: [&str; 2] = ["max_tokens", "max_completion_tokens"];
+
+/// Applies a JSON merge patch to a configuration. A setting that the patch gives under one name takes the place of
+/// what the document has under another.
 pub fn patch(document: &mut Document, patch: &Document) {
     for field in patch.keys().filter_map(|name| fields::find(name)) {
-        for other in std::iter::once(&field.name).chain(field.aliases).filter(|other| !patch.contains_key(**other)) {
+        let limits = if LENGTH_LIMITS.contains(&field.name) { &LENGTH_LIMITS[..] } else { &[] };
+        let names = std::iter::once(&field.name).chain(field.aliases).chain(limits);
+        for other in names.filter(|other| !patch.contains_key(**other)) {
             document.shift_remove(*other);
         }
     }
@@ -198,6 +203,9 @@ mod tests {
         assert_eq!(patched(json!({"exclude_tool_args": ["b"]})), json!({"model": "m", "exclude_tool_args": ["b"]}));
         assert_eq!(patched(json!({"exclude_tool_args": null})), json!({"model": "m"}));
         assert_eq!(patched(json!({"exclude_args": ["b"]})), json!({"model": "m", "exclude_args": ["b"]}));
+        let mut limited = document(json!({"model": "m", "max_tokens": 5}));
+        patch(&mut limited, &document(json!({"max_completion_tokens": 9})));
+        assert_eq!(Value::from(limited), json!({"model": "m", "max_completion_tokens": 9}));
     }
 
     #[test]

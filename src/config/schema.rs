@@ -384,8 +384,8 @@ mod tests {
             ("limits", _) => {
                 document.insert("prices".to_owned(), json!({"m": {}}));
             }
-            // Only a model in this process tells the probabilities of its whole vocabulary.
-            ("rm_name", Some(_)) => {
+            // Only models in this process tell it.
+            ("rm_name", Some("self_certainty" | "self-certainty")) => {
                 document.insert("provider".to_owned(), json!("llama"));
             }
             ("vote_on", Some("regex")) => {

@@ -149,7 +149,7 @@ impl Confidence {
     /// after the other.
     fn steps(&self, tokens: &[TokenSignals]) -> Vec<Range<usize>> {
         match (self.aggregation, self.measure) {
-            (Aggregation::Model, _) => vec![0..tokens.len()],
+            (Aggregation::Model, _) => std::iter::once(0..tokens.len()).collect(),
             (Aggregation::Min, Measure::TopK) => {
                 let width = self.boundary.most_tokens().unwrap_or(GROUP_TOKENS).min(tokens.len());
                 (0..=tokens.len() - width).map(|start| start..start + width).collect()

@@ -100,7 +100,7 @@ async fn a_request_says_what_a_step_is_and_how_steps_become_one() {
     for (fields, expected) in [
         (json!({}), [0.4, 0.4]),
         (json!({"tokens_per_step": 2}), [1.0 / 3.0, 0.5]),
-        (json!({"step_token": "b ", "rm_agg_method": "max"}), [0.5, 0.5]),
+        (json!({"step_token": "b ", "rm_agg_method": "max"}), [0.5, 0.4]),
         (json!({"tokens_per_step": 2, "rm_agg_method": "min"}), [1.0 / 3.0, 1.0 / 3.0]),
         (json!({"tokens_per_step": 2, "rm_agg_method": "product"}), [1.0 / 6.0, 1.0 / 6.0]),
         (json!({"tokens_per_step": 1, "rm_agg_method": "mean", "scoring_window": 2}), [0.6, 0.5]),
@@ -156,6 +156,22 @@ async fn a_vote_weighed_by_confidence_asks_for_it_and_keeps_it_to_itself() {
     let plain = app.chat(json!({"vote_weight": "none"})).await.ok();
     assert_ne!(plain["choices"][0]["message"]["content"], "\\boxed{42}");
     assert_eq!(upstream.seen().last().unwrap().json().get("logprobs"), None);
+}
+
+#[tokio::test]
+async fn a_candidate_that_is_streamed_tells_as_much_as_one_that_comes_whole() {
+    let upstream = upstream(unsure_sure_middling()).await;
+    let app = spawn_app_for(&upstream, json!({"budget": 3, "n_parallel": 1, "stop_rule": "none"})).await;
+    let weighed = json!({
+        "vote_weight": "score", "rm_name": "entropy", "wave": "prime", "return_response_only": false,
+        "logprobs": true, "top_logprobs": 1
+    });
+    let body = app.chat(weighed).await.ok();
+    assert_eq!(upstream.seen()[0].json()["stream"], true, "the first candidate is listened to for its first token");
+    assert_eq!(upstream.seen()[0].json()["top_logprobs"], 20);
+    assert!(scores(&body).iter().all(|score| score.is_some_and(|score| score > 0.0 && score < 1.0)), "{body}");
+    let told = &body["choices"][0]["logprobs"]["content"][0]["top_logprobs"];
+    assert_eq!(told.as_array().unwrap().len(), 1);
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod answers;
 mod app;
 mod cancel_requests;
 mod cancellation;
+mod chosen_runs;
 mod confidence;
 mod configuration;
 mod destinations;

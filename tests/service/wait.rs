@@ -45,7 +45,7 @@ async fn each_reply_is_a_turn_that_is_asked_to_be_checked() {
     assert_eq!(messages.iter().map(Vec::len).collect::<Vec<_>>(), [1, 3, 5]);
     assert_eq!(messages[2][..3], messages[1]);
     let check = json!({"role": "user", "content": "wait, check your reasoning"});
-    let first = json!({"role": "assistant", "content": "It is 41.", "refusal": null, "reasoning_content": "hm"});
+    let first = json!({"role": "assistant", "content": "It is 41."});
     assert_eq!(messages[1][1..], [first, check.clone()]);
     assert_eq!(messages[2][3]["content"], "Let me see.");
     assert_eq!(messages[2][4], check);

@@ -39,13 +39,13 @@ fn composed(rounds: &[Candidate]) -> Completion {
 }
 
 #[test]
-fn turns_are_added_without_touching_a_byte_of_those_before() {
+fn the_text_of_a_reply_is_added_without_touching_a_byte_of_the_turns_before() {
     let messages = "[ {\"role\":\"user\",\"content\":\"a\\u0020b\" , \"x\":1.0} ]\n";
     let reply = Reply::parse(json(r#"{"role":"assistant", "content":"é","reasoning_content":"hm","n":1e5}"#)).unwrap();
     let next = with_check(&prompt(messages), &reply);
     assert_eq!(
         next.messages.get(),
-        "[ {\"role\":\"user\",\"content\":\"a\\u0020b\" , \"x\":1.0},{\"role\":\"assistant\", \"content\":\"é\",\"reasoning_content\":\"hm\",\"n\":1e5},{\"role\":\"user\",\"content\":\"wait, check your reasoning\"}]"
+        "[ {\"role\":\"user\",\"content\":\"a\\u0020b\" , \"x\":1.0},{\"role\":\"assistant\",\"content\":\"é\"},{\"role\":\"user\",\"content\":\"wait, check your reasoning\"}]"
     );
     let nameless = Reply::parse(json(r#"{"content":"é"}"#)).unwrap();
     let next = with_check(&prompt("[]"), &nameless);

@@ -179,8 +179,12 @@ impl Events {
             }
             Heard::Progress => chunks.progress(self.progress()),
             Heard::Silence => {
-                let Progress { completed, planned, .. } = self.progress();
-                chunks.keep_alive(completed, planned);
+                let progress = self.progress();
+                chunks.keep_alive(progress.completed, progress.planned);
+                // No candidate ends while they are judged, and yet the run goes on.
+                if job.stream_options.include_progress {
+                    chunks.progress(progress);
+                }
             }
             Heard::Cancelled => {
                 // The calls go first, then the client is told.

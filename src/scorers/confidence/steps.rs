@@ -54,40 +54,49 @@ impl Boundary {
 mod tests {
     use super::*;
 
-    fn steps(tokens: &[&str], marker: Option<&str>, most_tokens: Option<usize>) -> Vec<Range<usize>> {
+    /// Where the steps end.
+    fn ends(tokens: &[&str], marker: Option<&str>, most_tokens: Option<usize>) -> Vec<usize> {
         let token = |text: &&str| TokenSignals {
             bytes: text.as_bytes().into(),
             logprob: 0.0,
             top: Box::default(),
             self_certainty: None,
         };
-        Boundary::new(marker, most_tokens).steps(&tokens.iter().map(token).collect::<Vec<_>>())
+        ends_of(&Boundary::new(marker, most_tokens), &tokens.iter().map(token).collect::<Vec<_>>())
+    }
+
+    fn ends_of(boundary: &Boundary, tokens: &[TokenSignals]) -> Vec<usize> {
+        let steps = boundary.steps(tokens);
+        let starts = std::iter::once(0).chain(steps.iter().map(|step| step.end));
+        assert!(steps.iter().zip(starts).all(|(step, start)| step.start == start && !step.is_empty()), "{steps:?}");
+        assert_eq!(steps.last().map_or(0, |step| step.end), tokens.len());
+        steps.into_iter().map(|step| step.end).collect()
     }
 
     #[test]
     fn a_step_ends_with_the_token_that_completes_a_blank_line() {
-        assert_eq!(steps(&["a", "\n\n", "b", "c\n", "\nd", "e"], None, None), [0..2, 2..5, 5..6]);
-        assert_eq!(steps(&["a\n\n"], None, None), [0..1], "nothing follows, so there is no empty step");
-        assert_eq!(steps(&["a", "\n", "b"], None, None), [0..3]);
+        assert_eq!(ends(&["a", "\n\n", "b", "c\n", "\nd", "e"], None, None), [2, 5, 6]);
+        assert_eq!(ends(&["a\n\n"], None, None), [1], "nothing follows, so there is no empty step");
+        assert_eq!(ends(&["a", "\n", "b"], None, None), [3]);
         // The line end before a boundary does not count again after it.
-        assert_eq!(steps(&["a\n\n", "\n", "b"], None, None), [0..1, 1..3]);
+        assert_eq!(ends(&["a\n\n", "\n", "b"], None, None), [1, 3]);
     }
 
     #[test]
     fn a_marker_may_be_spread_over_many_tokens_and_cut_through_characters() {
-        assert_eq!(steps(&["x", "<s", "t", "ep>", "y"], Some("<step>"), None), [0..4, 4..5]);
+        assert_eq!(ends(&["x", "<s", "t", "ep>", "y"], Some("<step>"), None), [4, 5]);
         let mut tokens: Vec<TokenSignals> = Vec::new();
         for byte in "aéb".bytes() {
             tokens.push(TokenSignals { bytes: [byte].into(), logprob: 0.0, top: Box::default(), self_certainty: None });
         }
-        assert_eq!(Boundary::new(Some("é"), None).steps(&tokens), [0..3, 3..4]);
+        assert_eq!(ends_of(&Boundary::new(Some("é"), None), &tokens), [3, 4]);
     }
 
     #[test]
     fn a_step_has_no_more_tokens_than_it_may() {
-        assert_eq!(steps(&["a", "b", "c", "d", "e"], None, Some(2)), [0..2, 2..4, 4..5]);
-        assert_eq!(steps(&["a", "\n\n", "b", "c", "d"], None, Some(3)), [0..2, 2..5]);
-        assert_eq!(steps(&["a", "b"], None, Some(1)), [0..1, 1..2]);
-        assert!(steps(&[], None, Some(1)).is_empty());
+        assert_eq!(ends(&["a", "b", "c", "d", "e"], None, Some(2)), [2, 4, 5]);
+        assert_eq!(ends(&["a", "\n\n", "b", "c", "d"], None, Some(3)), [2, 5]);
+        assert_eq!(ends(&["a", "b"], None, Some(1)), [1, 2]);
+        assert!(ends(&[], None, Some(1)).is_empty());
     }
 }
