@@ -101,7 +101,7 @@ impl<'a> Distinct<'a> {
 }
 
 /// Text and tool calls in one canonical form; of a message without either, the message itself.
-fn what_it_says(completion: &Completion) -> String {
+pub(super) fn what_it_says(completion: &Completion) -> String {
     let reply = &completion.reply;
     let text = reply.content().unwrap_or_default().trim();
     if reply.tool_calls().is_empty() {

@@ -80,8 +80,9 @@ impl<'a> Sampling<'a> {
         }
         self.started = numbers.end;
         let paths = generator::open(&self.prompt, numbers, Phase::Generate, self.run);
-        let extension = self.generator.extend(paths, Until::End, delivery).await;
-        self.extensions.push(extension);
+        // A model may have to be loaded first; whoever waits next hears of a deadline that passes meanwhile.
+        let begun = self.run.until_deadline(self.generator.extend(paths, Until::End, delivery)).await;
+        self.extensions.extend(begun);
     }
 
     /// Waits for the next candidate to end, but not beyond the run's bounds.

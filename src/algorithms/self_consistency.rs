@@ -3,6 +3,7 @@
 //! Wang et al., "Self-Consistency Improves Chain of Thought Reasoning in Language Models" (2022), with the
 //! vote extended to tool calls and structured output.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::completion::{Completion, Prompt};
@@ -12,6 +13,7 @@ use crate::generator::{Generator, Run};
 use crate::scorers::{Scorer, Scores};
 
 use super::Observer;
+use super::best_of_n::what_it_says;
 use super::outcome::{Answer, Candidate, Outcome, RunError, Stop, StopReason, fewer_answers};
 use super::plan::{Plan, SelfConsistency};
 use super::sampling::{Heard, Sampling};
@@ -30,7 +32,7 @@ pub(super) async fn run(
     let mut sampling = Sampling::new(generator, Arc::clone(&prompt), run, plan.budget).at_most(plan.max_candidates);
     let ballot = Ballot::new(Arc::clone(&settings.rules), Arc::clone(&validity), sampling.allowed());
     let mut ballot = ballot.weighted(settings.weighting);
-    let stopped = sample(settings, plan, &mut sampling, &mut ballot, observer).await;
+    let mut stopped = sample(settings, plan, &mut sampling, &mut ballot, observer).await;
     let candidates = sampling.finish().await;
 
     let mut warnings = Vec::new();
@@ -44,14 +46,17 @@ pub(super) async fn run(
             }
             Ok(None) => {}
             Err(failure) => {
-                let name = scorer.name();
+                let who = scorer.name();
                 let instead = match fallback {
-                    JudgeFallback::Error => return Err(RunError::of_scorer(name, failure)),
+                    JudgeFallback::Error => return Err(RunError::of_scorer(who, failure)),
                     JudgeFallback::First => "the first candidate is returned",
                     JudgeFallback::Vote => "all votes weigh the same",
                 };
+                // A limit that left no room for scores has ended the run.
+                stopped.reason = run.exhausted().map_or(stopped.reason, StopReason::from);
                 is_first_wanted = *fallback == JudgeFallback::First;
-                warnings.push(format!("{name} gave no scores, so {instead}: {}", failure.message));
+                let fallback = fallback.as_str();
+                warnings.push(format!("{who} failed, so {instead} (`judge_fallback` is `{fallback}`): {failure}"));
             }
         }
     }
@@ -123,7 +128,8 @@ async fn sample(
 }
 
 /// Has the candidates scored that vote, and gives the ballot their weights. Returns the scores in candidate order;
-/// `None` where there was nothing to choose between.
+/// `None` where there was nothing to choose between. A judge sees those that say the same once; token confidence
+/// is each candidate's own.
 async fn score(
     scorer: &Scorer,
     prompt: &Arc<Prompt>,
@@ -131,18 +137,35 @@ async fn score(
     ballot: &mut Ballot,
     run: &Arc<Run>,
 ) -> Result<Option<Scores>, Failure> {
-    let voting = ballot.voting();
-    if voting.len() < 2 {
+    let mut shown: Vec<&Completion> = Vec::new();
+    let mut positions: HashMap<String, usize> = HashMap::new();
+    let mut voting: Vec<(usize, usize)> = Vec::new();
+    for index in ballot.voting() {
+        let Some(completion) = candidates[index].completion() else { continue };
+        let said = match scorer {
+            Scorer::Judge(_) => what_it_says(completion),
+            Scorer::Confidence(_) => index.to_string(),
+        };
+        let position = *positions.entry(said).or_insert(shown.len());
+        if position == shown.len() {
+            shown.push(completion);
+        }
+        voting.push((index, position));
+    }
+    if shown.len() < 2 {
         return Ok(None);
     }
-    if let Some(bound) = run.exhausted() {
+    // A judge would spend what the run must not; token confidence came with the candidates.
+    if let (Some(bound), Scorer::Judge(_)) = (run.exhausted(), scorer) {
         return Err(StopReason::from(bound).without_scores());
     }
-    let shown: Vec<&Completion> = voting.iter().filter_map(|index| candidates[*index].completion()).collect();
-    let given = run.until_deadline(scorer.score(prompt, &shown, run)).await??;
+    let given = match scorer {
+        Scorer::Judge(_) => run.until_deadline(scorer.score(prompt, &shown, run)).await??,
+        Scorer::Confidence(_) => scorer.score(prompt, &shown, run).await?,
+    };
     let mut values = vec![None; candidates.len()];
-    for (index, value) in voting.into_iter().zip(given.values) {
-        values[index] = value;
+    for (index, position) in voting {
+        values[index] = given.values.get(position).copied().flatten();
     }
     ballot.weigh(&values);
     Ok(Some(Scores { values, notes: given.notes }))

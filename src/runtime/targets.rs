@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use crate::config::active::ActiveSettings;
 use crate::config::endpoint::OutboundPolicy;
-use crate::config::provider::{ProviderName, StructuredOutput};
+use crate::config::provider::ProviderName;
+#[cfg(feature = "llama")]
+use crate::config::provider::StructuredOutput;
 use crate::config::{Environment, Settings, SettingsError};
 use crate::generator::Generator;
 use crate::providers::openai::{ProviderError, ProviderSpec};

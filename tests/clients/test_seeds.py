@@ -47,7 +47,7 @@ def run(daemon: Daemon, name: str, *, program: tuple | None = None, text: str | 
 def started(tmp_path_factory, upstream_process):
     """Starts a daemon with an environment; the upstream has the address of every provider. One daemon an environment."""
     daemons = {}
-    addresses = {f"{name}_BASE_URL": upstream_process.base_url for name in ("OPENAI", "OPENROUTER", "DEEPINFRA")}
+    addresses = {f"{name}_BASE_URL": upstream_process.base_url for name in ("OPENAI", "OPENROUTER", "DEEPINFRA", "VLLM")}
 
     def start(**environment: str) -> Daemon:
         key = json.dumps(environment, sort_keys=True)
@@ -182,7 +182,14 @@ def test_the_scaling_service_votes_for_a_curl(scaling_service, upstream):
     assert sum(metadata["answer_distribution"].values()) == pytest.approx(1)
 
 
-def test_the_scaling_service_picks_the_most_certain_of_eight(scaling_service, upstream):
+@pytest.mark.parametrize(
+    "environment",
+    [{"OPENROUTER_API_KEY": "your-key"}, {"VLLM_MODEL_PATH": "Qwen/Qwen2.5-7B-Instruct"}],
+    ids=["openrouter", "vllm"],
+)
+def test_the_scaling_service_picks_the_most_certain_of_eight(started, upstream, environment):
+    scaling_service = started(PORT="8001", **environment)
+    upstream.control(honour_n=False)
     upstream.steps(*({"content": f"step one\n\nstep two of {number}"} for number in range(8)))
     client, messages = example("test-time-scaling-service/self-consistency.py").split("response = ")
     messages = re.search(r"messages=\[.*?\n    \],", messages, re.DOTALL).group().rstrip(",")
@@ -196,6 +203,22 @@ def test_the_scaling_service_picks_the_most_certain_of_eight(scaling_service, up
     bodies = [request["body"] for request in upstream.seen()]
     assert len(bodies) == 8
     assert all(body["logprobs"] is True and body["model"] == "Qwen/Qwen2.5-7B-Instruct" for body in bodies)
+
+
+def test_the_scaling_service_asks_the_provider_that_a_request_names(started, upstream):
+    daemon = started(OPENROUTER_API_KEY="your-key", OPENAI_API_KEY="your-other-key", PORT="8001")
+    for provider, key in (("openrouter", "your-key"), ("openai", "your-other-key")):
+        upstream.control(reset=True)
+        request = {
+            "model": "openai/gpt-4o-mini" if provider == "openrouter" else "gpt-4o-mini",
+            "messages": [{"role": "user", "content": "What is 15 * 7?"}],
+            "tts_strategy": "self_consistency",
+            "provider": provider,
+        }
+        status, _, response = daemon.call("POST", "/v1/chat/completions", request)
+        assert status == 200, response
+        assert {seen["headers"]["authorization"] for seen in upstream.seen()} == {f"Bearer {key}"}
+        assert {seen["body"]["model"] for seen in upstream.seen()} == {request["model"]}
 
 
 # TTC-LLM: `DEEPINFRA_API_KEY=… PORT=4000 itsd serve`
@@ -212,10 +235,10 @@ def test_ttc_llm_reasons_in_rounds_for_the_python_client_of_its_day(started, ups
     assert len(requests) == 7
     assert {request["body"]["model"] for request in requests} == {"meta-llama/Meta-Llama-3.1-8B-Instruct"}
     assert requests[0]["headers"]["authorization"] == "Bearer your-key"
-    assert requests[1]["body"]["messages"] == [
-        {"role": "user", "content": "What is 15!?"},
-        {"role": "assistant", "content": "answer 1"},
-        {"role": "user", "content": "wait, check your reasoning"},
+    assert [(message["role"], message["content"]) for message in requests[1]["body"]["messages"]] == [
+        ("user", "What is 15!?"),
+        ("assistant", "answer 1"),
+        ("user", "wait, check your reasoning"),
     ]
 
 

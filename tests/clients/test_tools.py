@@ -63,7 +63,8 @@ def test_an_agent_calls_its_tool_and_hears_the_answer(ask_remote, upstream):
     response = ask_remote.chat.completions.create(model="gpt-4o-mini", messages=messages, tools=[CALCULATOR])
     assert response.choices[0].message.content == "It is 248327."
     assert response.choices[0].finish_reason == "stop"
-    seen = upstream.seen()[0]["body"]["messages"]
+    # A call of the first vote, cancelled when that was decided, may have arrived late.
+    seen = max((request["body"]["messages"] for request in upstream.seen()), key=len)
     assert seen[2]["tool_calls"][0]["id"] == "call_abc"
     assert seen[2]["tool_calls"][0]["function"] == {"name": "calculator", "arguments": call.function.arguments}
     assert seen[3] == {"role": "tool", "tool_call_id": "call_abc", "content": "248327"}

@@ -3,6 +3,8 @@
 use super::scripted::{Ending, Scripted, answers};
 use super::*;
 use crate::config::run::{JudgeFallback, JudgeMode, JudgeSettings, RewardName, StopRule, VoteWeight};
+use crate::failure::FailureKind;
+use crate::generator::Phase;
 
 fn judged(budget: usize, fallback: JudgeFallback) -> RunSettings {
     RunSettings {
@@ -19,7 +21,7 @@ fn says(score: f64) -> String {
 }
 
 fn run_of_four() -> Vec<Ending> {
-    ["It is 1.", "It is 2.", "No idea.", "It is 1."].map(answers).to_vec()
+    ["It is 1.", "It is 2.", "No idea.", "So it is 1."].map(answers).to_vec()
 }
 
 #[tokio::test]
@@ -40,7 +42,8 @@ async fn the_class_with_the_highest_sum_of_scores_wins_and_its_best_member_speak
 
 #[tokio::test]
 async fn a_vote_that_is_weighed_by_scores_is_heard_out() {
-    let generator = Scripted::judging(vec![answers("It is 1."); 4], &[&says(1.0), &says(3.0), &says(3.0), &says(2.0)]);
+    let endings = ["1", "It is 1.", "So it is 1.", "Then 1."].map(answers).to_vec();
+    let generator = Scripted::judging(endings, &[&says(1.0), &says(3.0), &says(3.0), &says(2.0)]);
     let outcome = ask(&judged(4, JudgeFallback::Vote), &generator).await.unwrap();
     assert_eq!((outcome.counts().0, outcome.selected()), (4, Some(1)));
 
@@ -54,16 +57,12 @@ async fn without_scores_it_goes_as_the_fallback_says() {
     let generator = Scripted::judging(endings(), &[]);
     let vote = ask(&judged(3, JudgeFallback::Vote), &generator).await.unwrap();
     assert_eq!((vote.selected(), vote.scores), (Some(1), None));
-    assert!(
-        vote.warnings[0].starts_with("the judge gave no scores, so all votes weigh the same"),
-        "{:?}",
-        vote.warnings
-    );
+    assert!(vote.warnings[0].starts_with("the judge failed, so all votes weigh the same"), "{:?}", vote.warnings);
     let first = ask(&judged(3, JudgeFallback::First), &generator).await.unwrap();
     assert_eq!((first.selected(), first.verdict), (Some(0), None));
     assert!(first.warnings[0].contains("the first candidate is returned"), "{:?}", first.warnings);
     let error = ask(&judged(3, JudgeFallback::Error), &generator).await.unwrap_err();
-    assert_eq!(error.failures.len(), 1);
+    assert_eq!(error.telling().kind, FailureKind::JudgeFailed);
 }
 
 #[tokio::test]
@@ -71,5 +70,20 @@ async fn a_run_with_one_vote_has_nothing_to_be_judged() {
     let generator = Scripted::judging(vec![answers("It is 1."), Ending::Fails], &[]);
     let scope = Arc::new(Run::new(None));
     let outcome = ask_for(1, &judged(2, JudgeFallback::Error), &generator, &scope).await.unwrap();
-    assert_eq!((outcome.selected(), scope.ledger.by_phase().len()), (Some(0), 1));
+    assert_eq!((outcome.selected(), scope.ledger.calls(Phase::Judge), outcome.warnings.len()), (Some(0), 0, 0));
+}
+
+#[tokio::test]
+async fn candidates_that_say_the_same_are_judged_once() {
+    let endings = vec![answers("It is 1."), answers("It is 2."), answers("It is 1.")];
+    let generator = Scripted::judging(endings, &[&says(3.0), &says(5.0)]);
+    let scope = Arc::new(Run::new(None));
+    let outcome = ask_for(1, &judged(3, JudgeFallback::Error), &generator, &scope).await.unwrap();
+    assert_eq!((outcome.selected(), scope.ledger.calls(Phase::Judge)), (Some(0), 2));
+    assert_eq!(outcome.scores, Some(vec![Some(3.0), Some(5.0), Some(3.0)]));
+
+    let generator = Scripted::judging(vec![answers("It is 1."); 3], &[]);
+    let scope = Arc::new(Run::new(None));
+    let outcome = ask_for(1, &judged(3, JudgeFallback::Error), &generator, &scope).await.unwrap();
+    assert_eq!((outcome.scores, scope.ledger.calls(Phase::Judge), outcome.warnings.len()), (None, 0, 0));
 }

@@ -163,22 +163,21 @@ impl Ballot {
 
     /// In words, whose weight is not known.
     fn note_on_weights(&self, side: &[&Entry], voters: &[Voter<'_>]) -> Option<String> {
-        let (one, none) = match self.weighting {
-            Weighting::Equal => return None,
-            Weighting::Confidence { .. } => ("log-probabilities", "no log-probabilities"),
-            Weighting::Scores => ("a score", "no score"),
-        };
         let is_unknown =
             |voter: &&Voter<'_>| side.iter().any(|entry| entry.index == voter.index && entry.weight.is_none());
-        match voters.iter().filter(is_unknown).count() {
-            0 => None,
-            unknown if unknown == voters.len() => {
-                Some(format!("no vote has {one} to be weighed by, so all weigh the same"))
+        let (unknown, all) = (voters.iter().filter(is_unknown).count(), voters.len());
+        match self.weighting {
+            Weighting::Confidence { .. } if unknown == all && all > 1 => {
+                Some("no vote has log-probabilities to be weighed by, so all weigh the same".to_owned())
             }
-            unknown => Some(format!(
-                "{unknown} of {} votes have {none} to be weighed by and weigh the mean of the others",
-                voters.len()
+            Weighting::Confidence { .. } if unknown > 0 && unknown < all => Some(format!(
+                "{unknown} of {all} votes have no log-probabilities to be weighed by and weigh the mean of the others"
             )),
+            // Why nobody has a score is for those to say who were to give them.
+            Weighting::Scores if unknown > 0 && unknown < all => Some(format!(
+                "{unknown} of {all} votes have no score to be weighed by and weigh the mean of the others"
+            )),
+            Weighting::Equal | Weighting::Confidence { .. } | Weighting::Scores => None,
         }
     }
 

@@ -67,14 +67,16 @@ pub async fn complete(
         return stream::respond(job, ticket, &state).await;
     }
     // The run belongs to the fan-out's runtime; what waits here is only for its answer.
-    let run = state.workers.spawn({
+    let mut run = AbortOnDropHandle::new(state.workers.spawn({
         let job = Arc::clone(&job);
         async move { job.run(&mut ()).await }
-    });
+    }));
+    // Dropped before the run, so that a request whose calls are seen to be gone is not known any more either.
+    let ticket = ticket;
     tokio::select! {
         biased;
         () = ticket.cancelled() => Err(job.cancelled()),
-        ended = AbortOnDropHandle::new(run) => match ended {
+        ended = &mut run => match ended {
             Ok(Ok(outcome)) => Ok(job.finish(&outcome).render()),
             Ok(Err(error)) => Err(error.into()),
             Err(panic) => {

@@ -68,6 +68,8 @@ impl CompletionRequest {
         apply_defaults(&mut fields, configured);
 
         let mut others = fields.clone();
+        // An explicit null says the same as leaving the field out.
+        others.retain(|_, value| value.get() != "null");
         let texts = texts(&mut others)?;
         let n = take::<usize>(&mut others, "n")?.unwrap_or(1);
         if !(1..=MAX_N).contains(&n) {
@@ -189,5 +191,16 @@ mod tests {
         assert_eq!(request.fields["temperature"].get(), "0.5");
         let request = parse(json!({"model": "m", "prompt": "a", "temperature": 0})).unwrap().request;
         assert_eq!((request.sampling.temperature, request.fields["temperature"].get()), (Some(0.0), "0"));
+    }
+
+    #[test]
+    fn null_says_the_same_as_leaving_a_field_out() {
+        let request = parse(json!({
+            "model": "m", "prompt": "a", "n": null, "stream": null, "stream_options": null, "echo": null,
+            "logprobs": null, "max_tokens": null, "stop": null, "seed": null, "provider": null, "limits": null
+        }))
+        .unwrap()
+        .request;
+        assert_eq!((request.n, request.stream, request.echo), (1, false, false));
     }
 }

@@ -55,7 +55,7 @@ impl Case {
         let mut shortened = 0;
         let candidates = candidates.iter().map(|completion| candidate(completion, &mut shortened)).collect();
         if shortened > 0 {
-            notes.push(format!("the judge was shown only the beginning and the end of {shortened} long texts"));
+            notes.push(format!("the judge was shown only the beginning and the end of long texts ({shortened})"));
         }
         Self {
             conversation: one_line(&conversation),
@@ -187,7 +187,7 @@ fn conversation(messages: &RawValue, notes: &mut Vec<String>) -> Value {
         }
     }
     if left_out > 0 {
-        notes.push(format!("the judge was told of, but not shown, {left_out} images or other attachments"));
+        notes.push(format!("the judge was told of images or other attachments, but not shown them ({left_out})"));
     }
     messages
 }
