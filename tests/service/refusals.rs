@@ -146,7 +146,8 @@ async fn an_unknown_model_is_told_with_those_there_are() {
 #[tokio::test]
 async fn a_path_that_does_not_exist_is_a_404_and_a_wrong_method_names_the_right_ones() {
     let (_upstream, app) = refusing().await;
-    for path in ["/", "/v1", "/v1/chat", "/v1/chat/completions/", "/v2/chat/completions", "/v1/audio/speech", "/metrics"]
+    for path in
+        ["/", "/v1", "/v1/chat", "/v1/chat/completions/", "/v2/chat/completions", "/v1/audio/speech", "/metrics"]
     {
         let error = app.get(path).await.error(404);
         assert_eq!(error["type"], "invalid_request_error", "{path}");
