@@ -32,9 +32,9 @@ async fn ask_in_every_way(app: &TestApp, endpoint: &str, key: &str) {
     for path in ["/v1/chat/completions", "/v1/completions"] {
         for stream in [false, true] {
             ask(app, path, &[endpoint.clone(), key.clone()], "theirs", stream).await;
-            ask(app, path, &[key.clone()], "scripted", stream).await;
+            ask(app, path, std::slice::from_ref(&key), "scripted", stream).await;
         }
-        ask(app, path, &[key.clone()], "arithmetic-demo", false).await;
+        ask(app, path, std::slice::from_ref(&key), "arithmetic-demo", false).await;
     }
 }
 
