@@ -69,7 +69,7 @@ impl Local {
         };
         match begun {
             Ok(events) => {
-                let begin = |path: Path| (path.candidate, path.begin());
+                let begin = |path: Path| (path.candidate, path.run.ledger.begin(path.phase));
                 Box::new(Generating { events, calls: paths.into_iter().map(begin).collect() })
             }
             Err(failure) => super::refused(&paths, &failure),

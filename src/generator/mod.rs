@@ -31,8 +31,6 @@ pub use ledger::{Account, Ledger, Phase};
 pub use run::{Bound, Bounds, Run, RunSeed};
 pub use text::{Members, TextAnswer, TextRequest};
 
-use ledger::OpenCall;
-
 /// A source of candidates: a remote provider or the in-process engine.
 pub trait Generator: Send + Sync {
     /// Begins to extend every path; the extension tells what happens. Waits only for what must be there
@@ -98,11 +96,6 @@ impl Path {
     /// The seed to send upstream; `None` where none was named.
     fn upstream_seed(&self) -> Option<i64> {
         self.run.upstream_seed(self.phase, self.candidate)
-    }
-
-    /// Enters the path into the ledger of its run as a call that begins.
-    fn begin(&self) -> OpenCall {
-        self.run.ledger.begin(self.phase)
     }
 }
 
