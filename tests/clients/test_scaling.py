@@ -199,3 +199,19 @@ def test_a_budget_of_candidates_ends_the_run_with_the_best_so_far(ask_remote, up
     assert response.choices[0].message.content == "\\boxed{7}"
     assert response.metadata["stop"]["reason"] != "completed"
     assert upstream.counters()["requests"] == 3
+
+
+def test_a_request_brings_its_own_endpoint_where_that_is_allowed(ask_remote, remote, upstream):
+    headers = {"X-ITS-Endpoint": upstream.base_url, "X-ITS-API-Key": "sk-of-this-request"}
+    with pytest.raises(openai.PermissionDeniedError, match="allow_request_endpoint"):
+        ask_remote.chat.completions.create(model="gpt-4o-mini", messages=QUESTION, extra_headers=headers)
+    remote.configure(
+        provider="openai", api_key=CANARY, model="gpt-4o-mini", budget=2, max_retries=0, allow_request_endpoint=True
+    )
+    ask_remote.chat.completions.create(model="gpt-4o-mini", messages=QUESTION, extra_headers=headers)
+    assert {request["headers"]["authorization"] for request in upstream.seen()} == {"Bearer sk-of-this-request"}
+    # Without a key of its own the request has none: the configured one never goes to an address that a client names.
+    upstream.control(reset=True)
+    del headers["X-ITS-API-Key"]
+    ask_remote.chat.completions.create(model="gpt-4o-mini", messages=QUESTION, extra_headers=headers)
+    assert not [request for request in upstream.seen() if "authorization" in request["headers"]]

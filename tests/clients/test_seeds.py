@@ -205,6 +205,22 @@ def test_the_scaling_service_picks_the_most_certain_of_eight(started, upstream, 
     assert all(body["logprobs"] is True and body["model"] == "Qwen/Qwen2.5-7B-Instruct" for body in bodies)
 
 
+def test_the_scaling_service_asks_the_provider_that_a_request_names(started, upstream):
+    daemon = started(OPENROUTER_API_KEY="your-key", OPENAI_API_KEY="your-other-key", PORT="8001")
+    for provider, key in (("openrouter", "your-key"), ("openai", "your-other-key")):
+        upstream.control(reset=True)
+        request = {
+            "model": "openai/gpt-4o-mini" if provider == "openrouter" else "gpt-4o-mini",
+            "messages": [{"role": "user", "content": "What is 15 * 7?"}],
+            "tts_strategy": "self_consistency",
+            "provider": provider,
+        }
+        status, _, response = daemon.call("POST", "/v1/chat/completions", request)
+        assert status == 200, response
+        assert {seen["headers"]["authorization"] for seen in upstream.seen()} == {f"Bearer {key}"}
+        assert {seen["body"]["model"] for seen in upstream.seen()} == {request["model"]}
+
+
 # TTC-LLM: `DEEPINFRA_API_KEY=… PORT=4000 itsd serve`
 
 

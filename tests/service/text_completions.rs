@@ -3,7 +3,7 @@
 use futures_util::StreamExt;
 use serde_json::{Value, json};
 
-use crate::app::{Answer, PATIENCE, TestApp, events, receive, spawn_app, spawn_app_for};
+use crate::app::{Answer, PATIENCE, TestApp, events, receive, spawn_app_for};
 use crate::upstream::{Point, Step, Upstream};
 
 const PATH: &str = "/v1/completions";
@@ -202,6 +202,7 @@ async fn what_cannot_be_is_refused_by_name() {
 #[cfg(feature = "llama")]
 mod local {
     use super::*;
+    use crate::app::spawn_app;
 
     async fn ask(app: &TestApp, fields: Value) -> Answer {
         let mut body = json!({"model": "arithmetic-demo", "prompt": "7 + 5 =", "temperature": 0});
