@@ -1,7 +1,7 @@
 //! Wait: the model is asked again and again to check its reasoning, and answers with all that it thought.
 //!
-//! Rounds run one after the other. Each reply becomes an assistant turn, as the provider wrote it, followed by a
-//! user turn that asks for a check. The answer is the last reply, after an envelope that holds those before it:
+//! Rounds run one after the other. The text of each reply becomes an assistant turn, followed by a user turn
+//! that asks for a check. The answer is the last reply, after an envelope that holds those before it:
 //!
 //! ```text
 //! <test-time-compute>

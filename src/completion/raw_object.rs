@@ -32,13 +32,6 @@ impl RawObject {
         }
     }
 
-    /// Puts a member before all others, unless there is one of that name.
-    pub fn lead_with(&mut self, name: &str, value: Box<RawValue>) {
-        if self.get(name).is_none() {
-            self.0.insert(0, (name.to_owned(), value));
-        }
-    }
-
     pub fn to_raw(&self) -> Box<RawValue> {
         to_raw_value(self).expect("strings and raw JSON always serialise")
     }
@@ -103,9 +96,7 @@ mod tests {
         let mut reply = object(r#"{"content":"a","refusal":null}"#);
         reply.set("content", raw("\"b\""));
         reply.set("extra", raw("1"));
-        reply.lead_with("role", raw("\"assistant\""));
-        reply.lead_with("extra", raw("2"));
-        assert_eq!(reply.to_raw().get(), r#"{"role":"assistant","content":"b","refusal":null,"extra":1}"#);
+        assert_eq!(reply.to_raw().get(), r#"{"content":"b","refusal":null,"extra":1}"#);
         assert_eq!(reply.get("content").unwrap().get(), "\"b\"");
         assert!(reply.get("absent").is_none());
     }

@@ -11,6 +11,7 @@ pub mod environment;
 pub mod extra_args;
 pub mod field;
 pub mod fields;
+mod limits;
 pub mod first;
 pub mod origin;
 pub mod prices;

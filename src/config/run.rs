@@ -3,7 +3,6 @@
 //! `/configure` sets them, a chat request may override each of them for itself.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -11,11 +10,12 @@ use serde_json::value::RawValue;
 use crate::completion::{MaxTokens, MaxTokensName};
 
 use super::field::{self, SettingsError};
-use super::fields::{self, JUDGE_CRITERIA, LIMITS, Scope};
+use super::fields::{self, JUDGE_CRITERIA, Scope};
 
 pub use super::choices::{
     Aggregation, AlgorithmName, JudgeFallback, JudgeMode, RewardName, Select, StopRule, ToolVote, VoteOn, VoteWeight,
 };
+pub use super::limits::Limits;
 
 /// The settings that a configuration gives and a request may override.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,17 +79,6 @@ pub struct JudgeSettings {
     pub logging: bool,
 }
 
-/// What one request may spend. On exhaustion the best answer so far wins.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Limits {
-    /// From the request's arrival.
-    pub deadline: Option<Duration>,
-    /// Prompt and completion tokens over all calls.
-    pub max_total_tokens: Option<u64>,
-    pub max_cost_usd: Option<f64>,
-    pub max_candidates: Option<usize>,
-}
-
 /// How many candidates are started at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wave {
@@ -147,26 +136,6 @@ impl Default for JudgeSettings {
             max_tokens: 4096,
             fallback: JudgeFallback::Vote,
             logging: true,
-        }
-    }
-}
-
-impl Limits {
-    /// These limits and `other` at once: of each the tighter. A request may spend less than the configuration
-    /// allows, never more.
-    #[must_use]
-    pub fn tightened_by(self, other: Self) -> Self {
-        fn tighter<T: PartialOrd>(one: Option<T>, other: Option<T>) -> Option<T> {
-            match (one, other) {
-                (Some(one), Some(other)) => Some(if other < one { other } else { one }),
-                (one, other) => one.or(other),
-            }
-        }
-        Self {
-            deadline: tighter(self.deadline, other.deadline),
-            max_total_tokens: tighter(self.max_total_tokens, other.max_total_tokens),
-            max_cost_usd: tighter(self.max_cost_usd, other.max_cost_usd),
-            max_candidates: tighter(self.max_candidates, other.max_candidates),
         }
     }
 }
@@ -301,7 +270,7 @@ impl RunSettings {
             "judge_fallback" => self.judge.fallback = JudgeFallback::parse(name, value)?,
             "enable_judge_logging" => self.judge.logging = field::boolean(name, value)?,
             "wait_rounds" => self.wait_rounds = size(value)?,
-            "limits" => self.limits = self.limits.tightened_by(limits(value)?),
+            "limits" => self.limits = self.limits.tightened_by(Limits::parse(value)?),
             _ => return Err(SettingsError::unknown(name, fields::names(Scope::Run))),
         }
         Ok(())
@@ -356,27 +325,6 @@ fn judge_criterion(value: &Value) -> Result<String, SettingsError> {
     field::choice("judge_criterion", &Value::from(text), &words, &[]).map(str::to_owned)
 }
 
-fn limits(value: &Value) -> Result<Limits, SettingsError> {
-    let mut limits = Limits::default();
-    for (name, value) in field::object("limits", value)? {
-        let Some(member) = LIMITS.iter().find(|member| member.name == name) else {
-            return Err(SettingsError::unknown_member("limits", name, LIMITS.iter().map(|member| member.name)));
-        };
-        if value.is_null() {
-            continue;
-        }
-        let param = format!("limits.{name}");
-        let integer = || member.integer(&param, value);
-        match name.as_str() {
-            "deadline_ms" => limits.deadline = Some(Duration::from_millis(integer()?.cast_unsigned())),
-            "max_total_tokens" => limits.max_total_tokens = Some(integer()?.cast_unsigned()),
-            "max_cost_usd" => limits.max_cost_usd = Some(member.number(&param, value)?),
-            _ => limits.max_candidates = Some(integer()? as usize),
-        }
-    }
-    Ok(limits)
-}
-
 fn stop_texts(value: &Value) -> Result<Vec<String>, SettingsError> {
     match value {
         Value::String(text) if !text.is_empty() => Ok(vec![text.clone()]),
@@ -406,6 +354,8 @@ fn regex_patterns(value: &Value) -> Result<Vec<String>, SettingsError> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use serde_json::json;
 
     use super::*;

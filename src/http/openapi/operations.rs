@@ -56,7 +56,7 @@ pub fn paths() -> Value {
 trait Operation {
     fn answers(self, status: u16, description: &str, media_type: &str, schema: &str) -> Self;
     fn answers_with(self, status: u16, description: &str, media_type: &str, schema: Value) -> Self;
-    fn takes(self, media_types: &[&str], schema: &str) -> Self;
+    fn takes(self, media_types: &[&str], schema: &str, example: Value) -> Self;
     fn header(self, status: u16, name: &str, description: &str) -> Self;
     fn about(self, description: &str) -> Self;
 }
@@ -73,10 +73,10 @@ impl Operation for Value {
         self
     }
 
-    fn takes(mut self, media_types: &[&str], schema: &str) -> Self {
+    fn takes(mut self, media_types: &[&str], schema: &str, example: Value) -> Self {
         let content: Map<String, Value> = media_types
             .iter()
-            .map(|media_type| ((*media_type).to_owned(), json!({"schema": reference(schema)})))
+            .map(|media_type| ((*media_type).to_owned(), json!({"schema": reference(schema), "example": example})))
             .collect();
         self["requestBody"] = json!({"required": true, "content": content});
         self
@@ -169,7 +169,16 @@ fn chat(name: &str, summary: &str, of_the_path: &[Value]) -> Value {
             "OpenAI's chat completions: every parameter is taken, passed on, translated or refused by name. \
              With `stream` the answer is a stream of OpenAI's chunks, with comments while candidates are under way.",
         )
-        .takes(&[JSON], "ChatRequest")
+        .takes(
+            &[JSON],
+            "ChatRequest",
+            json!({
+                "model": "arithmetic-demo",
+                "messages": [{"role": "user", "content": "What is 23 + 48 - 17?"}],
+                "temperature": 0.8,
+                "budget": 8,
+            }),
+        )
         .answers(200, "The winning answer.", JSON, "ChatCompletion")
         .answers_with(200, "The winning answer.", "text/event-stream", event("chat.completion.chunk"));
     for (name, description) in [
@@ -221,7 +230,7 @@ fn text_completion() -> Value {
             "OpenAI's legacy completions, never scaled. A remote provider gets the request as it came; the engine in \
              this process continues texts without a chat template.",
         )
-        .takes(&[JSON], "TextRequest")
+        .takes(&[JSON], "TextRequest", json!({"model": "arithmetic-demo", "prompt": "2 + 3 =", "max_tokens": 8}))
         .answers(200, "The continuations.", JSON, "TextCompletion")
         .answers_with(200, "The continuations.", "text/event-stream", event("text_completion"))
         .header(200, "x-its-warnings", "What the reader might not expect, where there is anything.")
@@ -284,13 +293,13 @@ fn configure() -> Value {
              valid and could be built. No network call is made. Requests in flight finish under the configuration that \
              they began with.",
         )
-        .takes(&[JSON], "Configuration")
+        .takes(&[JSON], "Configuration", json!({"provider": "llama", "model": "arithmetic-demo", "budget": 16}))
 }
 
 fn patch() -> Value {
     change("patchConfiguration", "Changes the active configuration.", &[])
         .about("A JSON merge patch (RFC 7396): null takes a field away, what is not mentioned stays, secrets included.")
-        .takes(&["application/merge-patch+json", JSON], "ConfigurationPatch")
+        .takes(&["application/merge-patch+json", JSON], "ConfigurationPatch", json!({"budget": 4, "temperature": null}))
 }
 
 fn history() -> Value {
@@ -318,6 +327,7 @@ fn roll_back() -> Value {
         "properties": {"revision": {"type": "integer", "minimum": 0, "maximum": i64::MAX}},
         "additionalProperties": false,
     });
-    operation["requestBody"] = json!({"required": true, "content": {JSON: {"schema": schema}}});
+    operation["requestBody"] =
+        json!({"required": true, "content": {JSON: {"schema": schema, "example": {"revision": 1}}}});
     operation.about("Secrets included. A revision that cannot be prepared any more is a 400 that says why.")
 }

@@ -1,8 +1,8 @@
 //! A language model as judge of candidates.
 //!
 //! `pointwise` asks about each candidate by itself, for a score from 0 to 10; `groupwise` shows candidates beside each
-//! other and asks which are the best. What the judge is shown is data that it must not obey ([`case`]); what it answers
-//! is read with patience but never guessed at ([`verdict`]). A judge that cannot be understood is a failure: nothing
+//! other and asks which are the best. What the judge is shown is data that it must not obey (`case`); what it answers
+//! is read with patience but never guessed at (`verdict`). A judge that cannot be understood is a failure: nothing
 //! here makes up a score.
 
 mod ask;
