@@ -77,7 +77,7 @@ impl ActiveSettings {
                     named.insert(name, value);
                 }
             } else if !LATER.contains(&name.as_str()) {
-                return Err(SettingsError::unknown(name, known().chain(LATER.iter().copied())));
+                return Err(SettingsError::unknown(name, known()));
             } else if !value.is_null() {
                 return Err(not_supported_yet(name));
             }
