@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::app::{document, spawn_app, spawn_app_for};
-use crate::upstream::Upstream;
+use crate::upstream::{Call, Step, Upstream};
 
 /// Routes that serve the page about the routes.
 const OF_THE_PAGE: [&str; 2] = ["/docs/", "/docs/{file}"];
@@ -100,6 +100,39 @@ async fn what_comes_back_is_what_the_description_says() {
     check("Health", &app.get("/health").await.ok());
     check("Readiness", &app.get("/ready").await.ok());
     check("ChatCompletion", &app.chat(json!({"return_response_only": false})).await.ok());
+    for fields in [
+        json!({"alg": "self-consistency", "vote_weight": "confidence"}),
+        json!({"alg": "best-of-n", "rm_name": "entropy"}),
+        json!({"alg": "wait"}),
+        json!({"alg": "mixture-of-n"}),
+        json!({"alg": "none"}),
+        json!({"tts_strategy": "offline_bon", "num_paths": 2}),
+        json!({"tts_strategy": "self_consistency", "num_paths": 2}),
+    ] {
+        let mut told = fields;
+        told["return_response_only"] = json!(false);
+        check("ChatCompletion", &app.chat(told.clone()).await.ok());
+        told["stream"] = json!(true);
+        told["stream_options"] = json!({"include_progress": true, "include_usage": true});
+        for chunk in app.chat(told).await.events() {
+            check("ChatCompletionChunk", &chunk);
+        }
+    }
+    // Of three candidates one fails and one cannot vote.
+    let tools = json!([{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]);
+    let call = |arguments: &str| Step {
+        tool_calls: vec![Call { id: None, name: "f".to_owned(), arguments: arguments.to_owned() }],
+        ..Step::default()
+    };
+    upstream.push(Step::status(500, "{}"));
+    upstream.push(call("{broken"));
+    upstream.push(call("{}"));
+    let failed = json!({"budget": 3, "tools": tools, "return_response_only": false, "stop_rule": "none"});
+    let failed = app.chat(failed).await.ok();
+    for told in ["failures", "set_aside"] {
+        assert_eq!(failed["metadata"][told].as_array().unwrap().len(), 1, "{failed}");
+    }
+    check("ChatCompletion", &failed);
     check("Error", &app.chat(json!({"budget": 0})).await.json());
     check("ChatRequest", &crate::app::question(json!({"budget": 3, "temperature": 0.5, "anything": true})));
 }

@@ -4,8 +4,10 @@
 //! as far as itsd reads them, since the rest passes through.
 
 mod chat;
+mod examples;
 mod operations;
 mod responses;
+mod told;
 
 use serde_json::{Value, json};
 
@@ -38,6 +40,10 @@ pub fn document() -> Value {
             "History": responses::history(),
             "ChatRequest": chat::request(),
             "ChatCompletion": responses::chat_completion(),
+            "ChatCompletionChunk": told::chat_chunk(),
+            "RunMetadata": told::metadata(),
+            "TtsMetadata": told::tts_metadata(),
+            "Progress": told::progress(),
             "TextRequest": chat::text_request(),
             "TextCompletion": responses::text_completion(),
             "Cancelled": responses::cancelled(),
@@ -103,6 +109,42 @@ mod tests {
         for (name, schema) in schemas {
             let checked = jsonschema::draft202012::meta::validate(schema);
             assert!(checked.is_ok(), "{name}: {}", checked.unwrap_err());
+        }
+    }
+
+    #[test]
+    fn every_example_is_what_its_schema_takes() {
+        let document = document();
+        let mut examples = 0;
+        for (path, operations) in document["paths"].as_object().unwrap() {
+            for (method, operation) in operations.as_object().unwrap() {
+                let Some(content) = operation["requestBody"]["content"].as_object() else { continue };
+                for body in content.values() {
+                    let mut schema = body["schema"].clone();
+                    schema["components"] = document["components"].clone();
+                    let schema = jsonschema::draft202012::new(&schema).unwrap();
+                    let named = body["examples"].as_object().unwrap();
+                    assert!(!named.is_empty(), "{method} {path}");
+                    for (name, example) in named {
+                        let checked = schema.validate(&example["value"]);
+                        assert!(checked.is_ok(), "{method} {path} {name}: {}", checked.unwrap_err());
+                        examples += 1;
+                    }
+                }
+            }
+        }
+        assert!(examples > 20, "{examples}");
+    }
+
+    #[test]
+    fn every_example_is_read_as_the_daemon_reads_it() {
+        for (name, _, body) in examples::chat() {
+            let read = crate::http::chat::request::ChatRequest::parse(body.to_string().as_bytes(), true);
+            assert!(read.is_ok_and(|request| request.warnings.is_empty()), "{name}");
+        }
+        for (name, _, document) in examples::configure() {
+            let read = crate::config::ActiveSettings::parse(document.as_object().unwrap());
+            assert!(read.is_ok(), "{name}: {}", read.unwrap_err());
         }
     }
 

@@ -5,7 +5,8 @@ use serde_json::{Map, Value, json};
 use crate::config::run::{AlgorithmName, RewardName};
 use crate::config::schema;
 
-use super::reference;
+use super::{examples, reference};
+use examples::Example;
 
 const JSON: &str = "application/json";
 
@@ -56,7 +57,7 @@ pub fn paths() -> Value {
 trait Operation {
     fn answers(self, status: u16, description: &str, media_type: &str, schema: &str) -> Self;
     fn answers_with(self, status: u16, description: &str, media_type: &str, schema: Value) -> Self;
-    fn takes(self, media_types: &[&str], schema: &str, example: Value) -> Self;
+    fn takes(self, media_types: &[&str], schema: Value, examples: Vec<Example>) -> Self;
     fn header(self, status: u16, name: &str, description: &str) -> Self;
     fn about(self, description: &str) -> Self;
 }
@@ -73,10 +74,14 @@ impl Operation for Value {
         self
     }
 
-    fn takes(mut self, media_types: &[&str], schema: &str, example: Value) -> Self {
+    fn takes(mut self, media_types: &[&str], schema: Value, examples: Vec<Example>) -> Self {
+        let examples: Map<String, Value> = examples
+            .into_iter()
+            .map(|(name, summary, value)| (name.to_owned(), json!({"summary": summary, "value": value})))
+            .collect();
         let content: Map<String, Value> = media_types
             .iter()
-            .map(|media_type| ((*media_type).to_owned(), json!({"schema": reference(schema), "example": example})))
+            .map(|media_type| ((*media_type).to_owned(), json!({"schema": schema, "examples": examples})))
             .collect();
         self["requestBody"] = json!({"required": true, "content": content});
         self
@@ -169,18 +174,9 @@ fn chat(name: &str, summary: &str, of_the_path: &[Value]) -> Value {
             "OpenAI's chat completions: every parameter is taken, passed on, translated or refused by name. \
              With `stream` the answer is a stream of OpenAI's chunks, with comments while candidates are under way.",
         )
-        .takes(
-            &[JSON],
-            "ChatRequest",
-            json!({
-                "model": "arithmetic-demo",
-                "messages": [{"role": "user", "content": "What is 23 + 48 - 17?"}],
-                "temperature": 0.8,
-                "budget": 8,
-            }),
-        )
+        .takes(&[JSON], reference("ChatRequest"), examples::chat())
         .answers(200, "The winning answer.", JSON, "ChatCompletion")
-        .answers_with(200, "The winning answer.", "text/event-stream", event("chat.completion.chunk"));
+        .answers_with(200, "The winning answer.", "text/event-stream", chat_event());
     for (name, description) in [
         ("x-its-algorithm", "The algorithm that ran."),
         ("x-its-revision", "The configuration's revision."),
@@ -230,7 +226,7 @@ fn text_completion() -> Value {
             "OpenAI's legacy completions, never scaled. A remote provider gets the request as it came; the engine in \
              this process continues texts without a chat template.",
         )
-        .takes(&[JSON], "TextRequest", json!({"model": "arithmetic-demo", "prompt": "2 + 3 =", "max_tokens": 8}))
+        .takes(&[JSON], reference("TextRequest"), examples::text())
         .answers(200, "The continuations.", JSON, "TextCompletion")
         .answers_with(200, "The continuations.", "text/event-stream", event("text_completion"))
         .header(200, "x-its-warnings", "What the reader might not expect, where there is anything.")
@@ -244,6 +240,13 @@ fn event(object: &str) -> Value {
         "required": ["data"],
         "properties": {"data": {"type": "string", "description": description}},
     })
+}
+
+fn chat_event() -> Value {
+    let mut event = event("chat.completion.chunk");
+    event["properties"]["data"]["contentMediaType"] = JSON.into();
+    event["properties"]["data"]["contentSchema"] = reference("ChatCompletionChunk");
+    event
 }
 
 fn cancel() -> Value {
@@ -293,13 +296,13 @@ fn configure() -> Value {
              valid and could be built. No network call is made. Requests in flight finish under the configuration that \
              they began with.",
         )
-        .takes(&[JSON], "Configuration", json!({"provider": "llama", "model": "arithmetic-demo", "budget": 16}))
+        .takes(&[JSON], reference("Configuration"), examples::configure())
 }
 
 fn patch() -> Value {
     change("patchConfiguration", "Changes the active configuration.", &[])
         .about("A JSON merge patch (RFC 7396): null takes a field away, what is not mentioned stays, secrets included.")
-        .takes(&["application/merge-patch+json", JSON], "ConfigurationPatch", json!({"budget": 4, "temperature": null}))
+        .takes(&["application/merge-patch+json", JSON], reference("ConfigurationPatch"), examples::patch())
 }
 
 fn history() -> Value {
@@ -320,14 +323,13 @@ fn history() -> Value {
 }
 
 fn roll_back() -> Value {
-    let mut operation = change("rollBackConfiguration", "Makes a past revision's content a new revision.", &[404]);
     let schema = json!({
         "type": "object",
         "required": ["revision"],
         "properties": {"revision": {"type": "integer", "minimum": 0, "maximum": i64::MAX}},
         "additionalProperties": false,
     });
-    operation["requestBody"] =
-        json!({"required": true, "content": {JSON: {"schema": schema, "example": {"revision": 1}}}});
-    operation.about("Secrets included. A revision that cannot be prepared any more is a 400 that says why.")
+    change("rollBackConfiguration", "Makes a past revision's content a new revision.", &[404])
+        .about("Secrets included. A revision that cannot be prepared any more is a 400 that says why.")
+        .takes(&[JSON], schema, examples::roll_back())
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::configuration;
+use super::{configuration, reference};
 
 pub fn error() -> Value {
     let text = json!({"type": ["string", "null"]});
@@ -96,15 +96,11 @@ pub fn chat_completion() -> Value {
                     "message": {"type": "object", "description": "As the model wrote it: content, refusal, tool_calls."},
                     "logprobs": {"type": ["object", "null"]},
                     "finish_reason": {"type": "string"},
-                    "tts_metadata": {"type": "object", "description": "Where a `tts_*` field or the path chose the run."},
+                    "tts_metadata": reference("TtsMetadata"),
                 },
             }},
             "usage": usage(),
-            "metadata": {
-                "type": "object",
-                "description": "With `return_response_only: false`: every candidate, the vote, why the run stopped, \
-                    scores, failures, and tokens and cost by phase.",
-            },
+            "metadata": reference("RunMetadata"),
         },
     })
 }
@@ -171,7 +167,7 @@ pub fn models() -> Value {
         "required": ["object", "data"],
         "properties": {
             "object": {"const": "list"},
-            "data": {"type": "array", "items": super::reference("Model")},
+            "data": {"type": "array", "items": reference("Model")},
         },
         "additionalProperties": false,
     })
