@@ -15,7 +15,7 @@ use crate::generator::{Generator, Run};
 use crate::scorers::{Scorer, Scores};
 
 use super::Observer;
-use super::outcome::{Answer, Candidate, Outcome, RunError, Stop, StopReason, fewer_answers};
+use super::outcome::{Answer, Candidate, Outcome, RunError, Stop, fewer_answers};
 use super::plan::{BestOfN, Plan};
 use super::sampling::Sampling;
 use super::selection::{Entrant, select};
@@ -45,8 +45,7 @@ pub(super) async fn run(
             choose(settings.select, &pool, &distinct, &scores, scored.notes)
         }
         Err(failure) => {
-            // A limit that left no room for scores has ended the run.
-            reason = run.exhausted().map_or(reason, StopReason::from);
+            reason = reason.after_failed_scores(&failure, run);
             fall_back(settings, &ballot, &pool, failure)?
         }
     };

@@ -2,7 +2,7 @@
 
 use crate::completion::Completion;
 use crate::failure::{Failure, FailureKind};
-use crate::generator::{Account, Bound};
+use crate::generator::{Account, Bound, Run};
 
 use super::vote::Verdict;
 
@@ -97,6 +97,15 @@ impl StopReason {
     pub(super) fn without_scores(self) -> Failure {
         let kind = self.without_answer().kind;
         Failure::new(kind, format!("the run had reached its limit `{}` before candidates were scored", self.as_str()))
+    }
+}
+
+impl StopReason {
+    /// Why a run of this reason ended whose scorer failed so: for the limit that left no room for scores, where that is
+    /// why it failed, and not for one that happens to be reached.
+    pub(super) fn after_failed_scores(self, failure: &Failure, run: &Run) -> Self {
+        let was_cut_short = matches!(failure.kind, FailureKind::Deadline | FailureKind::Limit);
+        run.exhausted().filter(|_| was_cut_short).map_or(self, Self::from)
     }
 }
 

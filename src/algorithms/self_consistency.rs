@@ -52,8 +52,7 @@ pub(super) async fn run(
                     JudgeFallback::First => "the first candidate is returned",
                     JudgeFallback::Vote => "all votes weigh the same",
                 };
-                // A limit that left no room for scores has ended the run.
-                stopped.reason = run.exhausted().map_or(stopped.reason, StopReason::from);
+                stopped.reason = stopped.reason.after_failed_scores(&failure, run);
                 is_first_wanted = *fallback == JudgeFallback::First;
                 let fallback = fallback.as_str();
                 warnings.push(format!("{who} failed, so {instead} (`judge_fallback` is `{fallback}`): {failure}"));

@@ -9,8 +9,8 @@ use super::scripted::{Ending, Scripted, answers, answers_at};
 use super::*;
 use crate::algorithms::StopReason;
 use crate::config::prices::Price;
-use crate::config::run::{AlgorithmName, Limits, RewardName, StopRule, Wave};
-use crate::failure::FailureKind;
+use crate::config::run::{AlgorithmName, Limits, RewardName, StopRule, VoteWeight, Wave};
+use crate::failure::{Failure, FailureKind};
 use crate::generator::{Bounds, Phase};
 
 fn settings(stop_rule: StopRule, budget: usize) -> RunSettings {
@@ -179,4 +179,34 @@ async fn no_more_candidates_are_started_than_are_allowed() {
 
     let generator = Scripted::new(vec![Ending::Fails; 8]);
     assert_eq!(ask(&capped, &generator).await.unwrap_err().failures.len(), 3);
+}
+
+#[tokio::test]
+async fn a_limit_is_named_only_where_it_cut_something_short() {
+    let judged = RunSettings {
+        algorithm: AlgorithmName::BestOfN,
+        rm_name: Some(RewardName::LlmJudge),
+        ..settings(StopRule::None, 2)
+    };
+    let weighed =
+        RunSettings { vote_weight: VoteWeight::Score, algorithm: AlgorithmName::SelfConsistency, ..judged.clone() };
+    let endings = || vec![answers("It is 1."), answers("It is 2.")];
+    for settings in [judged, weighed] {
+        // The candidates and one answer of the judge are within the limit, which is reached with the next.
+        for (most, reason) in [(22, StopReason::MaxTotalTokens), (1000, StopReason::Completed)] {
+            let bounds = Bounds { max_total_tokens: Some(most), ..Bounds::default() };
+            let generator = Scripted::judging(endings(), &["I would not know"; 9]);
+            let outcome = ask_for(1, &settings, &generator, &within(bounds)).await.unwrap();
+            assert_eq!(outcome.stop.reason, reason, "{:?} {most}", settings.algorithm);
+            assert!(outcome.warnings[0].contains("failed"), "{:?}", outcome.warnings);
+        }
+    }
+}
+
+#[test]
+fn a_judge_that_answers_badly_is_no_limit() {
+    let spent = within(Bounds { max_total_tokens: Some(0), ..Bounds::default() });
+    let after = |kind| StopReason::Completed.after_failed_scores(&Failure::new(kind, "so it is"), &spent);
+    assert_eq!(after(FailureKind::Malformed), StopReason::Completed);
+    assert_eq!(after(FailureKind::Limit), StopReason::MaxTotalTokens);
 }
