@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::answer::Json;
 use crate::completion::{Completion, Prompt};
-use crate::config::run::{JudgeFallback, Select};
+use crate::config::run::{JudgeFallback, JudgeMode, Select};
 use crate::failure::{Failure, FailureKind};
 use crate::generator::{Generator, Run};
 use crate::scorers::{Scorer, Scores};
@@ -117,21 +117,36 @@ pub(super) fn what_it_says(completion: &Completion) -> String {
     Json::List(said).to_string()
 }
 
-/// Scores what differs; where nothing does, nobody is asked.
+/// Scores what differs. Where nothing does, token confidence is told all the same, and a judge would not be asked for
+/// nothing: what stands alone is the best there is.
 async fn score(
     scorer: &Scorer,
     prompt: &Arc<Prompt>,
     distinct: &Distinct<'_>,
     run: &Arc<Run>,
 ) -> Result<Scores, Failure> {
-    if let [_] = distinct.completions.as_slice() {
-        return Ok(Scores { values: vec![None], notes: Vec::new() });
+    let stands_alone = distinct.completions.len() == 1;
+    if let (true, Scorer::Judge(judge)) = (stands_alone, scorer) {
+        let note = "there is one answer to choose from, so the judge was not asked, and it has the highest score";
+        return Ok(Scores { values: vec![Some(highest_score(judge.settings.mode))], notes: vec![note.to_owned()] });
     }
-    let scores = scorer.score(prompt, &distinct.completions, run).await?;
+    let scores = match scorer.score(prompt, &distinct.completions, run).await {
+        // Nothing hangs on a score where there is one answer.
+        Err(_) if stands_alone => return Ok(Scores { values: vec![None], notes: Vec::new() }),
+        scores => scores?,
+    };
     if scores.values.iter().flatten().any(|score| score.is_finite()) {
         return Ok(scores);
     }
     Err(Failure::new(FailureKind::Malformed, "not one candidate could be scored"))
+}
+
+/// The score above which a judge gives none.
+fn highest_score(mode: JudgeMode) -> f64 {
+    match mode {
+        JudgeMode::Pointwise => 10.0,
+        JudgeMode::Groupwise => 1.0,
+    }
 }
 
 /// The verdict by scores.
