@@ -180,7 +180,7 @@ impl Algorithm {
 }
 
 /// The rule that ends the vote: two of the algorithms are self-consistency with a rule of their own.
-fn stop_rule(settings: &RunSettings) -> StopRule {
+pub(super) fn stop_rule(settings: &RunSettings) -> StopRule {
     match settings.algorithm {
         AlgorithmName::AdaptiveSelfConsistency => StopRule::Threshold,
         AlgorithmName::BetaSelfConsistency => StopRule::Beta,
