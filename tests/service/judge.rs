@@ -225,9 +225,14 @@ async fn the_judge_sees_tools_and_calls_and_never_a_call_that_nothing_could_run(
 async fn candidates_that_say_the_same_need_no_judge() {
     let upstream = upstream(texts(&["It is 42", " It is 42\n"]), |_| unreachable!()).await;
     let app = spawn_app_for(&upstream, judged(json!({"budget": 3}))).await;
-    let metadata = ask(&app, json!({})).await.ok()["metadata"].clone();
-    assert_eq!((&metadata["scores"], &metadata["agreement"]), (&json!([null, null, null]), &json!(1.0)));
-    assert!(metadata["usage_by_phase"].get("judge").is_none());
+    for (mode, highest) in [("groupwise", 1.0), ("pointwise", 10.0)] {
+        let metadata = ask(&app, json!({"judge_mode": mode})).await.ok()["metadata"].clone();
+        let expected = (json!([highest, highest, highest]), json!(1.0));
+        assert_eq!((metadata["scores"].clone(), metadata["agreement"].clone()), expected);
+        assert!(metadata["usage_by_phase"].get("judge").is_none());
+        let note = "there is one answer to choose from, so the judge was not asked, and it has the highest score";
+        assert_eq!(metadata["warnings"], json!([note]));
+    }
 }
 
 #[tokio::test]
