@@ -244,8 +244,14 @@ fn event(object: &str) -> Value {
 
 fn chat_event() -> Value {
     let mut event = event("chat.completion.chunk");
-    event["properties"]["data"]["contentMediaType"] = JSON.into();
-    event["properties"]["data"]["contentSchema"] = reference("ChatCompletionChunk");
+    event["properties"]["data"]["anyOf"] = json!([
+        {"const": "[DONE]"},
+        {
+            "type": "string",
+            "contentMediaType": JSON,
+            "contentSchema": {"anyOf": [reference("ChatCompletionChunk"), reference("Error")]},
+        },
+    ]);
     event
 }
 

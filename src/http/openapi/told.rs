@@ -44,9 +44,9 @@ pub fn metadata() -> Value {
             "stop": closed("Why and when the run ended.", json!({
                 "reason": text("`completed`, `decided`, the stop rule that was content, or the limit that was met."),
                 "planned": count("Candidates that were asked for."),
-                "started": count("Calls begun for candidates."),
+                "started": count("Candidates that were begun."),
                 "completed": count("Candidates that ended with an answer."),
-                "cancelled": count("Candidates that were ended, or never begun."),
+                "cancelled": count("Candidates that were begun and ended before they had an answer."),
                 "saved_tokens_estimate": count("Completion tokens that an early end saved."),
             }), &[]),
             "failures": {"type": "array", "items": closed("", json!({
@@ -69,7 +69,7 @@ pub fn metadata() -> Value {
             },
             "cost_usd": about(
                 json!({"type": ["number", "null"], "minimum": 0}),
-                "US dollars; null where a model that was called has no price.",
+                "US dollars; null where a model that was called has no price, or does not tell its usage.",
             ),
             "timing_ms": closed("", json!({"total": duration("Milliseconds.")}), &[]),
             "warnings": {"type": "array", "items": {"type": "string"}},
