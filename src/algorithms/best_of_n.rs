@@ -42,11 +42,11 @@ pub(super) async fn run(
     let verdict = match score(&settings.scorer, &prompt, &distinct, run).await {
         Ok(scored) => {
             distinct.spread(&scored.values, &mut scores);
-            choose(settings.select, &pool, &distinct, &scores, scored.notes)
+            choose(settings.select, &pool, &distinct, &scores, scored)
         }
         Err(failure) => {
             // A limit that left no room for scores has ended the run.
-            reason = run.exhausted().map_or(reason, StopReason::from);
+            reason = run.exhausted().filter(|_| is_limit(&failure)).map_or(reason, StopReason::from);
             fall_back(settings, &ballot, &pool, failure)?
         }
     };
@@ -126,7 +126,7 @@ async fn score(
     run: &Arc<Run>,
 ) -> Result<Scores, Failure> {
     if let [_] = distinct.completions.as_slice() {
-        return Ok(Scores { values: vec![None], notes: Vec::new() });
+        return Ok(Scores { values: vec![None], ranks: Vec::new(), notes: Vec::new() });
     }
     let scores = scorer.score(prompt, &distinct.completions, run).await?;
     if scores.values.iter().flatten().any(|score| score.is_finite()) {
@@ -136,15 +136,16 @@ async fn score(
 }
 
 /// The verdict by scores.
-fn choose(rule: Select, pool: &Pool, distinct: &Distinct<'_>, scores: &[Option<f64>], notes: Vec<String>) -> Verdict {
+fn choose(rule: Select, pool: &Pool, distinct: &Distinct<'_>, scores: &[Option<f64>], scored: Scores) -> Verdict {
     let by_class = rule != Select::Argmax;
     let entrants: Vec<Entrant> = pool
         .members
         .iter()
-        .zip(&distinct.said)
-        .map(|(member, said)| Entrant {
+        .zip(distinct.said.iter().zip(&distinct.members))
+        .map(|(member, (said, (_, position)))| Entrant {
             candidate: member.candidate,
             score: scores[member.candidate],
+            rank: scored.ranks.get(*position).copied().unwrap_or_default(),
             class: member.class.clone().filter(|_| by_class).unwrap_or_else(|| said.clone()),
         })
         .collect();
@@ -158,7 +159,7 @@ fn choose(rule: Select, pool: &Pool, distinct: &Distinct<'_>, scores: &[Option<f
         agreement: agreeing as f64 / entrants.len() as f64,
         vote: rule.as_str(),
         set_aside: pool.set_aside.clone(),
-        notes: pool.notes.iter().cloned().chain(notes).collect(),
+        notes: pool.notes.iter().cloned().chain(scored.notes).collect(),
     }
 }
 
@@ -168,12 +169,14 @@ fn ranking(mut pool_in_order: Vec<usize>, pool: &Pool) -> Vec<usize> {
     pool_in_order
 }
 
-/// What decides when the scorer has failed.
+/// What decides when the scorer has failed. A limit that is reached makes no error of candidates that are there.
 fn fall_back(settings: &BestOfN, ballot: &Ballot, pool: &Pool, failure: Failure) -> Result<Verdict, RunError> {
     let who = settings.scorer.name();
     let (mut verdict, instead) = match settings.fallback {
-        JudgeFallback::Error => return Err(RunError::of_scorer(who, failure)),
-        JudgeFallback::Vote => (ballot.verdict().expect("a pool is never empty"), "the vote decided"),
+        JudgeFallback::Error if !is_limit(&failure) => return Err(RunError::of_scorer(who, failure)),
+        JudgeFallback::Error | JudgeFallback::Vote => {
+            (ballot.verdict().expect("a pool is never empty"), "the vote decided")
+        }
         JudgeFallback::First => {
             let first = Verdict {
                 selected: pool.members[0].candidate,
@@ -191,6 +194,11 @@ fn fall_back(settings: &BestOfN, ballot: &Ballot, pool: &Pool, failure: Failure)
     let fallback = settings.fallback.as_str();
     verdict.notes.push(format!("{who} failed, so {instead} (`judge_fallback` is `{fallback}`): {failure}"));
     Ok(verdict)
+}
+
+/// Whether a scorer failed because the run may not go on.
+pub(super) fn is_limit(failure: &Failure) -> bool {
+    matches!(failure.kind, FailureKind::Deadline | FailureKind::Limit)
 }
 
 #[cfg(test)]

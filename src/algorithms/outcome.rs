@@ -219,7 +219,7 @@ impl RunError {
     /// scorer was asked is not the client's request, so that its refusals are not the client's either.
     pub(super) fn of_scorer(who: &str, failure: Failure) -> Self {
         let kind = match failure.kind {
-            FailureKind::Deadline | FailureKind::Limit | FailureKind::Internal => failure.kind,
+            FailureKind::Internal => failure.kind,
             _ => FailureKind::JudgeFailed,
         };
         let message = format!("{who} failed, and `judge_fallback` is `error`: {}", failure.message);

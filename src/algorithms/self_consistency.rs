@@ -13,7 +13,7 @@ use crate::generator::{Generator, Run};
 use crate::scorers::{Scorer, Scores};
 
 use super::Observer;
-use super::best_of_n::what_it_says;
+use super::best_of_n::{is_limit, what_it_says};
 use super::outcome::{Answer, Candidate, Outcome, RunError, Stop, StopReason, fewer_answers};
 use super::plan::{Plan, SelfConsistency};
 use super::sampling::{Heard, Sampling};
@@ -48,12 +48,13 @@ pub(super) async fn run(
             Err(failure) => {
                 let who = scorer.name();
                 let instead = match fallback {
-                    JudgeFallback::Error => return Err(RunError::of_scorer(who, failure)),
+                    JudgeFallback::Error if !is_limit(&failure) => return Err(RunError::of_scorer(who, failure)),
                     JudgeFallback::First => "the first candidate is returned",
-                    JudgeFallback::Vote => "all votes weigh the same",
+                    JudgeFallback::Error | JudgeFallback::Vote => "all votes weigh the same",
                 };
                 // A limit that left no room for scores has ended the run.
-                stopped.reason = run.exhausted().map_or(stopped.reason, StopReason::from);
+                let reached = run.exhausted().filter(|_| is_limit(&failure));
+                stopped.reason = reached.map_or(stopped.reason, StopReason::from);
                 is_first_wanted = *fallback == JudgeFallback::First;
                 let fallback = fallback.as_str();
                 warnings.push(format!("{who} failed, so {instead} (`judge_fallback` is `{fallback}`): {failure}"));
@@ -159,14 +160,11 @@ async fn score(
     if let (Some(bound), Scorer::Judge(_)) = (run.exhausted(), scorer) {
         return Err(StopReason::from(bound).without_scores());
     }
-    let given = match scorer {
-        Scorer::Judge(_) => run.until_deadline(scorer.score(prompt, &shown, run)).await??,
-        Scorer::Confidence(_) => scorer.score(prompt, &shown, run).await?,
-    };
+    let given = scorer.score(prompt, &shown, run).await?;
     let mut values = vec![None; candidates.len()];
     for (index, position) in voting {
         values[index] = given.values.get(position).copied().flatten();
     }
     ballot.weigh(&values);
-    Ok(Some(Scores { values, notes: given.notes }))
+    Ok(Some(Scores { values, ..given }))
 }

@@ -49,6 +49,7 @@ impl Judge {
     /// # Errors
     ///
     /// When not one candidate could be judged: the judge could not be reached, or its answers could not be understood.
+    /// Also when the judge refuses us or is not there, and when a bound of the run is reached, whatever was judged by then.
     ///
     /// # Cancel safety
     ///
