@@ -8,7 +8,9 @@
 mod ask;
 mod case;
 mod criterion;
+mod exhibit;
 mod groupwise;
+mod line;
 mod pointwise;
 mod verdict;
 
