@@ -11,8 +11,11 @@ pub(super) struct Voter<'a> {
     pub index: usize,
     /// Mean log-probability of its tokens, finite where it is known.
     pub logprob: Option<f64>,
-    /// What its vote weighs, 0 or more.
+    /// What its vote weighs among these voters, 0 or more.
     pub weight: f64,
+    /// The same on the scale of all votes, in [0, 1] or down to 0 by rounding, where votes are weighed by confidence
+    /// and that of this one is known.
+    pub confidence: Option<f64>,
     /// What members of one class are preferred by, higher first, finite where it is known: the score where
     /// candidates are scored, else the log-probability.
     pub merit: Option<f64>,
@@ -156,7 +159,7 @@ mod tests {
         let logprob = |index: usize| logprobs.get(index).copied().flatten();
         let voter = |(index, key)| {
             let logprob = logprob(index);
-            Voter { index, logprob, weight: 1.0, merit: logprob, key }
+            Voter { index, logprob, weight: 1.0, confidence: None, merit: logprob, key }
         };
         keys.iter().enumerate().map(voter).collect()
     }

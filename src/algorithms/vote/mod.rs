@@ -181,9 +181,17 @@ impl Ballot {
         let is_scored = self.weighting == Weighting::Scores && known.iter().any(Option::is_some);
         let voter = |((entry, key), weight): ((&'a Entry, &'a NumberedKey), f64)| {
             let merit = if is_scored { Some(weight) } else { entry.logprob };
-            Voter { index: entry.index, logprob: entry.logprob, weight, merit, key }
+            let confidence = entry.weight.filter(|_| matches!(self.weighting, Weighting::Confidence { .. }));
+            Voter { index: entry.index, logprob: entry.logprob, weight, confidence, merit, key }
         };
-        voting.into_iter().zip(weight::completed(&known)).map(voter).collect()
+        let weights = match self.weighting {
+            Weighting::Confidence { temperature } => {
+                let logprobs: Vec<Option<f64>> = voting.iter().map(|(entry, _)| entry.logprob).collect();
+                weight::completed(&weight::relative(&logprobs, temperature))
+            }
+            Weighting::Equal | Weighting::Scores => weight::completed(&known),
+        };
+        voting.into_iter().zip(weights).map(voter).collect()
     }
 
     fn tool_fallback(&self) -> Fallback {

@@ -239,6 +239,7 @@ fn most_typical(side: &[&Entry]) -> Verdict {
         index: entry.index,
         logprob: entry.logprob,
         weight: 1.0,
+        confidence: None,
         merit: entry.logprob,
         key,
     };
