@@ -372,7 +372,8 @@ impl From<&str> for FinishReason {
     }
 }
 
-/// Tokens spent. Sums over calls; a call whose usage never arrived is counted in `unknown_calls`.
+/// Tokens spent. Sums over calls; a call whose usage never arrived is counted in `unknown_calls`. What is counted is
+/// what others say, so that sums end at the greatest number there is and never fail.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Usage {
     pub prompt_tokens: u64,
@@ -387,17 +388,17 @@ pub struct Usage {
 
 impl Usage {
     pub fn total_tokens(&self) -> u64 {
-        self.prompt_tokens + self.completion_tokens
+        self.prompt_tokens.saturating_add(self.completion_tokens)
     }
 }
 
 impl AddAssign for Usage {
     fn add_assign(&mut self, other: Self) {
-        self.prompt_tokens += other.prompt_tokens;
-        self.completion_tokens += other.completion_tokens;
-        self.cached_tokens += other.cached_tokens;
-        self.reasoning_tokens += other.reasoning_tokens;
-        self.unknown_calls += other.unknown_calls;
+        self.prompt_tokens = self.prompt_tokens.saturating_add(other.prompt_tokens);
+        self.completion_tokens = self.completion_tokens.saturating_add(other.completion_tokens);
+        self.cached_tokens = self.cached_tokens.saturating_add(other.cached_tokens);
+        self.reasoning_tokens = self.reasoning_tokens.saturating_add(other.reasoning_tokens);
+        self.unknown_calls = self.unknown_calls.saturating_add(other.unknown_calls);
     }
 }
 
@@ -453,6 +454,14 @@ mod tests {
         let parsed = Reply::parse(raw(built.raw().get())).unwrap();
         assert_eq!(parsed.content(), None);
         assert_eq!(parsed.tool_calls(), calls);
+    }
+
+    #[test]
+    fn sums_of_tokens_end_at_the_greatest_number() {
+        let most = Usage { prompt_tokens: u64::MAX, completion_tokens: u64::MAX, ..Usage::default() };
+        let mut sum = Usage { prompt_tokens: 3, cached_tokens: 2, unknown_calls: 1, ..most };
+        sum += most;
+        assert_eq!((sum.prompt_tokens, sum.cached_tokens, sum.total_tokens()), (u64::MAX, 2, u64::MAX));
     }
 
     #[test]

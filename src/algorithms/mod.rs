@@ -59,7 +59,7 @@ pub async fn run(
     run: &Arc<Run>,
     observer: &mut impl Observer,
 ) -> Result<Outcome, RunError> {
-    match &plan.algorithm {
+    let ended = match &plan.algorithm {
         Algorithm::Single => single::run(plan, prompt, generator, run, observer).await,
         Algorithm::Several => several::run(plan, prompt, generator, run, observer).await,
         Algorithm::SelfConsistency(settings) => {
@@ -68,5 +68,9 @@ pub async fn run(
         Algorithm::BestOfN(settings) => best_of_n::run(settings, plan, prompt, generator, run, observer).await,
         Algorithm::MixtureOfN(rules) => mixture_of_n::run(rules, plan, prompt, generator, run, observer).await,
         Algorithm::Wait => wait::run(plan, prompt, generator, run, observer).await,
-    }
+    };
+    ended.map(|mut outcome| {
+        outcome.warnings.extend(run.unchecked_bound());
+        outcome
+    })
 }

@@ -172,18 +172,20 @@ impl Outcome {
     /// not, only candidates that never began count, since many providers bill a closed connection to the end.
     pub fn saved_tokens(&self, spent: &Account) -> u64 {
         let completed = self.candidates.iter().filter_map(Candidate::completion);
-        let (count, tokens) =
-            completed.fold((0, 0), |(count, sum), completion| (count + 1, sum + completion.usage.completion_tokens));
+        let (count, tokens) = completed.fold((0, 0_u64), |(count, sum), completion| {
+            (count + 1, sum.saturating_add(completion.usage.completion_tokens))
+        });
         let (_, failed, cancelled) = self.counts();
         if count == 0 || cancelled == 0 {
             return 0;
         }
         let planned = self.stop.planned as u64;
         if spent.usage.unknown_calls == 0 {
-            (tokens * (planned - failed as u64) / count).saturating_sub(spent.usage.completion_tokens)
+            let whole = tokens.saturating_mul(planned.saturating_sub(failed as u64)) / count;
+            whole.saturating_sub(spent.usage.completion_tokens)
         } else {
             // A candidate may have failed without ever being a call.
-            tokens * planned.saturating_sub(spent.calls).min(cancelled as u64) / count
+            tokens.saturating_mul(planned.saturating_sub(spent.calls).min(cancelled as u64)) / count
         }
     }
 }

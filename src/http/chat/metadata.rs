@@ -35,7 +35,7 @@ pub struct Metadata<'a> {
     stop: StopObject,
     failures: Vec<FailureObject<'a>>,
     usage_by_phase: BTreeMap<Phase, Account>,
-    /// Null where a model that was called has no price.
+    /// Null where a model that was called has no price, or does not tell its usage.
     cost_usd: Option<f64>,
     timing_ms: Timing,
     warnings: &'a [String],

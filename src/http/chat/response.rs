@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use crate::algorithms::Outcome;
 use crate::completion::Usage;
 use crate::generator::{Account, Phase};
+use crate::http::error::ApiError;
 
 use super::job::Identity;
 use super::metadata::Metadata;
@@ -81,6 +82,20 @@ impl From<Usage> for UsageObject {
             completion_tokens_details: CompletionDetails { reasoning_tokens: usage.reasoning_tokens },
         }
     }
+}
+
+/// Runs what writes a response. A defect in it is an error that the client is told, and does not take the connection
+/// with it and whatever else is asked on that.
+///
+/// # Errors
+///
+/// Where it panics.
+pub fn guarded<T>(write: impl FnOnce() -> T) -> Result<T, ApiError> {
+    // What it leaves half done is dropped with the response.
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(write)).map_err(|_| {
+        tracing::error!("a response could not be written by a defect of ours");
+        ApiError::internal()
+    })
 }
 
 impl Finished<'_> {
@@ -174,6 +189,13 @@ mod tests {
     fn told(warnings: &[&str]) -> Option<String> {
         let warnings: Vec<String> = warnings.iter().map(|warning| (*warning).to_owned()).collect();
         warnings_header(&warnings).map(|(_, value)| value.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn a_defect_in_what_writes_a_response_is_an_error_of_ours() {
+        assert_eq!(guarded(|| 7).unwrap(), 7);
+        let error = guarded(|| assert_eq!(told(&[]).as_deref(), Some("never"))).unwrap_err();
+        assert_eq!(error.cause(), ApiError::internal().cause());
     }
 
     #[test]
