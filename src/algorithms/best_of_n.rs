@@ -15,7 +15,7 @@ use crate::generator::{Generator, Run};
 use crate::scorers::{Scorer, Scores};
 
 use super::Observer;
-use super::outcome::{Answer, Candidate, Outcome, RunError, Stop, fewer_answers};
+use super::outcome::{Answer, Candidate, Outcome, RunError, Stop, fewer_answers, is_limit};
 use super::plan::{BestOfN, Plan};
 use super::sampling::Sampling;
 use super::selection::{Entrant, select};
@@ -42,7 +42,7 @@ pub(super) async fn run(
     let verdict = match score(&settings.scorer, &prompt, &distinct, run).await {
         Ok(scored) => {
             distinct.spread(&scored.values, &mut scores);
-            choose(settings.select, &pool, &distinct, &scores, scored.notes)
+            choose(settings.select, &pool, &distinct, &scores, scored)
         }
         Err(failure) => {
             reason = reason.after_failed_scores(&failure, run);
@@ -66,8 +66,6 @@ pub(super) async fn run(
 
 /// The members of a pool, those that say the same taken together.
 struct Distinct<'a> {
-    /// What each member says, in the pool's order.
-    said: Vec<String>,
     /// One completion of each thing said, in the order of lowest index.
     completions: Vec<&'a Completion>,
     /// For each member of the pool, its index and the position of its like in `completions`.
@@ -77,15 +75,13 @@ struct Distinct<'a> {
 impl<'a> Distinct<'a> {
     fn of(pool: &Pool, candidates: &'a [Candidate]) -> Self {
         let mut positions: HashMap<String, usize> = HashMap::new();
-        let mut distinct = Self { said: Vec::new(), completions: Vec::new(), members: Vec::new() };
+        let mut distinct = Self { completions: Vec::new(), members: Vec::new() };
         for member in &pool.members {
             let completion = candidates[member.candidate].completion().expect("the pool holds completed candidates");
-            let said = what_it_says(completion);
-            let position = *positions.entry(said.clone()).or_insert(distinct.completions.len());
+            let position = *positions.entry(what_it_says(completion)).or_insert(distinct.completions.len());
             if position == distinct.completions.len() {
                 distinct.completions.push(completion);
             }
-            distinct.said.push(said);
             distinct.members.push((member.candidate, position));
         }
         distinct
@@ -136,11 +132,15 @@ async fn score(
     let stands_alone = distinct.completions.len() == 1;
     if let (true, Scorer::Judge(judge)) = (stands_alone, scorer) {
         let note = "there is one answer to choose from, so the judge was not asked, and it has the highest score";
-        return Ok(Scores { values: vec![Some(highest_score(judge.settings.mode))], notes: vec![note.to_owned()] });
+        return Ok(Scores {
+            values: vec![Some(highest_score(judge.settings.mode))],
+            ranks: Vec::new(),
+            notes: vec![note.to_owned()],
+        });
     }
     let scores = match scorer.score(prompt, &distinct.completions, run).await {
         // Nothing hangs on a score where there is one answer.
-        Err(_) if stands_alone => return Ok(Scores { values: vec![None], notes: Vec::new() }),
+        Err(_) if stands_alone => return Ok(Scores { values: vec![None], ranks: Vec::new(), notes: Vec::new() }),
         scores => scores?,
     };
     if scores.values.iter().flatten().any(|score| score.is_finite()) {
@@ -157,30 +157,49 @@ fn highest_score(mode: JudgeMode) -> f64 {
     }
 }
 
+/// Which candidates are of one class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Class<'a> {
+    /// Those that vote for this.
+    Voted(&'a str),
+    /// Those that say the same, by their position among what is distinct: there is no vote, or they abstain from it.
+    Alike(usize),
+}
+
 /// The verdict by scores.
-fn choose(rule: Select, pool: &Pool, distinct: &Distinct<'_>, scores: &[Option<f64>], notes: Vec<String>) -> Verdict {
+fn choose(rule: Select, pool: &Pool, distinct: &Distinct<'_>, scores: &[Option<f64>], scored: Scores) -> Verdict {
     let by_class = rule != Select::Argmax;
-    let entrants: Vec<Entrant> = pool
+    let entrants: Vec<Entrant<Class<'_>>> = pool
         .members
         .iter()
-        .zip(&distinct.said)
-        .map(|(member, said)| Entrant {
+        .zip(&distinct.members)
+        .map(|(member, (_, position))| Entrant {
             candidate: member.candidate,
             score: scores[member.candidate],
-            class: member.class.clone().filter(|_| by_class).unwrap_or_else(|| said.clone()),
+            rank: scored.ranks.get(*position).copied().unwrap_or_default(),
+            class: member.class.as_deref().filter(|_| by_class).map_or(Class::Alike(*position), Class::Voted),
         })
         .collect();
     let chosen = select(rule, &entrants).expect("a pool is never empty");
     let agreeing = chosen.classes[0].1;
+    let label = |class: Class<'_>| match class {
+        Class::Voted(label) => label.to_owned(),
+        Class::Alike(position) => {
+            let reply = &distinct.completions[position].reply;
+            let text = reply.content().unwrap_or_default().trim();
+            if text.is_empty() { reply.raw().get().to_owned() } else { text.to_owned() }
+        }
+    };
+    let counts = chosen.classes.into_iter().filter(|_| by_class).map(|(class, count)| (label(class), count)).collect();
     Verdict {
         selected: chosen.order[0],
         ranking: ranking(chosen.order, pool),
         weights: None,
-        response_counts: if by_class { chosen.classes } else { Vec::new() },
+        response_counts: counts,
         agreement: agreeing as f64 / entrants.len() as f64,
         vote: rule.as_str(),
         set_aside: pool.set_aside.clone(),
-        notes: pool.notes.iter().cloned().chain(notes).collect(),
+        notes: pool.notes.iter().cloned().chain(scored.notes).collect(),
     }
 }
 
@@ -190,12 +209,14 @@ fn ranking(mut pool_in_order: Vec<usize>, pool: &Pool) -> Vec<usize> {
     pool_in_order
 }
 
-/// What decides when the scorer has failed.
+/// What decides when the scorer has failed. A limit that is reached makes no error of candidates that are there.
 fn fall_back(settings: &BestOfN, ballot: &Ballot, pool: &Pool, failure: Failure) -> Result<Verdict, RunError> {
     let who = settings.scorer.name();
     let (mut verdict, instead) = match settings.fallback {
-        JudgeFallback::Error => return Err(RunError::of_scorer(who, failure)),
-        JudgeFallback::Vote => (ballot.verdict().expect("a pool is never empty"), "the vote decided"),
+        JudgeFallback::Error if !is_limit(&failure) => return Err(RunError::of_scorer(who, failure)),
+        JudgeFallback::Error | JudgeFallback::Vote => {
+            (ballot.verdict().expect("a pool is never empty"), "the vote decided")
+        }
         JudgeFallback::First => {
             let first = Verdict {
                 selected: pool.members[0].candidate,
