@@ -13,6 +13,7 @@ use crate::runtime::{ConfigureError, ConfigureOptions, Configured};
 use super::AppState;
 use super::body::JsonBody;
 use super::error::ApiError;
+use super::fields::unreadable;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -100,15 +101,7 @@ pub(super) fn options(
 }
 
 pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
-    // The parser's own words may quote the body, which may hold a key.
-    serde_json::from_slice(body).map_err(|error| {
-        let place = format!("line {}, column {}", error.line(), error.column());
-        let message = match error.classify() {
-            serde_json::error::Category::Data => "the body must be a JSON object such as {\"model\": \"…\"}".to_owned(),
-            _ => format!("the body is not valid JSON: it breaks off or goes wrong at {place}"),
-        };
-        ApiError::bad_request(None, "invalid_value", message)
-    })
+    serde_json::from_slice(body).map_err(|error| unreadable(&error))
 }
 
 /// What `GET` adds to the document. Sent back, `revision` says which one the document was made from, just as

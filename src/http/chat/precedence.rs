@@ -9,9 +9,9 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::config::fields;
 use crate::config::run::{AlgorithmName, RewardName};
 use crate::http::error::ApiError;
+use crate::http::fields::Fields;
 use crate::runtime::{ActiveConfig, Destination, Route};
 
-use super::request::Fields;
 use super::tts::Tts;
 
 pub const BUDGET_HEADER: &str = "X-ITS-Budget";
