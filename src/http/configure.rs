@@ -2,9 +2,9 @@
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, ETAG, IF_MATCH};
-use actix_web::web::{Data, Query};
+use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::config::origin;
@@ -14,14 +14,7 @@ use super::AppState;
 use super::body::JsonBody;
 use super::error::ApiError;
 use super::fields::unreadable;
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ConfigureQuery {
-    /// Builds everything and discards it.
-    #[serde(default)]
-    validate_only: bool,
-}
+use super::query::QueryFields;
 
 #[derive(Serialize)]
 struct Accepted {
@@ -36,14 +29,9 @@ struct Accepted {
 /// # Cancel safety
 ///
 /// A client that goes away does not undo what it asked for: the change is made whole or not at all.
-pub async fn replace(
-    state: Data<AppState>,
-    request: HttpRequest,
-    query: Query<ConfigureQuery>,
-    body: JsonBody,
-) -> Result<HttpResponse, ApiError> {
+pub async fn replace(state: Data<AppState>, request: HttpRequest, body: JsonBody) -> Result<HttpResponse, ApiError> {
     let mut document = object(&body.0)?;
-    let options = options(&request, &query, basis(&mut document)?)?;
+    let options = options(&request, basis(&mut document)?)?;
     Ok(accepted(state.runtime.configure(document, options).await?))
 }
 
@@ -53,14 +41,9 @@ pub async fn replace(
 /// # Cancel safety
 ///
 /// As for [`replace`].
-pub async fn patch(
-    state: Data<AppState>,
-    request: HttpRequest,
-    query: Query<ConfigureQuery>,
-    body: JsonBody,
-) -> Result<HttpResponse, ApiError> {
+pub async fn patch(state: Data<AppState>, request: HttpRequest, body: JsonBody) -> Result<HttpResponse, ApiError> {
     let mut patch = object(&body.0)?;
-    let options = options(&request, &query, basis(&mut patch)?)?;
+    let options = options(&request, basis(&mut patch)?)?;
     Ok(accepted(state.runtime.patch(patch, options).await?))
 }
 
@@ -91,13 +74,14 @@ pub(super) fn accepted(configured: Configured) -> HttpResponse {
 }
 
 /// How a change is to be made. `If-Match` wins over the revision that the body names.
-pub(super) fn options(
-    request: &HttpRequest,
-    query: &ConfigureQuery,
-    from_body: Option<i64>,
-) -> Result<ConfigureOptions, ApiError> {
+pub(super) fn options(request: &HttpRequest, from_body: Option<i64>) -> Result<ConfigureOptions, ApiError> {
+    let query = QueryFields::of(request, &["validate_only", "probe"])?;
+    if query.has("probe") {
+        let message = "`probe` is not supported yet by this version; a configuration is validated without calls";
+        return Err(ApiError::not_supported_yet("probe", message));
+    }
     let if_match = expected_revision(request)?.or(from_body);
-    Ok(ConfigureOptions { validate_only: query.validate_only, if_match })
+    Ok(ConfigureOptions { validate_only: query.flag("validate_only")?, if_match })
 }
 
 pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {

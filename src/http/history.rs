@@ -1,9 +1,9 @@
 //! `GET /configure/history` and `POST /configure/rollback`: what was active before, and the way back to it.
 
 use actix_web::http::header::CACHE_CONTROL;
-use actix_web::web::{Data, Query};
+use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -13,21 +13,13 @@ use crate::runtime::{ConfigureError, PastRevision};
 
 use super::AppState;
 use super::body::JsonBody;
-use super::configure::{ConfigureQuery, accepted, object, options};
+use super::configure::{accepted, object, options};
 use super::error::ApiError;
+use super::query::QueryFields;
 
 /// Revisions that one answer holds at most, and without `limit`.
-const MOST: u32 = 100;
+const MOST: i64 = 100;
 const USUAL: u32 = 20;
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HistoryQuery {
-    /// 1 to 100.
-    limit: Option<i64>,
-    /// Only revisions of lower numbers.
-    before: Option<i64>,
-}
 
 #[derive(Serialize)]
 struct History {
@@ -47,21 +39,17 @@ struct Entry {
 }
 
 /// Lists past revisions, newest first, each with its document as `GET /configure` would show it.
-pub async fn list(state: Data<AppState>, query: Query<HistoryQuery>) -> Result<HttpResponse, ApiError> {
-    let limit = match query.limit {
-        None => USUAL,
-        Some(limit) => u32::try_from(limit).ok().filter(|limit| (1..=MOST).contains(limit)).ok_or_else(|| {
-            ApiError::invalid_value("limit", format!("`limit` must be a whole number from 1 to {MOST}, not {limit}"))
-        })?,
-    };
-    if query.before.is_some_and(|before| before < 0) {
-        return Err(ApiError::invalid_value("before", "`before` must be the number of a revision, 0 or more"));
-    }
-    let (revisions, has_more) = state
-        .runtime
-        .history(query.before, limit)
-        .await
-        .map_err(|error| ApiError::from(ConfigureError::from(error)))?;
+///
+/// # Errors
+///
+/// A `limit` outside 1 to 100, or a `before` that is no number of a revision.
+pub async fn list(state: Data<AppState>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    let query = QueryFields::of(&request, &["limit", "before"])?;
+    let limit = query.whole("limit", 1..=MOST)?.map_or(USUAL, |limit| limit as u32);
+    // Only revisions of lower numbers.
+    let before = query.whole("before", 0..=i64::MAX)?;
+    let (revisions, has_more) =
+        state.runtime.history(before, limit).await.map_err(|error| ApiError::from(ConfigureError::from(error)))?;
     let data = revisions.into_iter().map(Entry::from).collect();
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(History { object: "list", data, has_more }))
 }
@@ -71,12 +59,7 @@ pub async fn list(state: Data<AppState>, query: Query<HistoryQuery>) -> Result<H
 /// # Cancel safety
 ///
 /// A client that goes away does not undo what it asked for: the change is made whole or not at all.
-pub async fn roll_back(
-    state: Data<AppState>,
-    request: HttpRequest,
-    query: Query<ConfigureQuery>,
-    body: JsonBody,
-) -> Result<HttpResponse, ApiError> {
+pub async fn roll_back(state: Data<AppState>, request: HttpRequest, body: JsonBody) -> Result<HttpResponse, ApiError> {
     let fields = object(&body.0)?;
     if let Some(unknown) = fields.keys().find(|name| *name != "revision") {
         let message = format!("unknown field `{unknown}`; the body is {{\"revision\": N}}");
@@ -86,7 +69,7 @@ pub async fn roll_back(
         None | Some(Value::Null) => return Err(ApiError::missing_field("revision")),
         Some(number) => field::integer("revision", number, 0..=i64::MAX)?,
     };
-    let options = options(&request, &query, None)?;
+    let options = options(&request, None)?;
     Ok(accepted(state.runtime.roll_back(number, options).await?))
 }
 
