@@ -13,7 +13,7 @@ use crate::runtime::{ConfigureError, ConfigureOptions, Configured};
 use super::AppState;
 use super::body::JsonBody;
 use super::error::ApiError;
-use super::fields::unreadable;
+use super::fields::{check_model, unreadable};
 use super::query::QueryFields;
 
 #[derive(Serialize)]
@@ -31,6 +31,7 @@ struct Accepted {
 /// A client that goes away does not undo what it asked for: the change is made whole or not at all.
 pub async fn replace(state: Data<AppState>, request: HttpRequest, body: JsonBody) -> Result<HttpResponse, ApiError> {
     let mut document = object(&body.0)?;
+    check_model_of(&document)?;
     let options = options(&request, basis(&mut document)?)?;
     Ok(accepted(state.runtime.configure(document, options).await?))
 }
@@ -43,6 +44,7 @@ pub async fn replace(state: Data<AppState>, request: HttpRequest, body: JsonBody
 /// As for [`replace`].
 pub async fn patch(state: Data<AppState>, request: HttpRequest, body: JsonBody) -> Result<HttpResponse, ApiError> {
     let mut patch = object(&body.0)?;
+    check_model_of(&patch)?;
     let options = options(&request, basis(&mut patch)?)?;
     Ok(accepted(state.runtime.patch(patch, options).await?))
 }
@@ -88,11 +90,22 @@ pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
     serde_json::from_slice(body).map_err(|error| unreadable(&error))
 }
 
+fn check_model_of(document: &Map<String, Value>) -> Result<(), ApiError> {
+    document.get("model").and_then(Value::as_str).map_or(Ok(()), check_model)
+}
+
 /// What `GET` adds to the document. Sent back, `revision` says which one the document was made from, just as
 /// `If-Match` does; it implies the hash.
 fn basis(document: &mut Map<String, Value>) -> Result<Option<i64>, ApiError> {
-    document.shift_remove("content_hash");
-    document.shift_remove("origin");
+    let (hash, origin) = (document.shift_remove("content_hash"), document.shift_remove("origin"));
+    if hash.is_some_and(|hash| !hash.is_string() && !hash.is_null()) {
+        let message = "`content_hash` must be a string, as GET /configure shows it; leave it out";
+        return Err(ApiError::invalid_value("content_hash", message));
+    }
+    if origin.is_some_and(|origin| !origin.is_object() && !origin.is_null()) {
+        let message = "`origin` must be an object, as GET /configure shows it; leave it out";
+        return Err(ApiError::invalid_value("origin", message));
+    }
     let Some(revision) = document.shift_remove("revision") else { return Ok(None) };
     match revision.as_i64() {
         Some(revision) => Ok(Some(revision)),
@@ -172,8 +185,15 @@ mod tests {
             json!({"model": "m", "revision": 4, "content_hash": "ab", "origin": {}}).as_object().unwrap().clone();
         assert_eq!(basis(&mut document).unwrap(), Some(4));
         assert_eq!(Value::from(document), json!({"model": "m"}));
-        let mut wrong = json!({"revision": "four"}).as_object().unwrap().clone();
-        assert_eq!(basis(&mut wrong).unwrap_err().param.as_deref(), Some("revision"));
+        for (wrong, param) in [
+            (json!({"revision": "four"}), "revision"),
+            (json!({"content_hash": 4}), "content_hash"),
+            (json!({"origin": "file"}), "origin"),
+            (json!({"origin": []}), "origin"),
+        ] {
+            let error = basis(&mut wrong.as_object().unwrap().clone()).unwrap_err();
+            assert_eq!(error.param.as_deref(), Some(param), "{wrong}");
+        }
     }
 
     #[test]
