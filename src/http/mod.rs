@@ -96,6 +96,7 @@ async fn unknown_path(request: HttpRequest) -> HttpResponse {
         let code = Some("not_supported_yet");
         return ApiError::new(StatusCode::NOT_FOUND, "invalid_request_error", code, None, message).error_response();
     }
-    let message = format!("there is no {method} {path}; chat is POST /v1/chat/completions");
+    let message =
+        format!("there is no {method} {path}; chat is POST /v1/chat/completions, and GET /docs shows every path");
     ApiError::new(StatusCode::NOT_FOUND, "invalid_request_error", None, None, message).error_response()
 }

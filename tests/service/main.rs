@@ -42,5 +42,6 @@ mod stop_rules;
 mod streams;
 mod swap;
 mod text_completions;
+mod told_usage;
 mod votes;
 mod wait;

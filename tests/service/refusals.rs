@@ -161,11 +161,10 @@ async fn an_unknown_model_is_told_with_those_there_are() {
 #[tokio::test]
 async fn a_path_that_does_not_exist_is_a_404_and_a_wrong_method_names_the_right_ones() {
     let (_upstream, app) = refusing().await;
-    for path in
-        ["/", "/v1", "/v1/chat", "/v1/chat/completions/", "/v2/chat/completions", "/v1/audio/speech", "/metrics"]
-    {
+    for path in ["/", "/v1", "/v1/chat", "/v1/chat/completions/", "/v2/chat/completions", "/v1/audio/speech"] {
         let error = app.get(path).await.error(404);
         assert_eq!(error["type"], "invalid_request_error", "{path}");
+        assert!(error["message"].as_str().unwrap().contains("/docs"), "{error}");
     }
     for (method, path) in [("POST", "/v1/embeddings"), ("POST", "/v1/rerank"), ("POST", "/rerank"), ("GET", "/metrics")]
     {

@@ -197,6 +197,9 @@ async fn what_cannot_be_is_refused_by_name() {
     assert_eq!(app.get(PATH).await.error(405)["type"], "invalid_request_error");
     let strict = app.post("/v1/completions?strict=true", &json!({"model": "scripted", "prompt": "a", "zzz": 1})).await;
     assert_eq!(strict.error(400)["code"], "unknown_field");
+    let misspelt = json!({"model": "scripted", "prompt": "a", "max_tokns": 1});
+    let misspelt = app.post("/v1/completions?strict=true", &misspelt).await.error(400);
+    assert!(misspelt["message"].as_str().unwrap().contains("did you mean `max_tokens`?"), "{misspelt}");
     assert_eq!(upstream.counters().requests, 0);
 
     let nothing = json!({"zzz": 1, "budget": null, "tts_strategy": null, "limits": {"max_cost_usd": null}});

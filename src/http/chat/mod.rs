@@ -75,7 +75,7 @@ pub async fn complete(state: Data<AppState>, request: HttpRequest, body: JsonBod
         biased;
         () = ticket.cancelled() => Err(job.cancelled()),
         ended = &mut run => match ended {
-            Ok(Ok(outcome)) => Ok(job.finish(&outcome).render()),
+            Ok(Ok(outcome)) => response::guarded(|| job.finish(&outcome).render()),
             Ok(Err(error)) => Err(error.into()),
             Err(panic) => {
                 tracing::error!(%panic, "a run ended by a defect of ours");

@@ -8,7 +8,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::completion::Logprobs;
 use crate::config::active::is_configuration_field;
-use crate::config::field;
+use crate::config::field::{self, suggestion};
 use crate::config::provider::ProviderName;
 use crate::config::run::{Limits, RunField, RunSettings, is_run_field};
 use crate::generator::{Members, TextRequest};
@@ -142,7 +142,8 @@ fn check_names(fields: &Members, strict: bool) -> Result<Vec<String>, ApiError> 
             return Err(ApiError::invalid_value(name, message));
         }
         if strict {
-            let message = format!("unknown field `{name}`; leave it out, or do without ?strict=true");
+            let hint = suggestion(name, KNOWN.iter().copied());
+            let message = format!("unknown field `{name}`{hint}; leave it out, or do without ?strict=true");
             return Err(ApiError::bad_request(Some(name), "unknown_field", message));
         }
         warnings.push(format!("unknown field `{name}` was forwarded"));
