@@ -56,6 +56,8 @@ pub enum Algorithm {
 /// How candidates are voted on and when the vote ends.
 #[derive(Debug, Clone)]
 pub struct SelfConsistency {
+    /// Self-consistency itself, or that with a stop rule of its own.
+    pub name: AlgorithmName,
     pub rules: Arc<VoteRules>,
     pub stopping: Stopping,
     pub wave: Wave,
@@ -140,9 +142,9 @@ impl Plan {
 
     /// The algorithm's name in headers, metadata and logs.
     pub fn algorithm_name(&self) -> &'static str {
-        match self.algorithm {
+        match &self.algorithm {
             Algorithm::Single | Algorithm::Several => "none",
-            Algorithm::SelfConsistency(_) => "self-consistency",
+            Algorithm::SelfConsistency(vote) => vote.name.as_str(),
             Algorithm::BestOfN(_) => "best-of-n",
             Algorithm::MixtureOfN(_) => "mixture-of-n",
             Algorithm::Wait => "wait",
@@ -175,7 +177,8 @@ impl Algorithm {
             None => Stopping::of(stop_rule(settings), settings),
             Some(_) => Stopping::Never,
         };
-        Ok(Self::SelfConsistency(SelfConsistency { rules, stopping, wave, weighting, scorer }))
+        let name = settings.algorithm;
+        Ok(Self::SelfConsistency(SelfConsistency { name, rules, stopping, wave, weighting, scorer }))
     }
 }
 
@@ -291,6 +294,16 @@ mod tests {
         let settings = RunSettings { budget: 1, ..RunSettings::default() };
         let (plan, warning, _) = resolve(&settings, Some(0.0));
         assert_eq!((plan.algorithm_name(), plan.budget, warning), ("none", 1, None));
+    }
+
+    #[test]
+    fn a_plan_is_called_what_the_client_chose() {
+        for algorithm in
+            [AlgorithmName::SelfConsistency, AlgorithmName::AdaptiveSelfConsistency, AlgorithmName::BetaSelfConsistency]
+        {
+            let settings = RunSettings { algorithm, ..RunSettings::default() };
+            assert_eq!(resolve(&settings, None).0.algorithm_name(), algorithm.as_str());
+        }
     }
 
     #[test]

@@ -28,6 +28,10 @@ impl Endpoint {
         }
         match field::text(param, value)?.trim() {
             "auto" => Ok(Self::Auto),
+            text if Url::parse(text).is_err() => Err(SettingsError::invalid(
+                param,
+                format!("`{param}` must be a URL such as https://api.openai.com/v1, or `auto`"),
+            )),
             text => base_url(param, text).map(Self::Url),
         }
     }
@@ -39,7 +43,7 @@ pub fn base_url(param: &str, text: &str) -> Result<Url, SettingsError> {
     let refused = |why: &str| Err(SettingsError::invalid(param, format!("`{param}` {why}")));
     // The text is not repeated before it is known to hold no password.
     let Ok(mut url) = Url::parse(text) else {
-        return refused("must be a URL such as https://api.openai.com/v1, or `auto`");
+        return refused("must be a URL such as https://api.openai.com/v1");
     };
     if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
         return refused("must be a URL that begins with https:// or http://");

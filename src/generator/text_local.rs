@@ -272,8 +272,10 @@ impl LegacyLogprobs {
             // A character is counted with its first byte, whichever token has the others.
             *offset += token.bytes.iter().filter(|byte| **byte & 0xc0 != 0x80).count();
             if !token.top_logprobs.is_empty() {
+                // The API tells of the drawn token too where it is not among the most probable ones.
+                let drawn = (token.token.clone(), token.logprob);
                 let top = token.top_logprobs.into_iter().map(|other| (other.token, other.logprob));
-                lists.top_logprobs.get_or_insert_default().push(top.collect());
+                lists.top_logprobs.get_or_insert_default().push([drawn].into_iter().chain(top).collect());
             }
             lists.tokens.push(token.token);
             lists.token_logprobs.push(token.logprob);
@@ -312,7 +314,10 @@ mod tests {
         assert_eq!(lists.token_logprobs, [-0.5, -1.0, -2.0, -3.0]);
         assert_eq!(lists.text_offset, [10, 11, 12, 12]);
         assert_eq!(offset, 13);
-        assert_eq!(lists.top_logprobs.unwrap()[1], BTreeMap::from([("b".to_owned(), -0.1)]));
+        assert_eq!(
+            lists.top_logprobs.unwrap()[1],
+            BTreeMap::from([("b".to_owned(), -0.1), ("\u{fffd}".to_owned(), -1.0)])
+        );
         let none = LegacyLogprobs::of(&raw(&serde_json::json!({"content": [], "refusal": null})), &mut 0);
         assert_eq!(none, LegacyLogprobs::default());
     }

@@ -2,9 +2,9 @@
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, ETAG, IF_MATCH};
-use actix_web::web::{Data, Query};
+use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::config::origin;
@@ -13,14 +13,8 @@ use crate::runtime::{ConfigureError, ConfigureOptions, Configured};
 use super::AppState;
 use super::body::JsonBody;
 use super::error::ApiError;
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ConfigureQuery {
-    /// Builds everything and discards it.
-    #[serde(default)]
-    validate_only: bool,
-}
+use super::fields::{check_model, unreadable};
+use super::query::QueryFields;
 
 #[derive(Serialize)]
 struct Accepted {
@@ -35,14 +29,10 @@ struct Accepted {
 /// # Cancel safety
 ///
 /// A client that goes away does not undo what it asked for: the change is made whole or not at all.
-pub async fn replace(
-    state: Data<AppState>,
-    request: HttpRequest,
-    query: Query<ConfigureQuery>,
-    body: JsonBody,
-) -> Result<HttpResponse, ApiError> {
+pub async fn replace(state: Data<AppState>, request: HttpRequest, body: JsonBody) -> Result<HttpResponse, ApiError> {
     let mut document = object(&body.0)?;
-    let options = options(&request, &query, basis(&mut document)?)?;
+    check_model_of(&document)?;
+    let options = options(&request, basis(&mut document)?)?;
     Ok(accepted(state.runtime.configure(document, options).await?))
 }
 
@@ -52,14 +42,10 @@ pub async fn replace(
 /// # Cancel safety
 ///
 /// As for [`replace`].
-pub async fn patch(
-    state: Data<AppState>,
-    request: HttpRequest,
-    query: Query<ConfigureQuery>,
-    body: JsonBody,
-) -> Result<HttpResponse, ApiError> {
+pub async fn patch(state: Data<AppState>, request: HttpRequest, body: JsonBody) -> Result<HttpResponse, ApiError> {
     let mut patch = object(&body.0)?;
-    let options = options(&request, &query, basis(&mut patch)?)?;
+    check_model_of(&patch)?;
+    let options = options(&request, basis(&mut patch)?)?;
     Ok(accepted(state.runtime.patch(patch, options).await?))
 }
 
@@ -90,32 +76,36 @@ pub(super) fn accepted(configured: Configured) -> HttpResponse {
 }
 
 /// How a change is to be made. `If-Match` wins over the revision that the body names.
-pub(super) fn options(
-    request: &HttpRequest,
-    query: &ConfigureQuery,
-    from_body: Option<i64>,
-) -> Result<ConfigureOptions, ApiError> {
+pub(super) fn options(request: &HttpRequest, from_body: Option<i64>) -> Result<ConfigureOptions, ApiError> {
+    let query = QueryFields::of(request, &["validate_only", "probe"])?;
+    if query.has("probe") {
+        let message = "`probe` is not supported yet by this version; a configuration is validated without calls";
+        return Err(ApiError::not_supported_yet("probe", message));
+    }
     let if_match = expected_revision(request)?.or(from_body);
-    Ok(ConfigureOptions { validate_only: query.validate_only, if_match })
+    Ok(ConfigureOptions { validate_only: query.flag("validate_only")?, if_match })
 }
 
 pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
-    // The parser's own words may quote the body, which may hold a key.
-    serde_json::from_slice(body).map_err(|error| {
-        let place = format!("line {}, column {}", error.line(), error.column());
-        let message = match error.classify() {
-            serde_json::error::Category::Data => "the body must be a JSON object such as {\"model\": \"…\"}".to_owned(),
-            _ => format!("the body is not valid JSON: it breaks off or goes wrong at {place}"),
-        };
-        ApiError::bad_request(None, "invalid_value", message)
-    })
+    serde_json::from_slice(body).map_err(|error| unreadable(&error))
+}
+
+fn check_model_of(document: &Map<String, Value>) -> Result<(), ApiError> {
+    document.get("model").and_then(Value::as_str).map_or(Ok(()), check_model)
 }
 
 /// What `GET` adds to the document. Sent back, `revision` says which one the document was made from, just as
 /// `If-Match` does; it implies the hash.
 fn basis(document: &mut Map<String, Value>) -> Result<Option<i64>, ApiError> {
-    document.shift_remove("content_hash");
-    document.shift_remove("origin");
+    let (hash, origin) = (document.shift_remove("content_hash"), document.shift_remove("origin"));
+    if hash.is_some_and(|hash| !hash.is_string() && !hash.is_null()) {
+        let message = "`content_hash` must be a string, as GET /configure shows it; leave it out";
+        return Err(ApiError::invalid_value("content_hash", message));
+    }
+    if origin.is_some_and(|origin| !origin.is_object() && !origin.is_null()) {
+        let message = "`origin` must be an object, as GET /configure shows it; leave it out";
+        return Err(ApiError::invalid_value("origin", message));
+    }
     let Some(revision) = document.shift_remove("revision") else { return Ok(None) };
     match revision.as_i64() {
         Some(revision) => Ok(Some(revision)),
@@ -195,8 +185,15 @@ mod tests {
             json!({"model": "m", "revision": 4, "content_hash": "ab", "origin": {}}).as_object().unwrap().clone();
         assert_eq!(basis(&mut document).unwrap(), Some(4));
         assert_eq!(Value::from(document), json!({"model": "m"}));
-        let mut wrong = json!({"revision": "four"}).as_object().unwrap().clone();
-        assert_eq!(basis(&mut wrong).unwrap_err().param.as_deref(), Some("revision"));
+        for (wrong, param) in [
+            (json!({"revision": "four"}), "revision"),
+            (json!({"content_hash": 4}), "content_hash"),
+            (json!({"origin": "file"}), "origin"),
+            (json!({"origin": []}), "origin"),
+        ] {
+            let error = basis(&mut wrong.as_object().unwrap().clone()).unwrap_err();
+            assert_eq!(error.param.as_deref(), Some(param), "{wrong}");
+        }
     }
 
     #[test]

@@ -29,6 +29,9 @@ pub struct ApiError {
     pub spent: bool,
 }
 
+/// An upstream may name any delay; clients that obey it would sleep for days.
+const MOST_RETRY_AFTER_S: u64 = 3600;
+
 impl ApiError {
     pub fn new(
         status: StatusCode,
@@ -131,8 +134,8 @@ impl ResponseError for ApiError {
         let mut response = HttpResponse::build(self.status);
         if let Some(delay) = self.retry_after {
             // Whole seconds, rounded up: a client that comes back early is refused again.
-            let seconds = delay.as_secs() + u64::from(delay.subsec_nanos() > 0);
-            response.insert_header((RETRY_AFTER, HeaderValue::from(seconds.max(1))));
+            let seconds = delay.as_secs().saturating_add(u64::from(delay.subsec_nanos() > 0));
+            response.insert_header((RETRY_AFTER, HeaderValue::from(seconds.clamp(1, MOST_RETRY_AFTER_S))));
         }
         if self.spent {
             response.insert_header(("x-should-retry", "false"));
@@ -228,6 +231,15 @@ mod tests {
         assert_eq!(response.status(), 429);
         assert_eq!(response.headers().get("retry-after").unwrap(), "7");
         assert_eq!(response.headers().get("x-should-retry").unwrap(), "false");
+    }
+
+    #[test]
+    fn nobody_is_told_to_come_back_in_days() {
+        for (delay, told) in [(Duration::from_secs(3600), "3600"), (Duration::MAX, "3600"), (Duration::ZERO, "1")] {
+            let failure = Failure { retry_after: Some(delay), ..Failure::new(FailureKind::RateLimited, "slow down") };
+            let response = ApiError::from(&failure).error_response();
+            assert_eq!(response.headers().get("retry-after").unwrap(), told);
+        }
     }
 
     #[test]

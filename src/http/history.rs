@@ -1,9 +1,9 @@
 //! `GET /configure/history` and `POST /configure/rollback`: what was active before, and the way back to it.
 
 use actix_web::http::header::CACHE_CONTROL;
-use actix_web::web::{Data, Query};
+use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -13,21 +13,13 @@ use crate::runtime::{ConfigureError, PastRevision};
 
 use super::AppState;
 use super::body::JsonBody;
-use super::configure::{ConfigureQuery, accepted, object, options};
+use super::configure::{accepted, object, options};
 use super::error::ApiError;
+use super::query::QueryFields;
 
 /// Revisions that one answer holds at most, and without `limit`.
-const MOST: u32 = 100;
+const MOST: i64 = 100;
 const USUAL: u32 = 20;
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HistoryQuery {
-    /// 1 to 100. Text here and below, since the query's parser does not tell which number is none.
-    limit: Option<String>,
-    /// Only revisions of lower numbers.
-    before: Option<String>,
-}
 
 #[derive(Serialize)]
 struct History {
@@ -47,20 +39,15 @@ struct Entry {
 }
 
 /// Lists past revisions, newest first, each with its document as `GET /configure` would show it.
-pub async fn list(state: Data<AppState>, query: Query<HistoryQuery>) -> Result<HttpResponse, ApiError> {
-    let limit = match &query.limit {
-        None => USUAL,
-        Some(limit) => limit.parse().ok().filter(|limit| (1..=MOST).contains(limit)).ok_or_else(|| {
-            ApiError::invalid_value("limit", format!("`limit` must be a whole number from 1 to {MOST}, not {limit:?}"))
-        })?,
-    };
-    let before = match &query.before {
-        None => None,
-        Some(before) => Some(before.parse().ok().filter(|before: &i64| *before >= 0).ok_or_else(|| {
-            let message = format!("`before` must be the number of a revision, 0 or more, not {before:?}");
-            ApiError::invalid_value("before", message)
-        })?),
-    };
+///
+/// # Errors
+///
+/// A `limit` outside 1 to 100, or a `before` that is no number of a revision.
+pub async fn list(state: Data<AppState>, request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    let query = QueryFields::of(&request, &["limit", "before"])?;
+    let limit = query.whole("limit", 1..=MOST)?.map_or(USUAL, |limit| limit as u32);
+    // Only revisions of lower numbers.
+    let before = query.whole("before", 0..=i64::MAX)?;
     let (revisions, has_more) =
         state.runtime.history(before, limit).await.map_err(|error| ApiError::from(ConfigureError::from(error)))?;
     let data = revisions.into_iter().map(Entry::from).collect();
@@ -72,12 +59,7 @@ pub async fn list(state: Data<AppState>, query: Query<HistoryQuery>) -> Result<H
 /// # Cancel safety
 ///
 /// A client that goes away does not undo what it asked for: the change is made whole or not at all.
-pub async fn roll_back(
-    state: Data<AppState>,
-    request: HttpRequest,
-    query: Query<ConfigureQuery>,
-    body: JsonBody,
-) -> Result<HttpResponse, ApiError> {
+pub async fn roll_back(state: Data<AppState>, request: HttpRequest, body: JsonBody) -> Result<HttpResponse, ApiError> {
     let fields = object(&body.0)?;
     if let Some(unknown) = fields.keys().find(|name| *name != "revision") {
         let message = format!("unknown field `{unknown}`; the body is {{\"revision\": N}}");
@@ -87,7 +69,7 @@ pub async fn roll_back(
         None | Some(Value::Null) => return Err(ApiError::missing_field("revision")),
         Some(number) => field::integer("revision", number, 0..=i64::MAX)?,
     };
-    let options = options(&request, &query, None)?;
+    let options = options(&request, None)?;
     Ok(accepted(state.runtime.roll_back(number, options).await?))
 }
 

@@ -10,11 +10,14 @@ pub mod configure;
 mod destination;
 mod documentation;
 pub mod error;
+mod fields;
 pub mod history;
 pub mod host;
+mod json_text;
 mod models;
 mod openapi;
 mod ops;
+mod query;
 pub mod request_log;
 mod spending;
 
@@ -23,7 +26,7 @@ use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, HeaderValue};
-use actix_web::web::{self, QueryConfig, ServiceConfig};
+use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Resource, ResponseError};
 use tokio::runtime::Handle;
 
@@ -46,9 +49,6 @@ pub struct AppState {
 /// Every route of the daemon.
 pub fn routes(service: &mut ServiceConfig) {
     service
-        .app_data(QueryConfig::default().error_handler(|error, _| {
-            ApiError::bad_request(None, "invalid_value", format!("the query string is wrong: {error}")).into()
-        }))
         .service(
             resource("/configure", "GET, PATCH, POST")
                 .route(web::get().to(configure::show))
@@ -85,11 +85,18 @@ fn resource(path: &str, allow: &'static str) -> Resource {
     }))
 }
 
+/// Endpoints that clients know from elsewhere and that a later version will have.
+const LATER: &[(&str, &str)] =
+    &[("POST", "/v1/embeddings"), ("POST", "/v1/rerank"), ("POST", "/rerank"), ("GET", "/metrics")];
+
 async fn unknown_path(request: HttpRequest) -> HttpResponse {
-    let message = format!(
-        "there is no {} {}; chat is POST /v1/chat/completions, and GET /docs shows every path",
-        request.method(),
-        request.path()
-    );
+    let (method, path) = (request.method().as_str(), request.path());
+    if LATER.contains(&(method, path)) {
+        let message = format!("{method} {path} is not in this version yet");
+        let code = Some("not_supported_yet");
+        return ApiError::new(StatusCode::NOT_FOUND, "invalid_request_error", code, None, message).error_response();
+    }
+    let message =
+        format!("there is no {method} {path}; chat is POST /v1/chat/completions, and GET /docs shows every path");
     ApiError::new(StatusCode::NOT_FOUND, "invalid_request_error", None, None, message).error_response()
 }

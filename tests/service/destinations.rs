@@ -188,6 +188,7 @@ async fn an_endpoint_that_must_not_be_called_is_refused() {
         let answer = chat_with(&app, &[("X-ITS-Endpoint", endpoint)], json!({})).await;
         assert_eq!(answer.error(400)["param"], "X-ITS-Endpoint", "{endpoint}: {}", answer.text);
         assert!(!answer.text.contains("hunter2"), "{}", answer.text);
+        assert!(!answer.text.contains("or `auto`"), "what is refused is not recommended: {}", answer.text);
     }
     let both = [("X-ITS-Endpoint", &*own.base_url())];
     assert_eq!(chat_with(&app, &both, json!({"provider": "openai"})).await.error(400)["param"], "provider");

@@ -28,7 +28,10 @@ async fn a_chat_request_that_cannot_be_names_the_parameter() {
         (json!({"messages": null}), "messages", "missing_field"),
         (json!({"messages": []}), "messages", "invalid_value"),
         (json!({"messages": "hello"}), "messages", "invalid_value"),
-        (json!({"messages": [{"content": "no role"}]}), "messages", "invalid_value"),
+        (json!({"messages": [{"content": "no role"}]}), "messages[0].role", "missing_field"),
+        (json!({"messages": [{"role": 1, "content": "?"}]}), "messages[0].role", "invalid_value"),
+        (json!({"messages": [["user", "hi"]]}), "messages[0]", "invalid_value"),
+        (json!({"messages": ["hi"]}), "messages[0]", "invalid_value"),
         (json!({"messages": [{"role": "robot", "content": "x"}]}), "messages[0].role", "invalid_value"),
         (json!({"messages": user(Value::Null)}), "messages[0].content", "invalid_value"),
         (json!({"messages": user(json!(7))}), "messages[0].content", "invalid_value"),
@@ -55,7 +58,19 @@ async fn a_chat_request_that_cannot_be_names_the_parameter() {
         (json!({"logprobs": true, "top_logprobs": 21}), "top_logprobs", "invalid_value"),
         (json!({"tools": [{"type": "function"}]}), "tools[0].function", "missing_field"),
         (json!({"tools": [{"function": {"name": "f"}}]}), "tools[0]", "invalid_value"),
+        (json!({"tools": {}}), "tools", "invalid_value"),
+        (json!({"tools": [["function", {"name": "f"}]]}), "tools[0]", "invalid_value"),
+        (json!({"tools": [{"type": "function", "function": ["f", {}]}]}), "tools[0].function", "invalid_value"),
+        (json!({"tools": [{"type": "function", "function": {}}]}), "tools[0].function.name", "missing_field"),
         (json!({"stream": "yes"}), "stream", "invalid_value"),
+        (json!({"stream": true, "stream_options": [true, true]}), "stream_options", "invalid_value"),
+        (
+            json!({"stream": true, "stream_options": {"include_usage": 1}}),
+            "stream_options.include_usage",
+            "invalid_value",
+        ),
+        (json!({"model": "scripted\n"}), "model", "invalid_value"),
+        (json!({"logit_bias": [1]}), "logit_bias", "invalid_value"),
         (json!({"stream_options": {"include_usage": true}}), "stream_options", "invalid_value"),
         (json!({"budget": 0}), "budget", "invalid_value"),
         (json!({"budget": 1001}), "budget", "invalid_value"),
@@ -146,12 +161,16 @@ async fn an_unknown_model_is_told_with_those_there_are() {
 #[tokio::test]
 async fn a_path_that_does_not_exist_is_a_404_and_a_wrong_method_names_the_right_ones() {
     let (_upstream, app) = refusing().await;
-    for path in
-        ["/", "/v1", "/v1/chat", "/v1/chat/completions/", "/v2/chat/completions", "/v1/audio/speech", "/metrics"]
-    {
+    for path in ["/", "/v1", "/v1/chat", "/v1/chat/completions/", "/v2/chat/completions", "/v1/audio/speech"] {
         let error = app.get(path).await.error(404);
         assert_eq!(error["type"], "invalid_request_error", "{path}");
         assert!(error["message"].as_str().unwrap().contains("/docs"), "{error}");
+    }
+    for (method, path) in [("POST", "/v1/embeddings"), ("POST", "/v1/rerank"), ("POST", "/rerank"), ("GET", "/metrics")]
+    {
+        let error = receive(app.client.request(method.parse().unwrap(), app.url(path))).await.error(404);
+        assert_eq!(error["code"], "not_supported_yet", "{path}");
+        assert!(error["message"].as_str().unwrap().contains("not in this version yet"), "{error}");
     }
     for (method, path, allow) in [
         ("GET", CHAT, "POST"),
@@ -270,9 +289,27 @@ async fn a_foreign_host_name_is_refused_on_loopback() {
 async fn a_query_that_cannot_be_read_is_refused() {
     let (upstream, app) = refusing().await;
     let chat = json!({"model": "scripted", "messages": [{"role": "user", "content": "?"}]});
-    for path in ["/v1/chat/completions?strict=perhaps", "/configure?validate_only=1x", "/configure?probe=true"] {
-        let error = app.post(path, &chat).await.error(400);
-        assert_eq!(error["type"], "invalid_request_error", "{path}");
+    for (path, param, code) in [
+        ("/v1/chat/completions?strict=perhaps", "strict", "invalid_value"),
+        ("/v1/chat/completions?stict=true", "stict", "unknown_field"),
+        ("/v1/best-of-n/chat/completions?strict=1", "strict", "invalid_value"),
+        ("/v1/completions?zzz=", "zzz", "unknown_field"),
+        ("/configure?validate_only=1x", "validate_only", "invalid_value"),
+        ("/configure?validate_only=true&dry=1", "dry", "unknown_field"),
+        ("/configure?probe=true", "probe", "not_supported_yet"),
+        ("/configure/rollback?probe=true", "probe", "not_supported_yet"),
+    ] {
+        let body = match path {
+            "/configure/rollback?probe=true" => &json!({"revision": 1}),
+            _ => &chat,
+        };
+        let error = app.post(path, body).await.error(400);
+        assert_eq!((&error["param"], &error["code"]), (&json!(param), &json!(code)), "{path}: {error}");
+        assert!(!error["message"].as_str().unwrap().contains("deserialize"), "{error}");
+    }
+    for (query, param) in [("limit=abc", "limit"), ("before=-1", "before"), ("after=1", "after")] {
+        let error = app.get(&format!("/configure/history?{query}")).await.error(400);
+        assert_eq!(error["param"], param, "{query}");
     }
     assert_eq!(upstream.counters().requests, 0);
 }

@@ -88,9 +88,15 @@ async fn a_schema_is_never_fetched_and_a_wrong_one_is_told() {
 async fn names_and_fields_of_any_text_and_length_are_taken_or_refused_in_words() {
     let upstream = Upstream::start().await;
     let app = spawn_app_for(&upstream, json!({"budget": 1})).await;
-    for model in ["a\nb\r\nx-injected: 1", "été 🦀", "\u{0}", "../../etc/passwd", &"m".repeat(100_000)] {
+    for (model, status, code) in [
+        ("a\nb\r\nx-injected: 1", 400, "invalid_value"),
+        ("\u{0}", 400, "invalid_value"),
+        ("été 🦀", 404, "model_not_found"),
+        ("../../etc/passwd", 404, "model_not_found"),
+        (&"m".repeat(100_000), 404, "model_not_found"),
+    ] {
         let answer = app.chat(json!({"model": model})).await;
-        assert_eq!(answer.error(404)["code"], "model_not_found");
+        assert_eq!(answer.error(status)["code"], code);
         assert!(answer.header("x-injected").is_none());
     }
     let mut request = question(json!({}));

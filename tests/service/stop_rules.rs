@@ -30,6 +30,9 @@ async fn a_rule_that_is_content_starts_nothing_more() {
         let answer = app.chat(request).await;
         assert_eq!(answer.content(), "\\boxed{42}");
         assert_eq!(answer.header("x-its-stop"), Some(reason), "{fields}");
+        let named = fields["alg"].as_str().unwrap_or("self-consistency");
+        assert_eq!(answer.header("x-its-algorithm"), Some(named));
+        assert_eq!(answer.json()["metadata"]["algorithm"], named);
         asked += calls;
         assert_eq!(upstream.counters().requests, asked, "{fields}");
         let stop = &answer.json()["metadata"]["stop"];

@@ -284,7 +284,12 @@ mod local {
         let tokens: Vec<_> = lists["tokens"].as_array().unwrap().iter().map(|token| token.as_str().unwrap()).collect();
         assert_eq!(json!(tokens.concat()), *text);
         assert_eq!(lists["token_logprobs"].as_array().unwrap().len(), tokens.len());
-        assert!(lists["top_logprobs"].as_array().unwrap().iter().all(|top| top.as_object().unwrap().len() == 2));
+        assert!(
+            lists["top_logprobs"].as_array().unwrap().iter().all(|top| matches!(top.as_object().unwrap().len(), 2 | 3))
+        );
+        for (token, top) in tokens.iter().zip(lists["top_logprobs"].as_array().unwrap()) {
+            assert!(top.get(token).is_some(), "the token that was drawn is told: {top}");
+        }
         let mut offset = 0;
         for (at, token) in tokens.iter().enumerate() {
             assert_eq!(lists["text_offset"][at], offset);

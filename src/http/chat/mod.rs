@@ -14,9 +14,8 @@ mod tts_metadata;
 
 use std::sync::Arc;
 
-use actix_web::web::{Data, Query};
+use actix_web::web::Data;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
-use serde::Deserialize;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::algorithms::vote::VoteRules;
@@ -26,6 +25,7 @@ use super::AppState;
 use super::body::JsonBody;
 use super::destination;
 use super::error::ApiError;
+use super::query::QueryFields;
 use super::request_log::RequestRecord;
 use job::Job;
 use precedence::PathChoice;
@@ -34,11 +34,13 @@ use request::ChatRequest;
 pub(super) use running::Ticket;
 pub use running::{Running, cancel};
 
-#[derive(Debug, Deserialize)]
-pub struct ChatQuery {
-    /// Refuses unknown fields instead of forwarding them.
-    #[serde(default)]
-    pub(super) strict: bool,
+/// Whether the query string asks to refuse unknown fields instead of forwarding them.
+///
+/// # Errors
+///
+/// A query string that says anything else.
+pub(super) fn is_strict(request: &HttpRequest) -> Result<bool, ApiError> {
+    QueryFields::of(request, &["strict"])?.flag("strict")
 }
 
 /// Answers a chat request under the configuration that is active when it arrives. The path may name the algorithm and
@@ -47,19 +49,14 @@ pub struct ChatQuery {
 /// # Cancel safety
 ///
 /// The server drops this future when the client disconnects; with it goes the run and every call in flight.
-pub async fn complete(
-    state: Data<AppState>,
-    request: HttpRequest,
-    query: Query<ChatQuery>,
-    body: JsonBody,
-) -> Result<HttpResponse, ApiError> {
+pub async fn complete(state: Data<AppState>, request: HttpRequest, body: JsonBody) -> Result<HttpResponse, ApiError> {
     let record = request.extensions().get::<Arc<RequestRecord>>().cloned().expect("the request log wraps every route");
     let Some(active) = state.runtime.snapshot() else {
         let message = "no configuration is active yet; POST /configure sets one";
         return Err(ApiError::unavailable("model_error", message));
     };
     let path = PathChoice::of(&request)?;
-    let mut chat = ChatRequest::parse(&body.0, query.strict)?;
+    let mut chat = ChatRequest::parse(&body.0, is_strict(&request)?)?;
     precedence::put_header_over(&request, &mut chat.overrides)?;
     let destination = destination::of(&request, chat.provider)?;
     let job = Arc::new(Job::prepare(&active, chat, &path, destination, record)?);

@@ -9,9 +9,9 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::config::fields;
 use crate::config::run::{AlgorithmName, RewardName};
 use crate::http::error::ApiError;
+use crate::http::fields::Fields;
 use crate::runtime::{ActiveConfig, Destination, Route};
 
-use super::request::Fields;
 use super::tts::Tts;
 
 pub const BUDGET_HEADER: &str = "X-ITS-Budget";
@@ -91,7 +91,11 @@ impl PathChoice {
 ///
 /// When it is no whole number, or the body's, although it is overruled, is no budget.
 pub fn put_header_over(request: &HttpRequest, overrides: &mut Fields) -> Result<(), ApiError> {
-    let Some(header) = request.headers().get(BUDGET_HEADER) else { return Ok(()) };
+    let mut headers = request.headers().get_all(BUDGET_HEADER);
+    let Some(header) = headers.next() else { return Ok(()) };
+    if headers.next().is_some() {
+        return Err(ApiError::invalid_value(BUDGET_HEADER, format!("`{BUDGET_HEADER}` is there twice; send it once")));
+    }
     if let Some(overruled) = overrides.get("budget") {
         fields::find("budget").expect("budget is a field").integer("budget", &value_of(overruled))?;
     }
@@ -261,6 +265,9 @@ mod tests {
             let error = put_header_over(&with(wrong), &mut overrides).unwrap_err();
             assert_eq!(error.param.as_deref(), Some(BUDGET_HEADER), "{wrong}");
         }
+        let twice = TestRequest::default().append_header((BUDGET_HEADER, "2")).append_header((BUDGET_HEADER, "2"));
+        let error = put_header_over(&twice.to_http_request(), &mut overrides).unwrap_err();
+        assert!(error.message.contains("twice"), "{}", error.message);
     }
 
     #[test]

@@ -6,16 +6,18 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::completion::{Logprobs, MaxTokens, MaxTokensName, Prompt, Sampling, Tool};
 use crate::config::active::is_configuration_field;
-use crate::config::field::suggestion;
+use crate::config::field::{self, suggestion, wrong_type};
 use crate::config::provider::ProviderName;
 use crate::config::run::{RunField, RunSettings, is_run_field};
 use crate::http::destination::take_provider;
 use crate::http::error::ApiError;
+use crate::http::fields::{self, Fields, value_of};
+use crate::http::json_text;
 use crate::http::openapi;
 
 use super::tts::Tts;
@@ -46,11 +48,8 @@ pub struct StreamOptions {
     pub include_progress: bool,
 }
 
-/// Members of a JSON object with their text as it came.
-pub type Fields = BTreeMap<String, Box<RawValue>>;
-
 /// More answers than the largest budget cannot be.
-const MOST_ANSWERS: usize = 1000;
+const MOST_ANSWERS: i64 = 1000;
 
 /// Defaults of a request whose `tts_strategy` or path chose its run.
 const CHOSEN_TEMPERATURE: f64 = 0.7;
@@ -84,26 +83,19 @@ impl ChatRequest {
     ///
     /// A 400 that names the parameter.
     pub fn parse(body: &[u8], strict: bool) -> Result<Self, ApiError> {
-        let mut fields: Fields = serde_json::from_slice(body).map_err(|error| {
-            ApiError::bad_request(None, "invalid_value", format!("the body is not a JSON object: {error}"))
-        })?;
+        let mut fields = fields::read(body)?;
+        json_text::check(&fields)?;
         // An explicit null says the same as leaving the field out.
         fields.retain(|_, value| value.get() != "null");
 
-        let model: String = required(&mut fields, "model")?;
-        if model.is_empty() {
-            return Err(ApiError::invalid_value("model", "`model` is empty; GET /v1/models lists the names"));
-        }
+        let model = fields::model(&mut fields)?;
         let messages = fields.remove("messages").ok_or_else(|| ApiError::missing_field("messages"))?;
         check_messages(&messages)?;
-        let n = take::<usize>(&mut fields, "n")?.unwrap_or(1);
-        if !(1..=MOST_ANSWERS).contains(&n) {
-            return Err(ApiError::invalid_value("n", format!("`n` is {n}; it must be between 1 and {MOST_ANSWERS}")));
-        }
+        let n = fields::whole(&mut fields, "n", 1..=MOST_ANSWERS)?.map_or(1, |n| n as usize);
 
-        let stream = take(&mut fields, "stream")?.unwrap_or(false);
-        let stream_options = stream_options(&mut fields, stream)?;
-        let response_only: bool = take(&mut fields, "return_response_only")?.unwrap_or(true);
+        let stream = fields::flag(&mut fields, "stream")?.unwrap_or(false);
+        let (stream_options, unknown) = stream_options(&mut fields, stream, strict)?;
+        let response_only = fields::flag(&mut fields, "return_response_only")?.unwrap_or(true);
         let sampling = sampling(&mut fields)?;
         let logprobs = logprobs(&mut fields)?;
         let tools = tools(&mut fields)?;
@@ -112,6 +104,7 @@ impl ChatRequest {
         let provider = take_provider(&mut fields)?;
         let mut tts = Tts::take(&mut fields)?;
         let (overrides, passthrough, mut warnings) = sort_out(fields, strict)?;
+        warnings.extend(unknown.into_iter().map(|member| format!("unknown field `{member}` has no effect")));
         let mut with_metadata = !response_only;
         if let Some(tts) = &mut tts {
             warnings.append(&mut tts.warnings);
@@ -156,7 +149,10 @@ fn sort_out(fields: Fields, strict: bool) -> Result<(Fields, Fields, Vec<String>
     let (mut overrides, mut passthrough, mut warnings) = (Fields::new(), Fields::new(), Vec::new());
     for (name, value) in fields {
         match is_run_field(&name) {
-            RunField::Known => drop(overrides.insert(name, value)),
+            RunField::Known => {
+                value_of(&name, &value)?;
+                overrides.insert(name, value);
+            }
             RunField::Later => {
                 return Err(ApiError::not_supported_yet(&name, format!("`{name}` is not supported yet; leave it out")));
             }
@@ -182,28 +178,26 @@ fn sort_out(fields: Fields, strict: bool) -> Result<(Fields, Fields, Vec<String>
 }
 
 fn check_messages(messages: &RawValue) -> Result<(), ApiError> {
-    #[derive(Deserialize)]
-    struct Message {
-        role: String,
-        content: Option<Box<RawValue>>,
-    }
-    let messages: Vec<Message> = serde_json::from_str(messages.get()).map_err(|error| {
-        ApiError::invalid_value("messages", format!("`messages` must be an array of objects with a `role`: {error}"))
-    })?;
+    let messages = fields::list("messages", messages)?;
     if messages.is_empty() {
         return Err(ApiError::invalid_value("messages", "`messages` is empty; send at least one message"));
     }
-    for (index, Message { role, content }) in messages.iter().enumerate() {
+    for (index, message) in messages.into_iter().enumerate() {
         let param = format!("messages[{index}]");
+        let mut members = fields::members(&param, message)?;
+        let content = members.remove("content");
+        let role = member_text(&param, &mut members, "role")?;
         if !matches!(role.as_str(), "system" | "developer" | "user" | "assistant" | "tool" | "function") {
-            let message =
-                format!("`{param}.role` is `{role}`; it must be one of system, developer, user, assistant, tool");
+            let message = format!(
+                "`{param}.role` is `{}`; it must be one of system, developer, user, assistant, tool",
+                fields::shown(&role)
+            );
             return Err(ApiError::invalid_value(&format!("{param}.role"), message));
         }
         let fits = match content.as_deref().map(|content| content.get().as_bytes()[0]) {
             Some(b'"' | b'[') => true,
             // Turns that carry only tool calls have no text.
-            Some(b'n') | None => matches!(role.as_str(), "assistant" | "tool" | "function"),
+            None => matches!(role.as_str(), "assistant" | "tool" | "function"),
             Some(_) => false,
         };
         if !fits {
@@ -214,27 +208,52 @@ fn check_messages(messages: &RawValue) -> Result<(), ApiError> {
     Ok(())
 }
 
-pub(in crate::http) fn stream_options(fields: &mut Fields, stream: bool) -> Result<StreamOptions, ApiError> {
-    #[derive(Deserialize)]
-    struct Members {
-        #[serde(default)]
-        include_usage: Option<bool>,
-        #[serde(default)]
-        include_progress: Option<bool>,
+/// A text that an object must hold, named by its place in the request where it is wrong.
+fn member_text(param: &str, members: &mut Fields, name: &str) -> Result<String, ApiError> {
+    let place = format!("{param}.{name}");
+    match members.remove(name).map(|raw| value_of(&place, &raw)).transpose()? {
+        None => Err(ApiError::missing_field(&place)),
+        Some(Value::String(text)) => Ok(text),
+        Some(other) => Err(wrong_type(&place, "a string", &other).into()),
     }
-    let Some(options) = take::<Members>(fields, "stream_options")? else { return Ok(StreamOptions::default()) };
+}
+
+/// Takes out what a stream is to hold, and with it the names of those members that nobody knows, which `strict`
+/// refuses.
+pub(in crate::http) fn stream_options(
+    fields: &mut Fields,
+    stream: bool,
+    strict: bool,
+) -> Result<(StreamOptions, Vec<String>), ApiError> {
+    const NAME: &str = "stream_options";
+    let Some(raw) = fields.remove(NAME) else { return Ok((StreamOptions::default(), Vec::new())) };
+    let members = fields::members(NAME, &raw)?;
     if !stream {
-        return Err(ApiError::invalid_value("stream_options", "`stream_options` is only for `stream: true`"));
+        return Err(ApiError::invalid_value(NAME, "`stream_options` is only for `stream: true`"));
     }
-    Ok(StreamOptions {
-        include_usage: options.include_usage.unwrap_or(false),
-        include_progress: options.include_progress.unwrap_or(false),
-    })
+    let (mut options, mut unknown) = (StreamOptions::default(), Vec::new());
+    for (name, value) in members {
+        let param = format!("{NAME}.{name}");
+        let option = match name.as_str() {
+            "include_usage" => &mut options.include_usage,
+            "include_progress" => &mut options.include_progress,
+            _ if strict => {
+                let message = format!("unknown field `{param}`; leave it out, or do without ?strict=true");
+                return Err(ApiError::bad_request(Some(&param), "unknown_field", message));
+            }
+            _ => {
+                unknown.push(param);
+                continue;
+            }
+        };
+        *option = field::boolean(&param, &value_of(&param, &value)?)?;
+    }
+    Ok((options, unknown))
 }
 
 pub(in crate::http) fn sampling(fields: &mut Fields) -> Result<Sampling, ApiError> {
-    let max_tokens = take::<u32>(fields, "max_tokens")?;
-    let max_completion_tokens = take::<u32>(fields, "max_completion_tokens")?;
+    let max_tokens = count(fields, "max_tokens")?;
+    let max_completion_tokens = count(fields, "max_completion_tokens")?;
     if let (Some(old), Some(new)) = (max_tokens, max_completion_tokens)
         && old != new
     {
@@ -244,21 +263,20 @@ pub(in crate::http) fn sampling(fields: &mut Fields) -> Result<Sampling, ApiErro
     let max_tokens = max_completion_tokens
         .map(|tokens| MaxTokens { tokens, name: MaxTokensName::MaxCompletionTokens })
         .or(max_tokens.map(|tokens| MaxTokens { tokens, name: MaxTokensName::MaxTokens }));
-    if let Some(MaxTokens { tokens: 0, name }) = max_tokens {
-        return Err(ApiError::invalid_value(name.as_str(), format!("`{}` must be at least 1", name.as_str())));
-    }
     // −1 and 0 are how some servers spell "no limit".
-    let top_k = take::<i64>(fields, "top_k")?.and_then(|k| u32::try_from(k).ok()).filter(|k| *k > 0);
+    let top_k = fields::whole(fields, "top_k", i64::MIN..=u32::MAX.into())?
+        .and_then(|k| u32::try_from(k).ok())
+        .filter(|k| *k > 0);
     Ok(Sampling {
-        temperature: within(fields, "temperature", 0.0, 2.0)?,
-        top_p: within(fields, "top_p", 0.0, 1.0)?,
+        temperature: fields::number(fields, "temperature", 0.0..=2.0)?,
+        top_p: fields::number(fields, "top_p", 0.0..=1.0)?,
         top_k,
-        min_p: within(fields, "min_p", 0.0, 1.0)?,
+        min_p: fields::number(fields, "min_p", 0.0..=1.0)?,
         max_tokens,
-        seed: take(fields, "seed")?,
+        seed: fields::whole(fields, "seed", i64::MIN..=i64::MAX)?,
         stop: stop(fields)?,
-        presence_penalty: within(fields, "presence_penalty", -2.0, 2.0)?,
-        frequency_penalty: within(fields, "frequency_penalty", -2.0, 2.0)?,
+        presence_penalty: fields::number(fields, "presence_penalty", -2.0..=2.0)?,
+        frequency_penalty: fields::number(fields, "frequency_penalty", -2.0..=2.0)?,
         logit_bias: logit_bias(fields)?,
     })
 }
@@ -270,10 +288,10 @@ fn stop(fields: &mut Fields) -> Result<Vec<String>, ApiError> {
         One(String),
         Several(Vec<String>),
     }
-    let stop = match take::<Stop>(fields, "stop") {
-        Ok(None) => Vec::new(),
-        Ok(Some(Stop::One(text))) => vec![text],
-        Ok(Some(Stop::Several(texts))) => texts,
+    let Some(raw) = fields.remove("stop") else { return Ok(Vec::new()) };
+    let stop = match serde_json::from_str(raw.get()) {
+        Ok(Stop::One(text)) => vec![text],
+        Ok(Stop::Several(texts)) => texts,
         Err(_) => return Err(ApiError::invalid_value("stop", "`stop` must be a string or an array of strings")),
     };
     if stop.iter().any(String::is_empty) {
@@ -283,7 +301,11 @@ fn stop(fields: &mut Fields) -> Result<Vec<String>, ApiError> {
 }
 
 fn logit_bias(fields: &mut Fields) -> Result<BTreeMap<u32, f64>, ApiError> {
-    let biases: BTreeMap<u32, f64> = take(fields, "logit_bias")?.unwrap_or_default();
+    let Some(raw) = fields.remove("logit_bias") else { return Ok(BTreeMap::new()) };
+    let biases: BTreeMap<u32, f64> = serde_json::from_str(raw.get()).map_err(|_| {
+        let message = "`logit_bias` must be an object of token ids, each with a number from -100 to 100";
+        ApiError::invalid_value("logit_bias", message)
+    })?;
     match biases.values().find(|bias| !(-100.0..=100.0).contains(*bias)) {
         Some(bias) => Err(ApiError::invalid_value("logit_bias", format!("`logit_bias` {bias} is outside -100..100"))),
         None => Ok(biases),
@@ -291,10 +313,9 @@ fn logit_bias(fields: &mut Fields) -> Result<BTreeMap<u32, f64>, ApiError> {
 }
 
 fn logprobs(fields: &mut Fields) -> Result<Option<Logprobs>, ApiError> {
-    let wanted = take(fields, "logprobs")?.unwrap_or(false);
-    let top = take::<u8>(fields, "top_logprobs")?;
+    let wanted = fields::flag(fields, "logprobs")?.unwrap_or(false);
+    let top = fields::whole(fields, "top_logprobs", 0..=Logprobs::MOST.into())?.map(|top| top as u8);
     match (wanted, top) {
-        (true, Some(21..)) => Err(ApiError::invalid_value("top_logprobs", "`top_logprobs` must be between 0 and 20")),
         (true, top) => Ok(Some(Logprobs { top: top.unwrap_or(0) })),
         (false, None | Some(0)) => Ok(None),
         (false, Some(_)) => {
@@ -304,62 +325,33 @@ fn logprobs(fields: &mut Fields) -> Result<Option<Logprobs>, ApiError> {
 }
 
 fn tools(fields: &mut Fields) -> Result<Vec<Tool>, ApiError> {
-    #[derive(Deserialize)]
-    struct Definition {
-        r#type: String,
-        function: Option<Function>,
-    }
-    #[derive(Deserialize)]
-    struct Function {
-        name: String,
-        parameters: Option<serde_json::Value>,
-    }
-    let definitions: Vec<Box<RawValue>> = take(fields, "tools")?.unwrap_or_default();
-    definitions
-        .into_iter()
-        .enumerate()
-        .map(|(index, definition)| {
-            let param = format!("tools[{index}]");
-            let parsed: Definition = serde_json::from_str(definition.get()).map_err(|error| {
-                let message =
-                    format!("`{param}` is not a tool, which has a `type` and for a function a `name`: {error}");
-                ApiError::invalid_value(&param, message)
-            })?;
-            let (name, parameters) = match parsed.function {
-                Some(Function { name, parameters }) => (Some(name), parameters.filter(|value| !value.is_null())),
-                None if parsed.r#type == "function" => {
-                    let param = format!("{param}.function");
-                    return Err(ApiError::missing_field(&param));
-                }
-                None => (None, None),
-            };
-            Ok(Tool { definition, name, parameters })
-        })
-        .collect()
+    let Some(raw) = fields.remove("tools") else { return Ok(Vec::new()) };
+    let definitions = fields::list("tools", &raw)?.into_iter().enumerate();
+    definitions.map(|(index, definition)| tool(&format!("tools[{index}]"), definition)).collect()
 }
 
-fn within(fields: &mut Fields, name: &str, min: f64, max: f64) -> Result<Option<f64>, ApiError> {
-    match take::<f64>(fields, name)? {
-        Some(value) if !(min..=max).contains(&value) => {
-            Err(ApiError::invalid_value(name, format!("`{name}` is {value}; it must be between {min} and {max}")))
+fn tool(param: &str, definition: &RawValue) -> Result<Tool, ApiError> {
+    let mut members = fields::members(param, definition)?;
+    let kind = members.remove("type").map(|raw| value_of(param, &raw)).transpose()?;
+    let Some(Value::String(kind)) = kind else {
+        return Err(ApiError::invalid_value(param, format!("`{param}` has no `type`; a function's is `function`")));
+    };
+    let place = format!("{param}.function");
+    let (name, parameters) = match members.remove("function") {
+        Some(function) => {
+            let mut function = fields::members(&place, &function)?;
+            let name = member_text(&place, &mut function, "name")?;
+            let place = format!("{place}.parameters");
+            (Some(name), function.remove("parameters").map(|raw| value_of(&place, &raw)).transpose()?)
         }
-        value => Ok(value),
-    }
+        None if kind == "function" => return Err(ApiError::missing_field(&place)),
+        None => (None, None),
+    };
+    Ok(Tool { definition: definition.to_owned(), name, parameters })
 }
 
-pub(in crate::http) fn required<T: DeserializeOwned>(fields: &mut Fields, name: &str) -> Result<T, ApiError> {
-    take(fields, name)?.ok_or_else(|| ApiError::missing_field(name))
-}
-
-pub(in crate::http) fn take<T: DeserializeOwned>(fields: &mut Fields, name: &str) -> Result<Option<T>, ApiError> {
-    let Some(raw) = fields.remove(name) else { return Ok(None) };
-    serde_json::from_str(raw.get()).map(Some).map_err(|error| {
-        ApiError::invalid_value(name, format!("`{name}` has the wrong type or range: {}", plain(&error)))
-    })
-}
-
-/// The cause without serde_json's position, which would be within the value and mislead.
-fn plain(error: &serde_json::Error) -> String {
-    let text = error.to_string();
-    text.rfind(" at line ").map_or(text.clone(), |end| text[..end].to_owned())
+/// A number of tokens, at least 1.
+fn count(fields: &mut Fields, name: &str) -> Result<Option<u32>, ApiError> {
+    let count = fields::whole(fields, name, 1..=u32::MAX.into())?;
+    Ok(count.and_then(|count| u32::try_from(count).ok()))
 }

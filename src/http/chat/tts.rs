@@ -12,8 +12,7 @@ use crate::config::SettingsError;
 use crate::config::fields;
 use crate::config::run::{Aggregation, AlgorithmName, RewardName, RunSettings};
 use crate::http::error::ApiError;
-
-use super::request::Fields;
+use crate::http::fields::Fields;
 
 /// Every field of the family.
 pub const NAMES: [&str; 10] = [

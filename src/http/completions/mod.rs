@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix_web::http::header::{HeaderName, HeaderValue};
-use actix_web::web::{Data, Query};
+use actix_web::web::Data;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -21,7 +21,7 @@ use crate::runtime::{ActiveConfig, Destination};
 
 use super::AppState;
 use super::body::JsonBody;
-use super::chat::ChatQuery;
+use super::chat::is_strict;
 use super::chat::job::{cancelled, cause};
 use super::chat::precedence::BUDGET_HEADER;
 use super::chat::response::warnings_header;
@@ -36,18 +36,13 @@ use request::CompletionRequest;
 /// # Cancel safety
 ///
 /// The server drops this future when the client disconnects; with it goes the call.
-pub async fn complete(
-    state: Data<AppState>,
-    request: HttpRequest,
-    query: Query<ChatQuery>,
-    body: JsonBody,
-) -> Result<HttpResponse, ApiError> {
+pub async fn complete(state: Data<AppState>, request: HttpRequest, body: JsonBody) -> Result<HttpResponse, ApiError> {
     let record = request.extensions().get::<Arc<RequestRecord>>().cloned().expect("the request log wraps every route");
     let Some(active) = state.runtime.snapshot() else {
         let message = "no configuration is active yet; POST /configure sets one";
         return Err(ApiError::unavailable("model_error", message));
     };
-    let mut parsed = CompletionRequest::parse(&body.0, query.strict, &active.run)?;
+    let mut parsed = CompletionRequest::parse(&body.0, is_strict(&request)?, &active.run)?;
     if request.headers().contains_key(BUDGET_HEADER) {
         parsed.warnings.push(format!("`{BUDGET_HEADER}` has no effect: raw prompts are never scaled"));
     }

@@ -8,14 +8,16 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::completion::Logprobs;
 use crate::config::active::is_configuration_field;
-use crate::config::field::suggestion;
+use crate::config::field::{self, suggestion};
 use crate::config::provider::ProviderName;
 use crate::config::run::{Limits, RunField, RunSettings, is_run_field};
 use crate::generator::{Members, TextRequest};
-use crate::http::chat::request::{required, sampling, stream_options, take};
+use crate::http::chat::request::{sampling, stream_options};
 use crate::http::chat::tts;
 use crate::http::destination::take_provider;
 use crate::http::error::ApiError;
+use crate::http::fields;
+use crate::http::json_text;
 
 /// A parsed request, whose model is still the client's name.
 pub struct CompletionRequest {
@@ -51,7 +53,7 @@ const KNOWN: &[&str] = &[
 /// Fields of itsd's own chat requests that are not settings of a run, and the chat itself.
 const OF_CHAT: &[&str] = &["messages", "return_response_only"];
 /// As many as OpenAI takes.
-const MAX_N: usize = 128;
+const MAX_N: i64 = 128;
 
 impl CompletionRequest {
     /// Parses a request body, and fills in what the configuration gives and the request leaves open. With `strict`,
@@ -61,35 +63,43 @@ impl CompletionRequest {
     ///
     /// A 400 that names the parameter.
     pub fn parse(body: &[u8], strict: bool, configured: &RunSettings) -> Result<Self, ApiError> {
-        let mut fields: Members = serde_json::from_slice(body).map_err(|error| {
-            ApiError::bad_request(None, "invalid_value", format!("the body is not a JSON object: {error}"))
-        })?;
-        let model: String = required(&mut fields, "model")?;
+        let mut fields: Members = fields::read(body)?;
+        json_text::check(&fields)?;
+        if fields.get("model").is_some_and(|model| model.get() == "null") {
+            return Err(ApiError::missing_field("model"));
+        }
+        let model = fields::model(&mut fields)?;
         let provider = take_provider(&mut fields)?;
         let limits = limits(fields.remove("limits"), configured)?;
         // They say nothing, and no provider is to hear of them.
         fields.retain(|name, value| value.get() != "null" || !is_of_chat(name));
-        let warnings = check_names(&fields, strict)?;
+        let mut warnings = check_names(&fields, strict)?;
         apply_defaults(&mut fields, configured);
+        write_plainly(&mut fields)?;
 
         let mut others = fields.clone();
         // An explicit null says the same as leaving the field out.
         others.retain(|_, value| value.get() != "null");
         let texts = texts(&mut others)?;
-        let n = take::<usize>(&mut others, "n")?.unwrap_or(1);
-        if !(1..=MAX_N).contains(&n) {
-            return Err(ApiError::invalid_value("n", format!("`n` must be between 1 and {MAX_N}")));
+        let n = fields::whole(&mut others, "n", 1..=MAX_N)?.map_or(1, |n| n as usize);
+        let stream = fields::flag(&mut others, "stream")?.unwrap_or(false);
+        let (options, unknown) = stream_options(&mut others, stream, strict)?;
+        if options.include_progress {
+            let param = "stream_options.include_progress";
+            let message = format!("`{param}` has no meaning here: there is one call, and no run to tell of");
+            return Err(ApiError::invalid_value(param, message));
         }
-        let stream = take(&mut others, "stream")?.unwrap_or(false);
+        warnings.extend(unknown.into_iter().map(|member| format!("unknown field `{member}` was forwarded")));
+        let logprobs = fields::whole(&mut others, "logprobs", 0..=u8::MAX.into())?;
         let request = TextRequest {
             model,
             texts,
             n,
-            echo: take(&mut others, "echo")?.unwrap_or(false),
+            echo: fields::flag(&mut others, "echo")?.unwrap_or(false),
             stream,
-            include_usage: stream_options(&mut others, stream)?.include_usage,
+            include_usage: options.include_usage,
             sampling: sampling(&mut others)?,
-            logprobs: take(&mut others, "logprobs")?.map(|top| Logprobs { top }),
+            logprobs: logprobs.map(|top| Logprobs { top: top as u8 }),
             others,
             fields,
         };
@@ -141,6 +151,17 @@ fn check_names(fields: &Members, strict: bool) -> Result<Vec<String>, ApiError> 
     Ok(warnings)
 }
 
+/// Writes whole numbers as such: not every provider takes `1e3` for one.
+fn write_plainly(fields: &mut Members) -> Result<(), ApiError> {
+    for name in ["best_of", "logprobs", "max_tokens", "n", "seed", "top_k"] {
+        let Some(raw) = fields.get_mut(name).filter(|raw| raw.get().contains(['.', 'e', 'E'])) else { continue };
+        if let Ok(whole) = field::integer(name, &fields::value_of(name, raw)?, i64::MIN..=i64::MAX) {
+            *raw = to_raw_value(&whole).expect("a number serialises");
+        }
+    }
+    Ok(())
+}
+
 fn apply_defaults(fields: &mut Members, configured: &RunSettings) {
     let stop = (!configured.stop.is_empty()).then(|| Value::from(configured.stop.clone()));
     let defaults = [
@@ -167,7 +188,7 @@ fn texts(fields: &mut Members) -> Result<Option<Vec<String>>, ApiError> {
         let message = "`prompt` must be a string, an array of strings, or tokens, and not empty";
         Err(ApiError::invalid_value("prompt", message))
     };
-    match required::<Value>(fields, "prompt")? {
+    match fields::value(fields, "prompt")?.ok_or_else(|| ApiError::missing_field("prompt"))? {
         Value::String(text) => Ok(Some(vec![text])),
         Value::Array(items) if items.is_empty() => refused(),
         Value::Array(items) if items.iter().all(Value::is_string) => {
