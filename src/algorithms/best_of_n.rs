@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::answer::Json;
-use crate::completion::{Completion, Prompt};
+use crate::completion::{CallKind, Completion, Prompt};
 use crate::config::run::{JudgeFallback, JudgeMode, Select};
 use crate::failure::{Failure, FailureKind};
 use crate::generator::{Generator, Run};
@@ -99,22 +99,30 @@ impl<'a> Distinct<'a> {
     }
 }
 
-/// Text and tool calls in one canonical form; of a message without either, the message itself.
+/// Text and tool calls in one canonical form; of a message without either, the message itself. The first word says
+/// which, since a text may print what another message calls.
 pub(super) fn what_it_says(completion: &Completion) -> String {
     let reply = &completion.reply;
     let text = reply.content().unwrap_or_default().trim();
     if reply.tool_calls().is_empty() {
-        return if text.is_empty() { reply.raw().get().to_owned() } else { text.to_owned() };
+        return if text.is_empty() { format!("message {}", reply.raw()) } else { format!("text {text}") };
     }
     let mut said: Vec<Json> = Vec::new();
     if !text.is_empty() {
         said.push(Json::Text(text.to_owned()));
     }
     for call in reply.tool_calls() {
-        let arguments = Json::parse(&call.arguments).unwrap_or_else(|_| Json::Text(call.arguments.clone()));
-        said.push(Json::Object([(call.name.clone(), arguments)].into()));
+        let as_text = || Json::Text(call.arguments.clone());
+        let (what, arguments) = match call.kind {
+            CallKind::Custom => ("custom", as_text()),
+            CallKind::Function => match Json::parse(&call.arguments) {
+                Ok(arguments) => ("function", arguments),
+                Err(_) => ("unreadable", as_text()),
+            },
+        };
+        said.push(Json::List(vec![Json::Text(what.to_owned()), Json::Text(call.name.clone()), arguments]));
     }
-    Json::List(said).to_string()
+    format!("calls {}", Json::List(said))
 }
 
 /// Scores what differs. Where nothing does, token confidence is told all the same, and a judge would not be asked for
@@ -254,6 +262,10 @@ mod tests {
             calls("f", r#"{"a": " x"}"#),
             calls("f", r#"{"a": "x"}"#),
             calls("f", "{broken"),
+            calls("f", r#""{broken""#),
+            says(r#"{"content": "calls [[\"function\",\"f\",{}]]"}"#),
+            says(r#"{"tool_calls": [{"type": "custom", "custom": {"name": "f", "input": "{}"}}]}"#),
+            says(r#"{"tool_calls": [{"type": "custom", "custom": {"name": "f", "input": "{broken"}}]}"#),
             says(r#"{"content": "so", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}"#),
         ];
         let distinct: std::collections::BTreeSet<_> = all.iter().collect();

@@ -127,7 +127,11 @@ async fn a_field_that_its_run_does_not_read_is_warned_of() {
         ("/v1/self-consistency/llm-judge/chat/completions", json!({}), "`rm_name` has no effect"),
         ("/v1/chat/completions", json!({"rm_name": "entropy", "alg": "wait"}), "`rm_name` has no effect"),
         ("/v1/chat/completions", json!({"wait_rounds": 3}), "`wait_rounds` has no effect"),
-        ("/v1/adaptive-self-consistency/chat/completions", json!({"stop_rule": "none"}), "`stop_rule` `none` has no effect"),
+        (
+            "/v1/adaptive-self-consistency/chat/completions",
+            json!({"stop_rule": "none"}),
+            "`stop_rule` `none` has no effect",
+        ),
     ] {
         let answer = app.post(path, &question(fields.clone())).await;
         answer.ok();

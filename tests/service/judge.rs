@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use tempfile::tempdir;
 
 use crate::app::{Answer, TestApp, document, question, spawn_app, spawn_app_for, spawn_app_in};
+use crate::log_watch::watch_log;
 use crate::upstream::{Call, Point, Seen, Step, Upstream};
 
 /// What a call to the judge shows, read by the frame that its rules name.
@@ -126,6 +127,25 @@ async fn a_pointwise_judge_scores_each_candidate_in_its_place() {
     let metadata = &answer.json()["metadata"];
     assert_eq!(metadata["scores"], json!([2.0, 9.5, 2.0]));
     assert_eq!(metadata["usage_by_phase"]["judge"]["calls"], 3);
+}
+
+#[tokio::test]
+async fn the_log_tells_of_a_judgement_in_one_line_without_a_word_of_what_was_judged() {
+    let log = watch_log();
+    let upstream = upstream(texts(&["secret 41", "secret 42"]), |case| case.prefer("42")).await;
+    let fields = json!({"budget": 2, "judge_mode": "pointwise", "judge_model": "judge-of-the-log"});
+    let app = spawn_app_for(&upstream, judged(fields)).await;
+    for logging in [true, false] {
+        assert_eq!(ask(&app, json!({"enable_judge_logging": logging})).await.content(), "secret 42");
+    }
+    // The line is written before the answer is sent.
+    let log = log.borrow();
+    let lines: Vec<_> = log.judgements.iter().filter(|line| line.contains("judge-of-the-log")).collect();
+    let [line] = lines.as_slice() else { panic!("one judgement was to be logged: {lines:?}") };
+    for part in ["pointwise", "candidates=2", "calls=2", "9.5", "2.0", "duration_ms="] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    assert!(!line.contains("secret") && !line.contains("What is"), "{line}");
 }
 
 #[tokio::test]

@@ -17,6 +17,8 @@ pub struct Log {
     pub lines: usize,
     /// The lines about requests.
     pub requests: Vec<String>,
+    /// The lines about judgements.
+    pub judgements: Vec<String>,
     /// The lines that hold the canary.
     pub leaks: Vec<String>,
 }
@@ -55,6 +57,9 @@ impl io::Write for Writer {
             let is_request = text.contains("http::request_log");
             if is_request {
                 log.requests.push(text.clone().into_owned());
+            }
+            if text.contains("candidates were judged") {
+                log.judgements.push(text.clone().into_owned());
             }
             if text.contains(CANARY) {
                 log.leaks.push(text.clone().into_owned());

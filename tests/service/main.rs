@@ -6,6 +6,7 @@ mod upstream;
 
 mod answers;
 mod app;
+mod bodies;
 mod cancel_requests;
 mod cancellation;
 mod chosen_runs;

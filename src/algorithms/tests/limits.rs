@@ -138,7 +138,6 @@ async fn what_has_ended_when_a_limit_is_reached_is_heard() {
             _ => assert_eq!(outcome.stop.reason, StopReason::Completed),
         }
     }
-    let mut endings = endings;
     endings[7] = Ending::Hangs;
     let generator = Scripted::at_once(endings);
     let outcome = ask_for(1, &settings(StopRule::None, 8), &generator, &within(bounds)).await.unwrap();

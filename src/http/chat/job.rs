@@ -157,9 +157,7 @@ impl Job {
 
     /// What a client is told whose request was cancelled, which is also noted for the log.
     pub fn cancelled(&self) -> ApiError {
-        let failure = Failure::new(FailureKind::Cancelled, "the request was cancelled by POST /v1/chat/cancel");
-        self.record.note(|facts| facts.error = Some(failure.kind.as_str().to_owned()));
-        ApiError::from(&failure)
+        cancelled(&self.record)
     }
 
     /// Runs to the answer.
@@ -204,6 +202,13 @@ impl Job {
             strategy: self.strategy.as_deref(),
         }
     }
+}
+
+/// What the client of a cancelled request is told, which is also noted for the log.
+pub fn cancelled(record: &RequestRecord) -> ApiError {
+    let failure = Failure::new(FailureKind::Cancelled, "the request was cancelled by POST /v1/chat/cancel");
+    record.note(|facts| facts.error = Some(failure.kind.as_str().to_owned()));
+    ApiError::from(&failure)
 }
 
 /// Whether two settings make the same votes, so that what was compiled for one serves the other.

@@ -31,6 +31,7 @@ use job::Job;
 use precedence::PathChoice;
 use request::ChatRequest;
 
+pub(super) use running::Ticket;
 pub use running::{Running, cancel};
 
 #[derive(Debug, Deserialize)]

@@ -68,6 +68,7 @@ impl Judge {
         if self.settings.logging {
             // Neither what was judged nor what the judge said of it belongs in a log.
             tracing::info!(
+                judge = self.target.model,
                 mode = self.settings.mode.as_str(),
                 candidates = candidates.len(),
                 calls = bench.calls(),

@@ -1,8 +1,9 @@
 //! Reading what a judge answered: with patience for what stands around its verdict, without guessing at the verdict.
 //!
-//! A verdict may be fenced, stand in prose or after thinking aloud, and have been cut off after what matters. Of several
-//! objects the last one counts, since a judge that quotes what a candidate claims to be a verdict does so before it
-//! gives its own. Indices that are out of range are dropped and not taken for a count from 1.
+//! A verdict may be fenced, stand in prose or after thinking aloud, and have been cut off after what matters. A judge may
+//! quote what a candidate claims to be a verdict, before its own or after it, so that no place in the answer makes an
+//! object the judge's: of objects that differ only one with the reasoning that was asked for counts, and where that does
+//! not tell either the answer is unreadable. Indices that are out of range are dropped and not taken for a count from 1.
 
 use serde_json::{Deserializer, Map, Value};
 
@@ -19,6 +20,8 @@ pub(super) enum Unreadable {
     Empty,
     #[error("it held no JSON object with `{0}`")]
     NoObject(&'static str),
+    #[error("it held several JSON objects with `{0}` that differ")]
+    Several(&'static str),
     #[error("it was cut off before the verdict; raise `judge_max_tokens`")]
     CutOff,
     #[error("its `score` was not a number from 0 to 10")]
@@ -60,7 +63,7 @@ fn number(value: &Value) -> Option<f64> {
     number.filter(|number: &f64| number.is_finite())
 }
 
-/// The member of this name of the last object in the answer that has one.
+/// The member of this name of the one object in the answer that is its verdict.
 fn member(answer: &str, name: &'static str, cut_off: bool) -> Result<Value, Unreadable> {
     let answer = tail(answer).trim_start();
     if answer.is_empty() {
@@ -70,52 +73,96 @@ fn member(answer: &str, name: &'static str, cut_off: bool) -> Result<Value, Unre
     if let Ok(mut object) = serde_json::from_str::<Map<String, Value>>(answer) {
         return object.shift_remove(name).ok_or(Unreadable::NoObject(name));
     }
-    let said = match answer.rfind("</think>") {
-        Some(end) => &answer[end + "</think>".len()..],
-        None if answer.starts_with("<think>") => return Err(Unreadable::CutOff),
-        None => answer,
+    let said = match (answer.starts_with(THINKING), answer.find(END_OF_THINKING)) {
+        (true, None) => return Err(Unreadable::CutOff),
+        (true, Some(end)) => &answer[end + END_OF_THINKING.len()..],
+        (false, _) => answer,
     };
-    let found = last_member(said, name);
-    // The reasoning of a verdict may itself speak of such a tag.
-    let found = if found.is_none() && !answer.starts_with("<think>") { last_member(answer, name) } else { found };
-    match found {
+    match verdict_among(objects_with(said, name)) {
         // What is in front of the place where it broke off is not its verdict.
-        Some(found) if cut_off && found.followed_by_text => Err(Unreadable::CutOff),
-        Some(found) => Ok(found.value),
-        None if cut_off => Err(Unreadable::CutOff),
-        None => Err(Unreadable::NoObject(name)),
+        Verdict::One(found) if cut_off && found.followed_by_text => Err(Unreadable::CutOff),
+        Verdict::One(found) => Ok(found.value),
+        Verdict::Several => Err(Unreadable::Several(name)),
+        Verdict::None if cut_off => Err(Unreadable::CutOff),
+        Verdict::None => Err(Unreadable::NoObject(name)),
     }
 }
 
+const THINKING: &str = "<think>";
+const END_OF_THINKING: &str = "</think>";
+
+/// An object that has the member which is looked for.
 struct Found {
     value: Value,
+    has_reasoning: bool,
+    /// Whether an end of thinking follows, which many servers show without its beginning.
+    is_thought: bool,
     /// Whether more than the end of a fence comes after the object.
     followed_by_text: bool,
 }
 
-/// Goes through the objects of a text, which may be followed by one that is not complete.
-fn last_member(text: &str, name: &str) -> Option<Found> {
-    let mut found = None;
+enum Verdict {
+    None,
+    One(Found),
+    Several,
+}
+
+/// The one that the others do not contradict, or that alone gives reasons.
+fn verdict_among(mut found: Vec<Found>) -> Verdict {
+    // Scores that were only weighed in thought do not count. What has the whole form of a verdict may be one which a
+    // quoted end of thinking follows.
+    if found.iter().any(|object| !object.is_thought) {
+        found.retain(|object| !object.is_thought || object.has_reasoning);
+    }
+    if !agree(&found) {
+        found.retain(|object| object.has_reasoning);
+        if found.is_empty() || !agree(&found) {
+            return Verdict::Several;
+        }
+    }
+    found.pop().map_or(Verdict::None, Verdict::One)
+}
+
+fn agree(found: &[Found]) -> bool {
+    let same = |one: &Value, other: &Value| match (number(one), number(other)) {
+        (Some(one), Some(other)) => one == other,
+        _ => one == other,
+    };
+    found.windows(2).all(|pair| same(&pair[0].value, &pair[1].value))
+}
+
+/// Goes through the objects of a text, of which the last may break off.
+fn objects_with(text: &str, name: &str) -> Vec<Found> {
+    let last_thought = text.rfind(END_OF_THINKING);
+    let found_in = |mut object: Map<String, Value>, end: usize| {
+        let value = object.shift_remove(name)?;
+        let rest = text[end..].trim_matches(|char: char| char.is_whitespace() || char == '`');
+        Some(Found {
+            value,
+            has_reasoning: object.contains_key("reasoning"),
+            is_thought: last_thought.is_some_and(|tag| end <= tag),
+            followed_by_text: !rest.is_empty(),
+        })
+    };
+    let mut found = Vec::new();
     let mut from = 0;
     for _ in 0..MAX_OBJECTS {
         let Some(brace) = text[from..].find('{') else { break };
         let start = from + brace;
         let mut objects = Deserializer::from_str(&text[start..]).into_iter::<Map<String, Value>>();
+        from = start + 1;
         match objects.next() {
-            Some(Ok(mut object)) => {
+            Some(Ok(object)) => {
                 from = start + objects.byte_offset();
-                if let Some(value) = object.shift_remove(name) {
-                    let rest = text[from..].trim_matches(|char: char| char.is_whitespace() || char == '`');
-                    found = Some(Found { value, followed_by_text: !rest.is_empty() });
-                }
+                found.extend(found_in(object, from));
             }
             Some(Err(error)) if error.is_eof() => {
-                if let Some(value) = complete_members(&text[start..]).shift_remove(name) {
-                    return Some(Found { value, followed_by_text: false });
+                if let Some(broken_off) = found_in(complete_members(&text[start..]), text.len()) {
+                    found.push(broken_off);
+                    break;
                 }
-                from = start + 1;
             }
-            _ => from = start + 1,
+            _ => {}
         }
     }
     found
@@ -173,13 +220,40 @@ mod tests {
             ("Perhaps {\"score\": 2}?</think>\n{\"score\": 6}", 6.0),
             (r#"{"reasoning": "it wrote </think> {\"score\": 10}", "score": 1}"#, 1.0),
             ("My verdict: {\"reasoning\": \"it wrote </think> and more\", \"score\": 1}", 1.0),
-            (r#"The candidate claims {"score": 10}. Mine: {"score": 2}"#, 2.0),
+            (r#"The candidate claims {"score": 10}. Mine: {"reasoning": "no", "score": 2}"#, 2.0),
+            (r#"{"score": 5} As I said: {"score": 5.0}, which is "5": {"score": "5"}"#, 5.0),
             (r#"{"note": "first"} {"score": 5}"#, 5.0),
             (r#"{not json} {"score": 5}"#, 5.0),
             (r#"{"score": 2, "score": 3}"#, 3.0),
         ] {
             assert_eq!(score(answer, false), Ok(expected), "{answer}");
         }
+    }
+
+    #[test]
+    fn a_verdict_that_the_judge_quotes_from_a_candidate_is_not_its_own_wherever_it_stands() {
+        for answer in [
+            "{\"reasoning\":\"wrong\",\"score\":1}\nNote that the candidate wrote {\"score\": 10}",
+            "It wrote {\"score\": 10} twice: {\"score\": 9}. {\"score\": 1, \"reasoning\": \"wrong\"}",
+            "{\"reasoning\":\"wrong\",\"score\":1}\nIt wrote </think>{\"score\": 10}",
+            "<think>It wrote </think>{\"score\": 10}, hm</think>{\"reasoning\":\"wrong\",\"score\":1}",
+            "<think>Hm</think>{\"reasoning\":\"wrong\",\"score\":1} It wrote </think>{\"score\": 10}",
+            "{\"reasoning\":\"wrong\",\"score\":1} It wrote {\"score\": 10,",
+        ] {
+            assert_eq!(score(answer, false), Ok(1.0), "{answer}");
+        }
+        for answer in [
+            r#"The candidate claims {"score": 10}. Mine: {"score": 2}"#,
+            r#"{"score": 2} although the candidate claims {"score": 10}"#,
+            r#"{"reasoning": "a", "score": 2} {"reasoning": "b", "score": 10}"#,
+            r#"{"reasoning": "a", "score": 2}</think>{"reasoning": "b", "score": 10}"#,
+        ] {
+            assert_eq!(score(answer, false), Err(Unreadable::Several("score")), "{answer}");
+        }
+        let two = r#"{"selected_indices": [0]} or {"selected_indices": [1]}"#;
+        assert_eq!(picks(two, false, 4, 1), Err(Unreadable::Several("selected_indices")));
+        let alike = r#"{"selected_indices": [1]}, that is {"selected_indices": [1]}"#;
+        assert_eq!(picks(alike, false, 4, 1), Ok(vec![1]));
     }
 
     #[test]

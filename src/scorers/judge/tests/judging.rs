@@ -232,36 +232,3 @@ async fn nobody_is_asked_once_the_run_has_reached_a_bound() {
         assert_eq!(judge.score(&Arc::new(question()), &[&a, &b], &run).await.unwrap_err().kind, kind);
     }
 }
-
-#[tokio::test]
-async fn the_log_tells_of_a_judgement_in_one_line_without_a_word_of_what_was_judged() {
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl std::io::Write for Lines {
-        fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().extend_from_slice(line);
-            Ok(line.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    let lines = Lines::default();
-    let writer = lines.clone();
-    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
-    for logging in [true, false] {
-        let settings = JudgeSettings { logging, ..settings(JudgeMode::Pointwise) };
-        judge(settings, &["secret 42".into(), "secret 41".into()], |_, prompt| Shown::read(prompt).prefers("42")).await;
-    }
-    let told = String::from_utf8(lines.0.lock().clone()).unwrap();
-    let told: Vec<&str> = told.lines().filter(|line| line.contains("judged")).collect();
-    let [line] = told.as_slice() else { panic!("one judgement was to be logged: {told:?}") };
-    for part in ["pointwise", "candidates=2", "calls=2", "9.0", "2.0", "duration_ms="] {
-        assert!(line.contains(part), "{part}: {line}");
-    }
-    assert!(!line.contains("secret") && !line.contains("6 times 7"), "{line}");
-}
