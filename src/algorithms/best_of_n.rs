@@ -15,7 +15,7 @@ use crate::generator::{Generator, Run};
 use crate::scorers::{Scorer, Scores};
 
 use super::Observer;
-use super::outcome::{Answer, Candidate, Outcome, RunError, Stop, fewer_answers};
+use super::outcome::{Answer, Candidate, Outcome, RunError, Stop, fewer_answers, is_limit};
 use super::plan::{BestOfN, Plan};
 use super::sampling::Sampling;
 use super::selection::{Entrant, select};
@@ -42,7 +42,7 @@ pub(super) async fn run(
     let verdict = match score(&settings.scorer, &prompt, &distinct, run).await {
         Ok(scored) => {
             distinct.spread(&scored.values, &mut scores);
-            choose(settings.select, &pool, &distinct, &scores, scored.notes)
+            choose(settings.select, &pool, &distinct, &scores, scored)
         }
         Err(failure) => {
             reason = reason.after_failed_scores(&failure, run);
@@ -136,11 +136,15 @@ async fn score(
     let stands_alone = distinct.completions.len() == 1;
     if let (true, Scorer::Judge(judge)) = (stands_alone, scorer) {
         let note = "there is one answer to choose from, so the judge was not asked, and it has the highest score";
-        return Ok(Scores { values: vec![Some(highest_score(judge.settings.mode))], notes: vec![note.to_owned()] });
+        return Ok(Scores {
+            values: vec![Some(highest_score(judge.settings.mode))],
+            ranks: Vec::new(),
+            notes: vec![note.to_owned()],
+        });
     }
     let scores = match scorer.score(prompt, &distinct.completions, run).await {
         // Nothing hangs on a score where there is one answer.
-        Err(_) if stands_alone => return Ok(Scores { values: vec![None], notes: Vec::new() }),
+        Err(_) if stands_alone => return Ok(Scores { values: vec![None], ranks: Vec::new(), notes: Vec::new() }),
         scores => scores?,
     };
     if scores.values.iter().flatten().any(|score| score.is_finite()) {
@@ -158,15 +162,16 @@ fn highest_score(mode: JudgeMode) -> f64 {
 }
 
 /// The verdict by scores.
-fn choose(rule: Select, pool: &Pool, distinct: &Distinct<'_>, scores: &[Option<f64>], notes: Vec<String>) -> Verdict {
+fn choose(rule: Select, pool: &Pool, distinct: &Distinct<'_>, scores: &[Option<f64>], scored: Scores) -> Verdict {
     let by_class = rule != Select::Argmax;
     let entrants: Vec<Entrant> = pool
         .members
         .iter()
-        .zip(&distinct.said)
-        .map(|(member, said)| Entrant {
+        .zip(distinct.said.iter().zip(&distinct.members))
+        .map(|(member, (said, (_, position)))| Entrant {
             candidate: member.candidate,
             score: scores[member.candidate],
+            rank: scored.ranks.get(*position).copied().unwrap_or_default(),
             class: member.class.clone().filter(|_| by_class).unwrap_or_else(|| said.clone()),
         })
         .collect();
@@ -180,7 +185,7 @@ fn choose(rule: Select, pool: &Pool, distinct: &Distinct<'_>, scores: &[Option<f
         agreement: agreeing as f64 / entrants.len() as f64,
         vote: rule.as_str(),
         set_aside: pool.set_aside.clone(),
-        notes: pool.notes.iter().cloned().chain(notes).collect(),
+        notes: pool.notes.iter().cloned().chain(scored.notes).collect(),
     }
 }
 
@@ -190,12 +195,14 @@ fn ranking(mut pool_in_order: Vec<usize>, pool: &Pool) -> Vec<usize> {
     pool_in_order
 }
 
-/// What decides when the scorer has failed.
+/// What decides when the scorer has failed. A limit that is reached makes no error of candidates that are there.
 fn fall_back(settings: &BestOfN, ballot: &Ballot, pool: &Pool, failure: Failure) -> Result<Verdict, RunError> {
     let who = settings.scorer.name();
     let (mut verdict, instead) = match settings.fallback {
-        JudgeFallback::Error => return Err(RunError::of_scorer(who, failure)),
-        JudgeFallback::Vote => (ballot.verdict().expect("a pool is never empty"), "the vote decided"),
+        JudgeFallback::Error if !is_limit(&failure) => return Err(RunError::of_scorer(who, failure)),
+        JudgeFallback::Error | JudgeFallback::Vote => {
+            (ballot.verdict().expect("a pool is never empty"), "the vote decided")
+        }
         JudgeFallback::First => {
             let first = Verdict {
                 selected: pool.members[0].candidate,

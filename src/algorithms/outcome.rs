@@ -104,9 +104,13 @@ impl StopReason {
     /// Why a run of this reason ended whose scorer failed so: for the limit that left no room for scores, where that is
     /// why it failed, and not for one that happens to be reached.
     pub(super) fn after_failed_scores(self, failure: &Failure, run: &Run) -> Self {
-        let was_cut_short = matches!(failure.kind, FailureKind::Deadline | FailureKind::Limit);
-        run.exhausted().filter(|_| was_cut_short).map_or(self, Self::from)
+        run.exhausted().filter(|_| is_limit(failure)).map_or(self, Self::from)
     }
+}
+
+/// Whether a call or a scorer failed because the run may not go on.
+pub(super) fn is_limit(failure: &Failure) -> bool {
+    matches!(failure.kind, FailureKind::Deadline | FailureKind::Limit)
 }
 
 impl From<Bound> for StopReason {
@@ -244,7 +248,7 @@ impl RunError {
     /// scorer was asked is not the client's request, so that its refusals are not the client's either.
     pub(super) fn of_scorer(who: &str, failure: Failure) -> Self {
         let kind = match failure.kind {
-            FailureKind::Deadline | FailureKind::Limit | FailureKind::Internal => failure.kind,
+            FailureKind::Internal => failure.kind,
             _ => FailureKind::JudgeFailed,
         };
         let message = format!("{who} failed, and `judge_fallback` is `error`: {}", failure.message);

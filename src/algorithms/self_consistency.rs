@@ -14,7 +14,7 @@ use crate::scorers::{Scorer, Scores};
 
 use super::Observer;
 use super::best_of_n::what_it_says;
-use super::outcome::{Answer, Candidate, Outcome, RunError, Stop, StopReason, fewer_answers};
+use super::outcome::{Answer, Candidate, Outcome, RunError, Stop, StopReason, fewer_answers, is_limit};
 use super::plan::{Plan, SelfConsistency};
 use super::sampling::{Heard, Sampling};
 use super::stop_rule::{Stopped, Watch};
@@ -48,9 +48,9 @@ pub(super) async fn run(
             Err(failure) => {
                 let who = scorer.name();
                 let instead = match fallback {
-                    JudgeFallback::Error => return Err(RunError::of_scorer(who, failure)),
+                    JudgeFallback::Error if !is_limit(&failure) => return Err(RunError::of_scorer(who, failure)),
                     JudgeFallback::First => "the first candidate is returned",
-                    JudgeFallback::Vote => "all votes weigh the same",
+                    JudgeFallback::Error | JudgeFallback::Vote => "all votes weigh the same",
                 };
                 stopped.reason = stopped.reason.after_failed_scores(&failure, run);
                 is_first_wanted = *fallback == JudgeFallback::First;
@@ -164,14 +164,11 @@ async fn score(
     if let (Some(bound), Scorer::Judge(_)) = (run.exhausted(), scorer) {
         return Err(StopReason::from(bound).without_scores());
     }
-    let given = match scorer {
-        Scorer::Judge(_) => run.until_deadline(scorer.score(prompt, &shown, run)).await??,
-        Scorer::Confidence(_) => scorer.score(prompt, &shown, run).await?,
-    };
+    let given = scorer.score(prompt, &shown, run).await?;
     let mut values = vec![None; candidates.len()];
     for (index, position) in voting {
         values[index] = given.values.get(position).copied().flatten();
     }
     ballot.weigh(&values);
-    Ok(Some(Scores { values, notes: given.notes }))
+    Ok(Some(Scores { values, ..given }))
 }

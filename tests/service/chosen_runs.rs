@@ -34,6 +34,9 @@ async fn offline_best_of_n_scores_eight_by_entropy() {
     assert!(seen.iter().all(|call| call.json()["logprobs"] == true), "entropy is of the tokens' probabilities");
     let metadata = &body["choices"][0]["tts_metadata"];
     assert_eq!(metadata["strategy"], "offline_bon");
+    for of_a_vote in ["consensus_score", "answer_distribution"] {
+        assert!(metadata.get(of_a_vote).is_none(), "nobody voted: {metadata}");
+    }
     let trajectories = metadata["all_trajectories"].as_array().unwrap();
     assert_eq!(trajectories.len(), 8);
     assert_eq!(trajectories.iter().filter(|trajectory| trajectory["selected"] == true).count(), 1);

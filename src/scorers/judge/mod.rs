@@ -8,7 +8,9 @@
 mod ask;
 mod case;
 mod criterion;
+mod exhibit;
 mod groupwise;
+mod line;
 mod pointwise;
 mod verdict;
 
@@ -49,6 +51,7 @@ impl Judge {
     /// # Errors
     ///
     /// When not one candidate could be judged: the judge could not be reached, or its answers could not be understood.
+    /// Also when the judge refuses us or is not there, and when a bound of the run is reached, whatever was judged by then.
     ///
     /// # Cancel safety
     ///
