@@ -66,8 +66,6 @@ pub(super) async fn run(
 
 /// The members of a pool, those that say the same taken together.
 struct Distinct<'a> {
-    /// What each member says, in the pool's order.
-    said: Vec<String>,
     /// One completion of each thing said, in the order of lowest index.
     completions: Vec<&'a Completion>,
     /// For each member of the pool, its index and the position of its like in `completions`.
@@ -77,15 +75,13 @@ struct Distinct<'a> {
 impl<'a> Distinct<'a> {
     fn of(pool: &Pool, candidates: &'a [Candidate]) -> Self {
         let mut positions: HashMap<String, usize> = HashMap::new();
-        let mut distinct = Self { said: Vec::new(), completions: Vec::new(), members: Vec::new() };
+        let mut distinct = Self { completions: Vec::new(), members: Vec::new() };
         for member in &pool.members {
             let completion = candidates[member.candidate].completion().expect("the pool holds completed candidates");
-            let said = what_it_says(completion);
-            let position = *positions.entry(said.clone()).or_insert(distinct.completions.len());
+            let position = *positions.entry(what_it_says(completion)).or_insert(distinct.completions.len());
             if position == distinct.completions.len() {
                 distinct.completions.push(completion);
             }
-            distinct.said.push(said);
             distinct.members.push((member.candidate, position));
         }
         distinct
@@ -161,27 +157,45 @@ fn highest_score(mode: JudgeMode) -> f64 {
     }
 }
 
+/// Which candidates are of one class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Class<'a> {
+    /// Those that vote for this.
+    Voted(&'a str),
+    /// Those that say the same, by their position among what is distinct: there is no vote, or they abstain from it.
+    Alike(usize),
+}
+
 /// The verdict by scores.
 fn choose(rule: Select, pool: &Pool, distinct: &Distinct<'_>, scores: &[Option<f64>], scored: Scores) -> Verdict {
     let by_class = rule != Select::Argmax;
-    let entrants: Vec<Entrant> = pool
+    let entrants: Vec<Entrant<Class<'_>>> = pool
         .members
         .iter()
-        .zip(distinct.said.iter().zip(&distinct.members))
-        .map(|(member, (said, (_, position)))| Entrant {
+        .zip(&distinct.members)
+        .map(|(member, (_, position))| Entrant {
             candidate: member.candidate,
             score: scores[member.candidate],
             rank: scored.ranks.get(*position).copied().unwrap_or_default(),
-            class: member.class.clone().filter(|_| by_class).unwrap_or_else(|| said.clone()),
+            class: member.class.as_deref().filter(|_| by_class).map_or(Class::Alike(*position), Class::Voted),
         })
         .collect();
     let chosen = select(rule, &entrants).expect("a pool is never empty");
     let agreeing = chosen.classes[0].1;
+    let label = |class: Class<'_>| match class {
+        Class::Voted(label) => label.to_owned(),
+        Class::Alike(position) => {
+            let reply = &distinct.completions[position].reply;
+            let text = reply.content().unwrap_or_default().trim();
+            if text.is_empty() { reply.raw().get().to_owned() } else { text.to_owned() }
+        }
+    };
+    let counts = chosen.classes.into_iter().filter(|_| by_class).map(|(class, count)| (label(class), count)).collect();
     Verdict {
         selected: chosen.order[0],
         ranking: ranking(chosen.order, pool),
         weights: None,
-        response_counts: if by_class { chosen.classes } else { Vec::new() },
+        response_counts: counts,
         agreement: agreeing as f64 / entrants.len() as f64,
         vote: rule.as_str(),
         set_aside: pool.set_aside.clone(),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::election::{self, Class, Fallback, Voter};
-use super::key::Key;
+use super::key::{Key, NumberedKey, Numbering};
 use super::text::TextVote;
 use super::{BEST, Ballot, Entry, Standing, Vote, Weighting, similarity};
 use crate::config::run::ToolVote;
@@ -234,17 +234,21 @@ fn count_votes(voters: Class<'_>, fallback: Fallback, names: [&'static str; 2], 
 
 /// The verdict where texts have no classes: the medoid. Equal texts are counted as one.
 fn most_typical(side: &[&Entry]) -> Verdict {
-    let text = |entry: &Entry| match &entry.vote {
-        Vote::Text { text, .. } => text.trim().to_owned(),
-        Vote::Tools(_) => String::new(),
-    };
-    let keys: Vec<Key> = side.iter().map(|entry| Key::single(text(entry))).collect();
-    let texts: Vec<&str> = keys.iter().map(|key| key.levels[0].as_str()).collect();
+    fn text(entry: &Entry) -> &str {
+        match &entry.vote {
+            Vote::Text { text, .. } => text.trim(),
+            Vote::Tools(_) => "",
+        }
+    }
+    let texts: Vec<&str> = side.iter().map(|entry| text(entry)).collect();
     let medoid = similarity::medoid(&texts).unwrap_or(0);
+    let mut numbering = Numbering::default();
+    let keys: Vec<NumberedKey> = texts.iter().map(|text| numbering.number(Key::single((*text).to_owned()))).collect();
     let voter = |(entry, key): (&&Entry, _)| Voter {
         index: entry.index,
         logprob: entry.logprob,
         weight: 1.0,
+        confidence: None,
         merit: entry.logprob,
         key,
     };
