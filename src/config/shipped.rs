@@ -72,7 +72,7 @@ mod tests {
         }
         fs::write(models.join("arithmetic-demo.gguf"), "x").unwrap();
         for executable in built {
-            assert_eq!(model_dirs_of(&root.path().join(executable)), [models.clone()], "{executable}");
+            assert_eq!(model_dirs_of(&root.path().join(executable)), std::slice::from_ref(&models), "{executable}");
         }
         let too_deep = root.path().join("tree/a/b/c/d/e/f/itsd");
         assert!(model_dirs_of(&too_deep).is_empty());
