@@ -230,3 +230,12 @@ async fn the_embedded_model_tells_how_sure_it_is() {
         assert_eq!(again["choices"][0]["message"], body["choices"][0]["message"], "{rm_name}");
     }
 }
+
+#[tokio::test]
+async fn candidates_that_say_the_same_are_told_how_sure_they_were() {
+    let upstream = upstream(vec![sure("It is 42", &[-1.0])]).await;
+    let app = app_for(&upstream, "perplexity").await;
+    let body = app.chat(json!({"return_response_only": false})).await.ok();
+    assert_scores(&body, &[0.5; 3]);
+    assert_eq!(body["metadata"]["warnings"], json!([]));
+}
