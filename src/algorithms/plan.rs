@@ -253,6 +253,7 @@ mod tests {
     use super::*;
     use crate::config::provider::StructuredOutput;
     use crate::generator::{Delivery, Extension, Generator, Path, Until};
+    use crate::scorers::Lessons;
 
     /// Plans are made without anybody being asked.
     struct NoGenerator;
@@ -270,6 +271,7 @@ mod tests {
             generator: Arc::new(NoGenerator),
             model: "judge".to_owned(),
             structured_output: StructuredOutput::Unknown,
+            lessons: Lessons::default(),
         };
         let wanted = Wanted { answers: 1, live: false };
         let resources = Resources { rules, judge };
