@@ -15,6 +15,7 @@ use actix_web::{App, HttpServer};
 use tokio::runtime::Handle;
 
 use crate::config::Settings;
+use crate::http::body::BodyIdleTimeout;
 use crate::http::chat::Running;
 use crate::http::host::{HostPolicy, check_host};
 use crate::http::request_log::record_request;
@@ -91,11 +92,13 @@ impl Application {
         let running = Running::default();
         let state = Data::new(AppState { runtime, workers, hosts, running, keep_alive: server.stream_keep_alive });
         let body_limit_bytes = server.body_limit_bytes;
+        let body_idle_timeout = BodyIdleTimeout(server.body_idle_timeout);
         let server = HttpServer::new({
             move || {
                 App::new()
                     .app_data(state.clone())
                     .app_data(PayloadConfig::new(body_limit_bytes))
+                    .app_data(body_idle_timeout)
                     .wrap(from_fn(check_host))
                     .wrap(from_fn(record_request))
                     .configure(routes)

@@ -161,13 +161,31 @@ pub struct Reply {
     tool_calls: Vec<ToolCall>,
 }
 
-/// One function call of an assistant message.
+/// One call of an assistant message: an element of `tool_calls`, or the `function_call` of old.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ToolCall {
+    pub kind: CallKind,
+    /// Empty for a `function_call`, which has none.
     pub id: String,
     pub name: String,
-    /// The arguments as the model wrote them: JSON text, or what was meant to be.
+    /// The arguments as the model wrote them: JSON text, or what was meant to be. Of a custom tool, its input.
     pub arguments: String,
+}
+
+/// What is called, which says how [`ToolCall::arguments`] are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallKind {
+    /// A function, whose arguments are JSON.
+    Function,
+    /// A custom tool, whose input is text of any form.
+    Custom,
+}
+
+impl ToolCall {
+    /// A call of a function.
+    pub fn function(id: impl Into<String>, name: impl Into<String>, arguments: impl Into<String>) -> Self {
+        Self { kind: CallKind::Function, id: id.into(), name: name.into(), arguments: arguments.into() }
+    }
 }
 
 impl Reply {
@@ -184,6 +202,8 @@ impl Reply {
             content: Option<ContentView>,
             #[serde(default)]
             tool_calls: Option<Vec<CallView>>,
+            #[serde(default)]
+            function_call: Option<Box<RawValue>>,
         }
         #[derive(Deserialize)]
         #[serde(untagged)]
@@ -201,6 +221,7 @@ impl Reply {
             #[serde(default)]
             id: Option<String>,
             function: Option<FunctionView>,
+            custom: Option<CustomView>,
         }
         #[derive(Deserialize)]
         struct FunctionView {
@@ -209,26 +230,44 @@ impl Reply {
             #[serde(default)]
             arguments: Option<Box<RawValue>>,
         }
+        #[derive(Deserialize)]
+        struct CustomView {
+            #[serde(default)]
+            name: String,
+            #[serde(default)]
+            input: Option<Box<RawValue>>,
+        }
+        // Some servers send the arguments as an object instead of as JSON text.
+        let text = |raw: Option<Box<RawValue>>| match raw {
+            Some(raw) => serde_json::from_str::<String>(raw.get()).unwrap_or_else(|_| raw.get().to_owned()),
+            None => String::new(),
+        };
 
         let view: View = serde_json::from_str(raw.get())?;
         let content = view.content.map(|content| match content {
             ContentView::Text(text) => text,
             ContentView::Parts(parts) => parts.into_iter().filter_map(|part| part.text).collect(),
         });
-        let tool_calls = view
-            .tool_calls
-            .unwrap_or_default()
-            .into_iter()
-            .filter_map(|call| {
-                let function = call.function?;
-                // Some servers send the arguments as an object instead of as JSON text.
-                let arguments = match function.arguments {
-                    Some(raw) => serde_json::from_str::<String>(raw.get()).unwrap_or_else(|_| raw.get().to_owned()),
-                    None => String::new(),
-                };
-                Some(ToolCall { id: call.id.unwrap_or_default(), name: function.name, arguments })
-            })
-            .collect();
+        let call = |call: CallView| {
+            let id = call.id.unwrap_or_default();
+            match (call.function, call.custom) {
+                (Some(function), _) => Some(ToolCall::function(id, function.name, text(function.arguments))),
+                (None, Some(custom)) => {
+                    let kind = CallKind::Custom;
+                    Some(ToolCall { kind, id, name: custom.name, arguments: text(custom.input) })
+                }
+                (None, None) => None,
+            }
+        };
+        let mut tool_calls: Vec<ToolCall> = view.tool_calls.unwrap_or_default().into_iter().filter_map(call).collect();
+        // Servers that fill in both say the same thing twice.
+        if tool_calls.is_empty()
+            && let Some(function) = view.function_call
+            && let Ok(function) = serde_json::from_str::<FunctionView>(function.get())
+            && !function.name.is_empty()
+        {
+            tool_calls.push(ToolCall::function("", function.name, text(function.arguments)));
+        }
         Ok(Self { raw, content, tool_calls })
     }
 
@@ -246,26 +285,38 @@ impl Reply {
         struct Call<'a> {
             id: &'a str,
             r#type: &'static str,
-            function: Function<'a>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            function: Option<Function<'a>>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            custom: Option<Custom<'a>>,
         }
         #[derive(Serialize)]
         struct Function<'a> {
             name: &'a str,
             arguments: &'a str,
         }
+        #[derive(Serialize)]
+        struct Custom<'a> {
+            name: &'a str,
+            input: &'a str,
+        }
+        fn shown(call: &ToolCall) -> Call<'_> {
+            let ToolCall { kind, id, name, arguments } = call;
+            match kind {
+                CallKind::Function => {
+                    Call { id, r#type: "function", function: Some(Function { name, arguments }), custom: None }
+                }
+                CallKind::Custom => {
+                    Call { id, r#type: "custom", function: None, custom: Some(Custom { name, input: arguments }) }
+                }
+            }
+        }
 
         let message = Message {
             role: "assistant",
             content: content.as_deref(),
             refusal: None,
-            tool_calls: tool_calls
-                .iter()
-                .map(|call| Call {
-                    id: &call.id,
-                    r#type: "function",
-                    function: Function { name: &call.name, arguments: &call.arguments },
-                })
-                .collect(),
+            tool_calls: tool_calls.iter().map(shown).collect(),
         };
         let raw = serde_json::value::to_raw_value(&message).expect("strings always serialise");
         Self { raw, content, tool_calls }
@@ -321,7 +372,8 @@ impl From<&str> for FinishReason {
     }
 }
 
-/// Tokens spent. Sums over calls; a call whose usage never arrived is counted in `unknown_calls`.
+/// Tokens spent. Sums over calls; a call whose usage never arrived is counted in `unknown_calls`. What is counted is
+/// what others say, so that sums end at the greatest number there is and never fail.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Usage {
     pub prompt_tokens: u64,
@@ -336,17 +388,17 @@ pub struct Usage {
 
 impl Usage {
     pub fn total_tokens(&self) -> u64 {
-        self.prompt_tokens + self.completion_tokens
+        self.prompt_tokens.saturating_add(self.completion_tokens)
     }
 }
 
 impl AddAssign for Usage {
     fn add_assign(&mut self, other: Self) {
-        self.prompt_tokens += other.prompt_tokens;
-        self.completion_tokens += other.completion_tokens;
-        self.cached_tokens += other.cached_tokens;
-        self.reasoning_tokens += other.reasoning_tokens;
-        self.unknown_calls += other.unknown_calls;
+        self.prompt_tokens = self.prompt_tokens.saturating_add(other.prompt_tokens);
+        self.completion_tokens = self.completion_tokens.saturating_add(other.completion_tokens);
+        self.cached_tokens = self.cached_tokens.saturating_add(other.cached_tokens);
+        self.reasoning_tokens = self.reasoning_tokens.saturating_add(other.reasoning_tokens);
+        self.unknown_calls = self.unknown_calls.saturating_add(other.unknown_calls);
     }
 }
 
@@ -381,10 +433,7 @@ mod tests {
         let reply = Reply::parse(raw(text)).unwrap();
         assert_eq!(reply.raw().get(), text);
         assert_eq!(reply.content(), None);
-        assert_eq!(
-            reply.tool_calls(),
-            [ToolCall { id: "c1".into(), name: "f".into(), arguments: r#"{"a": 1.0}"#.into() }]
-        );
+        assert_eq!(reply.tool_calls(), [ToolCall::function("c1", "f", r#"{"a": 1.0}"#)]);
     }
 
     #[test]
@@ -399,11 +448,42 @@ mod tests {
 
     #[test]
     fn a_built_reply_reads_back_as_itself() {
-        let calls = vec![ToolCall { id: "x".into(), name: "f".into(), arguments: "{}".into() }];
+        let custom = ToolCall { kind: CallKind::Custom, ..ToolCall::function("y", "sql", "select 1") };
+        let calls = vec![ToolCall::function("x", "f", "{}"), custom];
         let built = Reply::new(None, calls.clone());
         let parsed = Reply::parse(raw(built.raw().get())).unwrap();
         assert_eq!(parsed.content(), None);
         assert_eq!(parsed.tool_calls(), calls);
+    }
+
+    #[test]
+    fn sums_of_tokens_end_at_the_greatest_number() {
+        let most = Usage { prompt_tokens: u64::MAX, completion_tokens: u64::MAX, ..Usage::default() };
+        let mut sum = Usage { prompt_tokens: 3, cached_tokens: 2, unknown_calls: 1, ..most };
+        sum += most;
+        assert_eq!((sum.prompt_tokens, sum.cached_tokens, sum.total_tokens()), (u64::MAX, 2, u64::MAX));
+    }
+
+    #[test]
+    fn calls_of_custom_tools_and_the_function_call_of_old_are_read() {
+        let text = r#"{"content":null,"tool_calls":[{"id":"c","type":"custom","custom":{"name":"sql","input":"{\"a\" :1"}},{"id":"d","type":"search"}]}"#;
+        let reply = Reply::parse(raw(text)).unwrap();
+        let custom =
+            |name: &str, input: &str| ToolCall { kind: CallKind::Custom, ..ToolCall::function("c", name, input) };
+        assert_eq!(reply.tool_calls(), [custom("sql", "{\"a\" :1")]);
+        assert_eq!(reply.raw().get(), text);
+        let old = r#"{"content":null,"function_call":{"name":"f","arguments":"{\"x\":1}"}}"#;
+        assert_eq!(Reply::parse(raw(old)).unwrap().tool_calls(), [ToolCall::function("", "f", r#"{"x":1}"#)]);
+    }
+
+    #[test]
+    fn a_function_call_counts_only_where_it_says_something_of_its_own() {
+        for empty in ["null", "{}", r#"{"name":""}"#, r#""f""#, "[]"] {
+            let reply = Reply::parse(raw(&format!(r#"{{"content":"a","function_call":{empty}}}"#))).unwrap();
+            assert_eq!((reply.content(), reply.tool_calls().len()), (Some("a"), 0), "{empty}");
+        }
+        let both = r#"{"tool_calls":[{"id":"c","function":{"name":"f","arguments":"{}"}}],"function_call":{"name":"f","arguments":"{}"}}"#;
+        assert_eq!(Reply::parse(raw(both)).unwrap().tool_calls(), [ToolCall::function("c", "f", "{}")]);
     }
 
     #[test]

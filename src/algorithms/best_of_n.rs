@@ -8,14 +8,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::answer::Json;
-use crate::completion::{Completion, Prompt};
-use crate::config::run::{JudgeFallback, Select};
+use crate::completion::{CallKind, Completion, Prompt};
+use crate::config::run::{JudgeFallback, JudgeMode, Select};
 use crate::failure::{Failure, FailureKind};
 use crate::generator::{Generator, Run};
 use crate::scorers::{Scorer, Scores};
 
 use super::Observer;
-use super::outcome::{Answer, Candidate, Outcome, RunError, Stop, StopReason, fewer_answers};
+use super::outcome::{Answer, Candidate, Outcome, RunError, Stop, fewer_answers, is_limit};
 use super::plan::{BestOfN, Plan};
 use super::sampling::Sampling;
 use super::selection::{Entrant, select};
@@ -34,7 +34,7 @@ pub(super) async fn run(
     let mut ballot = Ballot::new(Arc::clone(&settings.rules), Arc::clone(&validity), planned);
     let mut sampling = Sampling::new(generator, Arc::clone(&prompt), run, planned).at_most(plan.max_candidates);
     let mut reason = sampling.hear_all(observer, |candidate, completion| ballot.record(candidate, completion)).await;
-    let candidates = sampling.finish().await;
+    let candidates = sampling.finish();
     let Some(pool) = ballot.pool() else { return Err(RunError::of(candidates, reason)) };
 
     let distinct = Distinct::of(&pool, &candidates);
@@ -45,8 +45,7 @@ pub(super) async fn run(
             choose(settings.select, &pool, &distinct, &scores, scored)
         }
         Err(failure) => {
-            // A limit that left no room for scores has ended the run.
-            reason = run.exhausted().filter(|_| is_limit(&failure)).map_or(reason, StopReason::from);
+            reason = reason.after_failed_scores(&failure, run);
             fall_back(settings, &ballot, &pool, failure)?
         }
     };
@@ -67,8 +66,6 @@ pub(super) async fn run(
 
 /// The members of a pool, those that say the same taken together.
 struct Distinct<'a> {
-    /// What each member says, in the pool's order.
-    said: Vec<String>,
     /// One completion of each thing said, in the order of lowest index.
     completions: Vec<&'a Completion>,
     /// For each member of the pool, its index and the position of its like in `completions`.
@@ -78,15 +75,13 @@ struct Distinct<'a> {
 impl<'a> Distinct<'a> {
     fn of(pool: &Pool, candidates: &'a [Candidate]) -> Self {
         let mut positions: HashMap<String, usize> = HashMap::new();
-        let mut distinct = Self { said: Vec::new(), completions: Vec::new(), members: Vec::new() };
+        let mut distinct = Self { completions: Vec::new(), members: Vec::new() };
         for member in &pool.members {
             let completion = candidates[member.candidate].completion().expect("the pool holds completed candidates");
-            let said = what_it_says(completion);
-            let position = *positions.entry(said.clone()).or_insert(distinct.completions.len());
+            let position = *positions.entry(what_it_says(completion)).or_insert(distinct.completions.len());
             if position == distinct.completions.len() {
                 distinct.completions.push(completion);
             }
-            distinct.said.push(said);
             distinct.members.push((member.candidate, position));
         }
         distinct
@@ -100,62 +95,107 @@ impl<'a> Distinct<'a> {
     }
 }
 
-/// Text and tool calls in one canonical form; of a message without either, the message itself.
+/// Text and tool calls in one canonical form; of a message without either, the message itself. The first word says
+/// which, since a text may print what another message calls.
 pub(super) fn what_it_says(completion: &Completion) -> String {
     let reply = &completion.reply;
     let text = reply.content().unwrap_or_default().trim();
     if reply.tool_calls().is_empty() {
-        return if text.is_empty() { reply.raw().get().to_owned() } else { text.to_owned() };
+        return if text.is_empty() { format!("message {}", reply.raw()) } else { format!("text {text}") };
     }
     let mut said: Vec<Json> = Vec::new();
     if !text.is_empty() {
         said.push(Json::Text(text.to_owned()));
     }
     for call in reply.tool_calls() {
-        let arguments = Json::parse(&call.arguments).unwrap_or_else(|_| Json::Text(call.arguments.clone()));
-        said.push(Json::Object([(call.name.clone(), arguments)].into()));
+        let as_text = || Json::Text(call.arguments.clone());
+        let (what, arguments) = match call.kind {
+            CallKind::Custom => ("custom", as_text()),
+            CallKind::Function => match Json::parse(&call.arguments) {
+                Ok(arguments) => ("function", arguments),
+                Err(_) => ("unreadable", as_text()),
+            },
+        };
+        said.push(Json::List(vec![Json::Text(what.to_owned()), Json::Text(call.name.clone()), arguments]));
     }
-    Json::List(said).to_string()
+    format!("calls {}", Json::List(said))
 }
 
-/// Scores what differs; where nothing does, nobody is asked.
+/// Scores what differs. Where nothing does, token confidence is told all the same, and a judge would not be asked for
+/// nothing: what stands alone is the best there is.
 async fn score(
     scorer: &Scorer,
     prompt: &Arc<Prompt>,
     distinct: &Distinct<'_>,
     run: &Arc<Run>,
 ) -> Result<Scores, Failure> {
-    if let [_] = distinct.completions.as_slice() {
-        return Ok(Scores { values: vec![None], ranks: Vec::new(), notes: Vec::new() });
+    let stands_alone = distinct.completions.len() == 1;
+    if let (true, Scorer::Judge(judge)) = (stands_alone, scorer) {
+        let note = "there is one answer to choose from, so the judge was not asked, and it has the highest score";
+        return Ok(Scores {
+            values: vec![Some(highest_score(judge.settings.mode))],
+            ranks: Vec::new(),
+            notes: vec![note.to_owned()],
+        });
     }
-    let scores = scorer.score(prompt, &distinct.completions, run).await?;
+    let scores = match scorer.score(prompt, &distinct.completions, run).await {
+        // Nothing hangs on a score where there is one answer.
+        Err(_) if stands_alone => return Ok(Scores { values: vec![None], ranks: Vec::new(), notes: Vec::new() }),
+        scores => scores?,
+    };
     if scores.values.iter().flatten().any(|score| score.is_finite()) {
         return Ok(scores);
     }
     Err(Failure::new(FailureKind::Malformed, "not one candidate could be scored"))
 }
 
+/// The score above which a judge gives none.
+fn highest_score(mode: JudgeMode) -> f64 {
+    match mode {
+        JudgeMode::Pointwise => 10.0,
+        JudgeMode::Groupwise => 1.0,
+    }
+}
+
+/// Which candidates are of one class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Class<'a> {
+    /// Those that vote for this.
+    Voted(&'a str),
+    /// Those that say the same, by their position among what is distinct: there is no vote, or they abstain from it.
+    Alike(usize),
+}
+
 /// The verdict by scores.
 fn choose(rule: Select, pool: &Pool, distinct: &Distinct<'_>, scores: &[Option<f64>], scored: Scores) -> Verdict {
     let by_class = rule != Select::Argmax;
-    let entrants: Vec<Entrant> = pool
+    let entrants: Vec<Entrant<Class<'_>>> = pool
         .members
         .iter()
-        .zip(distinct.said.iter().zip(&distinct.members))
-        .map(|(member, (said, (_, position)))| Entrant {
+        .zip(&distinct.members)
+        .map(|(member, (_, position))| Entrant {
             candidate: member.candidate,
             score: scores[member.candidate],
             rank: scored.ranks.get(*position).copied().unwrap_or_default(),
-            class: member.class.clone().filter(|_| by_class).unwrap_or_else(|| said.clone()),
+            class: member.class.as_deref().filter(|_| by_class).map_or(Class::Alike(*position), Class::Voted),
         })
         .collect();
     let chosen = select(rule, &entrants).expect("a pool is never empty");
     let agreeing = chosen.classes[0].1;
+    let label = |class: Class<'_>| match class {
+        Class::Voted(label) => label.to_owned(),
+        Class::Alike(position) => {
+            let reply = &distinct.completions[position].reply;
+            let text = reply.content().unwrap_or_default().trim();
+            if text.is_empty() { reply.raw().get().to_owned() } else { text.to_owned() }
+        }
+    };
+    let counts = chosen.classes.into_iter().filter(|_| by_class).map(|(class, count)| (label(class), count)).collect();
     Verdict {
         selected: chosen.order[0],
         ranking: ranking(chosen.order, pool),
         weights: None,
-        response_counts: if by_class { chosen.classes } else { Vec::new() },
+        response_counts: counts,
         agreement: agreeing as f64 / entrants.len() as f64,
         vote: rule.as_str(),
         set_aside: pool.set_aside.clone(),
@@ -194,11 +234,6 @@ fn fall_back(settings: &BestOfN, ballot: &Ballot, pool: &Pool, failure: Failure)
     let fallback = settings.fallback.as_str();
     verdict.notes.push(format!("{who} failed, so {instead} (`judge_fallback` is `{fallback}`): {failure}"));
     Ok(verdict)
-}
-
-/// Whether a scorer failed because the run may not go on.
-pub(super) fn is_limit(failure: &Failure) -> bool {
-    matches!(failure.kind, FailureKind::Deadline | FailureKind::Limit)
 }
 
 #[cfg(test)]
@@ -248,6 +283,10 @@ mod tests {
             calls("f", r#"{"a": " x"}"#),
             calls("f", r#"{"a": "x"}"#),
             calls("f", "{broken"),
+            calls("f", r#""{broken""#),
+            says(r#"{"content": "calls [[\"function\",\"f\",{}]]"}"#),
+            says(r#"{"tool_calls": [{"type": "custom", "custom": {"name": "f", "input": "{}"}}]}"#),
+            says(r#"{"tool_calls": [{"type": "custom", "custom": {"name": "f", "input": "{broken"}}]}"#),
             says(r#"{"content": "so", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}"#),
         ];
         let distinct: std::collections::BTreeSet<_> = all.iter().collect();

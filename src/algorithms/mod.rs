@@ -16,6 +16,7 @@ mod single;
 pub mod stop_rule;
 pub mod vote;
 mod wait;
+mod without_effect;
 
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use crate::generator::{Generator, Run};
 
 pub use outcome::{Answer, Candidate, Outcome, RunError, Stop, StopReason};
 pub use plan::{Algorithm, Plan, PlanError, Resources, Wanted};
+pub use without_effect::Named;
 
 /// What an algorithm tells while it runs, for those who stream it.
 pub trait Observer: Send {
@@ -59,7 +61,7 @@ pub async fn run(
     run: &Arc<Run>,
     observer: &mut impl Observer,
 ) -> Result<Outcome, RunError> {
-    match &plan.algorithm {
+    let ended = match &plan.algorithm {
         Algorithm::Single => single::run(plan, prompt, generator, run, observer).await,
         Algorithm::Several => several::run(plan, prompt, generator, run, observer).await,
         Algorithm::SelfConsistency(settings) => {
@@ -68,5 +70,9 @@ pub async fn run(
         Algorithm::BestOfN(settings) => best_of_n::run(settings, plan, prompt, generator, run, observer).await,
         Algorithm::MixtureOfN(rules) => mixture_of_n::run(rules, plan, prompt, generator, run, observer).await,
         Algorithm::Wait => wait::run(plan, prompt, generator, run, observer).await,
-    }
+    };
+    ended.map(|mut outcome| {
+        outcome.warnings.extend(run.unchecked_bound());
+        outcome
+    })
 }

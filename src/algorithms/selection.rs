@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::hash::Hash;
 
 use crate::config::run::Select;
 
@@ -10,29 +11,29 @@ const EPSILON: f64 = 1e-9;
 
 /// A candidate to choose among.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Entrant {
+pub(super) struct Entrant<C> {
     pub candidate: usize,
     /// Finite, higher for better ones; `None` for one that could not be scored, which is worse than any other.
     pub score: Option<f64>,
     /// Among equal scores the lower rank is the better one.
     pub rank: usize,
     /// Candidates of one class say the same.
-    pub class: String,
+    pub class: C,
 }
 
 /// What was chosen.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Selection {
+pub(super) struct Selection<C> {
     /// Every entrant, the chosen one first, then by score, rank and index.
     pub order: Vec<usize>,
     /// Classes and how many entrants each has: the chosen one's first, then by number, then by lowest index.
-    pub classes: Vec<(String, usize)>,
+    pub classes: Vec<(C, usize)>,
 }
 
 /// Chooses among entrants, given lowest index first. `None` when there are none.
 ///
 /// Ties go to the lower rank, then to the lower index; of classes that are equally large to the heavier one first.
-pub(super) fn select(select: Select, entrants: &[Entrant]) -> Option<Selection> {
+pub(super) fn select<C: Copy + Eq + Hash>(select: Select, entrants: &[Entrant<C>]) -> Option<Selection<C>> {
     let mut classes = classes(entrants);
     let winning = match select {
         Select::Argmax => {
@@ -45,7 +46,7 @@ pub(super) fn select(select: Select, entrants: &[Entrant]) -> Option<Selection> 
         })?,
     };
     let chosen = best(classes[winning].members.iter().copied())?.candidate;
-    let mut order: Vec<&Entrant> = entrants.iter().collect();
+    let mut order: Vec<&Entrant<C>> = entrants.iter().collect();
     order.sort_by(|one, other| {
         let chosen_first = (other.candidate == chosen).cmp(&(one.candidate == chosen));
         chosen_first.then(merit(other, one)).then(one.candidate.cmp(&other.candidate))
@@ -55,20 +56,17 @@ pub(super) fn select(select: Select, entrants: &[Entrant]) -> Option<Selection> 
     classes.sort_by_key(|class| std::cmp::Reverse(class.members.len()));
     Some(Selection {
         order: order.into_iter().map(|entrant| entrant.candidate).collect(),
-        classes: std::iter::once(&winner)
-            .chain(&classes)
-            .map(|class| (class.label.to_owned(), class.members.len()))
-            .collect(),
+        classes: std::iter::once(&winner).chain(&classes).map(|class| (class.label, class.members.len())).collect(),
     })
 }
 
-struct Class<'a> {
-    label: &'a str,
+struct Class<'a, C> {
+    label: C,
     /// Lowest index first; never empty.
-    members: Vec<&'a Entrant>,
+    members: Vec<&'a Entrant<C>>,
 }
 
-impl Class<'_> {
+impl<C> Class<'_, C> {
     /// The sum of the scores that are known, and of their magnitudes; `None` where none is.
     fn weight(&self) -> Option<(f64, f64)> {
         let mut known: Vec<f64> = self.members.iter().filter_map(|member| member.score).collect();
@@ -86,13 +84,13 @@ impl Class<'_> {
 }
 
 /// The classes of the entrants, in the order of their lowest index.
-fn classes(entrants: &[Entrant]) -> Vec<Class<'_>> {
-    let mut positions: HashMap<&str, usize> = HashMap::new();
-    let mut classes: Vec<Class<'_>> = Vec::new();
+fn classes<C: Copy + Eq + Hash>(entrants: &[Entrant<C>]) -> Vec<Class<'_, C>> {
+    let mut positions: HashMap<C, usize> = HashMap::new();
+    let mut classes: Vec<Class<'_, C>> = Vec::new();
     for entrant in entrants {
-        let position = *positions.entry(&entrant.class).or_insert(classes.len());
+        let position = *positions.entry(entrant.class).or_insert(classes.len());
         if position == classes.len() {
-            classes.push(Class { label: &entrant.class, members: Vec::new() });
+            classes.push(Class { label: entrant.class, members: Vec::new() });
         }
         classes[position].members.push(entrant);
     }
@@ -100,19 +98,19 @@ fn classes(entrants: &[Entrant]) -> Vec<Class<'_>> {
 }
 
 /// The position of the first class that no other is better than.
-fn first_best(classes: &[Class<'_>], is_better: impl Fn(&Class<'_>, &Class<'_>) -> bool) -> Option<usize> {
+fn first_best<C>(classes: &[Class<'_, C>], is_better: impl Fn(&Class<'_, C>, &Class<'_, C>) -> bool) -> Option<usize> {
     (0..classes.len()).reduce(|best, next| if is_better(&classes[next], &classes[best]) { next } else { best })
 }
 
 /// The entrant with the highest score, of equals the one with the lowest rank, and the first of those.
-fn best<'a>(entrants: impl Iterator<Item = &'a Entrant>) -> Option<&'a Entrant> {
+fn best<'a, C: 'a>(entrants: impl Iterator<Item = &'a Entrant<C>>) -> Option<&'a Entrant<C>> {
     entrants.reduce(|best, next| if merit(next, best).is_gt() { next } else { best })
 }
 
 /// By score and rank, the better one greater.
-fn merit(one: &Entrant, other: &Entrant) -> Ordering {
+fn merit<C>(one: &Entrant<C>, other: &Entrant<C>) -> Ordering {
     // Adding a zero makes the two zeros one.
-    let score = |entrant: &Entrant| entrant.score.unwrap_or(f64::NEG_INFINITY) + 0.0;
+    let score = |entrant: &Entrant<C>| entrant.score.unwrap_or(f64::NEG_INFINITY) + 0.0;
     score(one).total_cmp(&score(other)).then(other.rank.cmp(&one.rank))
 }
 
@@ -120,12 +118,12 @@ fn merit(one: &Entrant, other: &Entrant) -> Ordering {
 mod tests {
     use super::*;
 
-    fn entrants(scored: &[(f64, &str)]) -> Vec<Entrant> {
-        let entrant = |(candidate, (score, class)): (usize, &(f64, &str))| Entrant {
+    fn entrants<'a>(scored: &[(f64, &'a str)]) -> Vec<Entrant<&'a str>> {
+        let entrant = |(candidate, (score, class)): (usize, &(f64, &'a str))| Entrant {
             candidate,
             score: score.is_finite().then_some(*score),
             rank: 0,
-            class: (*class).to_owned(),
+            class: *class,
         };
         scored.iter().enumerate().map(entrant).collect()
     }
@@ -166,7 +164,7 @@ mod tests {
         let scored = [(9.0, "a"), (4.0, "b"), (5.0, "c"), (6.0, "b")];
         let chosen = select(Select::Weighted, &entrants(&scored)).unwrap();
         assert_eq!(chosen.order, [3, 0, 2, 1]);
-        assert_eq!(chosen.classes, [("b".to_owned(), 2), ("a".to_owned(), 1), ("c".to_owned(), 1)]);
+        assert_eq!(chosen.classes, [("b", 2), ("a", 1), ("c", 1)]);
     }
 
     #[test]
@@ -198,7 +196,7 @@ mod tests {
     fn one_entrant_is_chosen_and_none_is_not() {
         assert_eq!(order(Select::Weighted, &[(UNSCORED, "a")]), [0]);
         for rule in [Select::Argmax, Select::Weighted, Select::Majority] {
-            assert_eq!(select(rule, &[]), None);
+            assert_eq!(select::<&str>(rule, &[]), None);
         }
     }
 }

@@ -100,7 +100,7 @@ pub(super) fn after_marker<'a>(text: &'a str, lower: &str, markers: &[&str]) -> 
 }
 
 /// Words between a marker and the answer that say nothing.
-const FILLERS: [&str; 16] = [
+const FILLERS: [&str; 18] = [
     "therefore",
     "thus",
     "hence",
@@ -108,6 +108,8 @@ const FILLERS: [&str; 16] = [
     "just",
     "indeed",
     "approximately",
+    "approx.",
+    "approx",
     "about",
     "roughly",
     "exactly",
@@ -120,7 +122,7 @@ const FILLERS: [&str; 16] = [
 ];
 
 /// Words that begin an explanation after the answer.
-const EXPLANATIONS: [&str; 14] = [
+const EXPLANATIONS: [&str; 13] = [
     " because ",
     " since ",
     ", since ",
@@ -134,8 +136,14 @@ const EXPLANATIONS: [&str; 14] = [
     " (as ",
     " — ",
     "; ",
-    ". ",
 ];
+
+/// Words whose point ends no sentence, since a name follows.
+const BEFORE_NAMES: [&str; 17] =
+    ["capt", "col", "dr", "gen", "gov", "hon", "lt", "mr", "mrs", "ms", "mt", "prof", "rev", "sen", "sgt", "st", "vs"];
+
+/// Words whose point ends no sentence where a number follows.
+const BEFORE_NUMBERS: [&str; 9] = ["art", "ca", "ch", "eq", "fig", "no", "nos", "pp", "vol"];
 
 /// The answer at the start of a text that follows a marker.
 fn phrase(after: &str) -> Option<&str> {
@@ -169,8 +177,22 @@ fn phrase(after: &str) -> Option<&str> {
             end = at;
         }
     }
+    end = end_of_sentence(&line[..end]);
     let found = line[..end].trim().trim_end_matches(['.', '*', ' ']);
     (!found.is_empty() && found.len() <= MAX_PHRASE_BYTES).then_some(found)
+}
+
+/// Where the first sentence of a line ends: at its first point before a space that belongs to no abbreviation.
+fn end_of_sentence(line: &str) -> usize {
+    let is_one_of = |words: &[&str], word: &str| words.iter().any(|known| known.eq_ignore_ascii_case(word));
+    let ends = |(at, _): &(usize, &str)| {
+        let word = line[..*at].rsplit(|c: char| !c.is_alphanumeric()).next().unwrap_or_default();
+        let after = line[at + 1..].trim_start();
+        let is_abbreviation = is_one_of(&BEFORE_NAMES, word) && !after.is_empty()
+            || is_one_of(&BEFORE_NUMBERS, word) && after.starts_with(|c: char| c.is_ascii_digit());
+        !is_abbreviation
+    };
+    line.match_indices(". ").find(ends).map_or(line.len(), |(at, _)| at)
 }
 
 /// Whether a minus after a marker belongs to a number instead of to a list or a rule.
@@ -270,6 +292,27 @@ mod tests {
     }
 
     #[test]
+    fn the_point_of_an_abbreviation_ends_no_answer() {
+        for (text, expected) in [
+            ("The answer is approx. 12. It is rounded.", "12"),
+            ("The answer is approx 12.", "12"),
+            ("Answer: St. Louis. It lies on a river.", "St. Louis"),
+            ("The answer is Dr. Smith.", "Dr. Smith"),
+            ("The answer is Prof. Dr. Smith. He said so.", "Prof. Dr. Smith"),
+            ("The answer is no. 5. All others fail.", "no. 5"),
+            ("The answer is No. The others agree.", "No"),
+            ("The answer is B. Mr. Hyde is not named.", "B"),
+            ("The answer is the 1st. Nobody else came.", "the 1st"),
+            ("The answer is (a, b). Check it.", "(a, b)"),
+            ("The answer is 5. See fig. 3.", "5"),
+            ("The answer is Paris. That is all.", "Paris"),
+            ("The answer is Mt. ", "Mt"),
+        ] {
+            assert_eq!(extract(text), Some(expected), "{text}");
+        }
+    }
+
+    #[test]
     fn prose_without_a_number_has_no_answer() {
         assert_eq!(extract("Roses are red, violets are blue."), None);
         assert_eq!(extract(""), None);
@@ -309,6 +352,15 @@ mod tests {
         #[test]
         fn no_text_makes_extraction_panic(text in "(\\\\boxed\\{|answer is|final answer:|####|[-0-9.,$\\\\{}\\n* ]|.){0,30}") {
             let _ = extract(&text);
+        }
+
+        #[test]
+        fn a_title_stays_with_its_name_and_the_next_sentence_goes(
+            title in prop::sample::select(BEFORE_NAMES.to_vec()),
+            name in "[A-Z][a-z]{5,9}",
+        ) {
+            let text = format!("The answer is {title}. {name}. The rest is prose.");
+            prop_assert_eq!(extract(&text).map(str::to_owned), Some(format!("{title}. {name}")));
         }
     }
 }

@@ -77,7 +77,7 @@ impl ActiveSettings {
                     named.insert(name, value);
                 }
             } else if !LATER.contains(&name.as_str()) {
-                return Err(SettingsError::unknown(name, known().chain(LATER.iter().copied())));
+                return Err(SettingsError::unknown(name, known()));
             } else if !value.is_null() {
                 return Err(not_supported_yet(name));
             }
@@ -113,6 +113,28 @@ impl ActiveSettings {
         };
         settings.check_together(&named)?;
         Ok(settings)
+    }
+
+    /// What there is to know of the models' names: see [`ProviderName::warning_of`]. An upstream that has an address of
+    /// its own, where there may be any name, gives no warning.
+    pub fn warnings_of_names(&self) -> Vec<String> {
+        let is_usual = |endpoint: &Endpoint| *endpoint == Endpoint::Auto;
+        let mut names: Vec<(String, &str)> = Vec::new();
+        if is_usual(&self.endpoint) {
+            if !self.model_mapping.contains_key(&self.model) {
+                names.push(("model".to_owned(), &self.model));
+            }
+            let mapped = self.model_mapping.iter();
+            names.extend(mapped.map(|(public, upstream)| (format!("model_mapping.{public}"), upstream.as_str())));
+        }
+        if let Some(JudgeSource { model: Some(model), endpoint, .. }) = &self.judge
+            && is_usual(endpoint)
+            && is_usual(&self.endpoint)
+            && !self.model_mapping.contains_key(model)
+        {
+            names.push(("judge_model".to_owned(), model));
+        }
+        names.into_iter().filter_map(|(param, name)| self.provider.warning_of(&param, name)).collect()
     }
 
     /// Whether the provider can tell what a scorer or a weight would read in its tokens.
@@ -302,6 +324,26 @@ mod tests {
         .unwrap();
         assert_eq!(settings.provider, ProviderName::LiteLlm);
         assert_eq!(settings.run.exclude_args, ["timestamp", "request_id", "id", "type"]);
+    }
+
+    #[test]
+    fn every_name_that_would_go_to_openai_by_surprise_is_warned_of_where_openai_is_called() {
+        let warned = |fields: Value| parse(fields).unwrap().warnings_of_names();
+        let names = json!({
+            "provider": "litellm", "model": "anthropic/claude", "judge_model": "gemini/pro",
+            "model_mapping": {"a": "cohere/command", "b": "Qwen/Qwen3-8B"}
+        });
+        let told = warned(names.clone());
+        assert_eq!(told.len(), 3, "{told:?}");
+        for (warning, name) in
+            told.iter().zip(["`model` `anthropic/", "`model_mapping.a` `cohere/", "`judge_model` `g"])
+        {
+            assert!(warning.starts_with(name), "{warning}");
+        }
+        let mut elsewhere = names;
+        elsewhere["endpoint"] = json!("https://llm.example.com/v1");
+        assert_eq!(warned(elsewhere), Vec::<String>::new());
+        assert_eq!(warned(json!({"model": "anthropic/claude", "provider": "openrouter"})), Vec::<String>::new());
     }
 
     #[test]

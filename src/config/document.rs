@@ -135,7 +135,7 @@ mod tests {
     fn with_secrets() -> Document {
         document(json!({
             "model": "m", "api_key": "sk-literal-1",
-            "extra_args": {"headers": {"Authorization": "Bearer sk-literal-2", "X-Title": "t"}, "my_token": "sk-literal-3"},
+            "extra_args": {"headers": {"X-Sec": "sk-literal-2", "X-Title": "t"}, "my_token": "sk-literal-3"},
             "judge_api_key": "sk-literal-4", "judge_extra_args": {"my_token": "sk-literal-5"}
         }))
     }

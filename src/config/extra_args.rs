@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::environment::Environment;
 use super::field::{self, SettingsError};
-use super::secret::{SecretSource, looks_secret};
+use super::secret::{SecretSource, is_public_header, looks_secret};
 
 /// What the client wants sent besides what itsd sends.
 #[derive(Debug, Clone, Default)]
@@ -114,10 +114,19 @@ impl fmt::Debug for ExtraBody {
 
 /// Calls `visit` with every string of an `extra_args` object that holds a secret, at any depth, and its
 /// place, such as `extra_args.headers.Authorization` for the object of the field `extra_args`. The one definition of
-/// which values these are.
+/// which values these are: of the headers all but those that are known to be public, of the body's fields those
+/// whose names say so.
 pub fn visit_secrets(field: &str, extra_args: &mut Map<String, Value>, visit: &mut dyn FnMut(&str, &mut String)) {
     for (name, value) in extra_args {
-        visit_value(&format!("{field}.{name}"), looks_secret(name), value, visit);
+        let place = format!("{field}.{name}");
+        match value {
+            Value::Object(headers) if name == "headers" => {
+                for (name, value) in headers {
+                    visit_value(&format!("{place}.{name}"), !is_public_header(name), value, visit);
+                }
+            }
+            value => visit_value(&place, looks_secret(name), value, visit),
+        }
     }
 }
 
@@ -154,9 +163,7 @@ fn headers(field: &str, value: &Value) -> Result<Vec<(String, SecretSource)>, Se
         {
             return Err(SettingsError::invalid(&param, format!("`{param}` holds characters that no header can")));
         }
-        let source =
-            if looks_secret(name) { SecretSource::parse(&param, &text)? } else { SecretSource::Literal(text.into()) };
-        headers.push((name.clone(), source));
+        headers.push((name.clone(), SecretSource::parse(&param, &text)?));
     }
     Ok(headers)
 }
@@ -179,14 +186,14 @@ mod tests {
         let extra = ExtraArgs::parse(
             "extra_args",
             &json!({
-                "headers": {"X-Title": "env:OTHER_KEY", "X-Api-Key": "env:OTHER_KEY"},
+                "headers": {"X-Title": "env:OTHER_KEY", "X-Sec": "env:OTHER_KEY"},
                 "reasoning_effort": "low", "stop_token_ids": [1, 2], "user": null,
                 "search": {"api_key": "env:OTHER_KEY", "name": "env:OTHER_KEY", "access_tokens": ["literal"]}
             }),
         )
         .unwrap();
         let header = |index: usize| extra.headers[index].1.resolve("", &environment).unwrap();
-        assert_eq!((header(0).expose_secret(), header(1).expose_secret()), ("env:OTHER_KEY", "k"));
+        assert_eq!((header(0).expose_secret(), header(1).expose_secret()), ("k", "k"));
         assert_eq!(
             Value::from(extra.body.resolve(&environment).unwrap()),
             json!({
@@ -197,6 +204,17 @@ mod tests {
         let error = extra.body.resolve(&Environment::default()).unwrap_err();
         assert_eq!(error.param, "extra_args.search.api_key");
         assert!(!format!("{extra:?}").contains("literal"));
+    }
+
+    #[test]
+    fn a_header_is_a_secret_unless_its_name_is_known_and_a_body_field_if_its_name_says_so() {
+        let mut extra = json!({
+            "headers": {"X-Sec": "a", "cf-access-id": "b", "X-Title": "c", "user-agent": "d"},
+            "sec": "e", "my_token": "f", "search": {"headers": "g", "X-Sec": "h"}
+        });
+        let mut places = Vec::new();
+        visit_secrets("extra_args", extra.as_object_mut().unwrap(), &mut |place, _| places.push(place.to_owned()));
+        assert_eq!(places, ["extra_args.headers.X-Sec", "extra_args.headers.cf-access-id", "extra_args.my_token"]);
     }
 
     #[test]

@@ -76,6 +76,11 @@ pub fn did_you_mean<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) ->
     }
 }
 
+/// ` (did you mean …?)`, for the middle of a sentence, with the nearest of the known names, or nothing.
+pub fn suggestion<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(name, known).map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default()
+}
+
 /// The known name most like `name`, by Jaro-Winkler similarity of at least 0.8.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let name = name.to_lowercase().replace('-', "_");
@@ -176,7 +181,7 @@ pub fn choice<T: Copy>(
             format!("`{param}` `{word}` is not supported yet by this version; it takes {}", list(names())),
         ));
     }
-    let hint = did_you_mean(word, names().chain(later.iter().copied()));
+    let hint = suggestion(word, names());
     Err(SettingsError::invalid(param, format!("`{param}` does not know {word:?}{hint}; it takes {}", list(names()))))
 }
 
@@ -210,6 +215,22 @@ mod tests {
         assert_eq!(nearest("exclude-arg", known), Some("exclude_args"));
         assert_eq!(nearest("zzz", known), None);
         assert_eq!(nearest("", known), None);
+    }
+
+    #[test]
+    fn a_misspelt_word_is_told_its_nearest_and_never_one_that_is_not_supported_yet() {
+        let read = |word: &str| {
+            choice("alg", &json!(word), &[("best-of-n", 0), ("none", 1)], &["entropic-filtering"]).unwrap_err().message
+        };
+        assert_eq!(
+            read("best-of-m"),
+            "`alg` does not know \"best-of-m\" (did you mean `best-of-n`?); it takes `best-of-n`, `none`"
+        );
+        assert_eq!(read("entropic"), "`alg` does not know \"entropic\"; it takes `best-of-n`, `none`");
+        assert_eq!(
+            read("entropic_filtering"),
+            "`alg` `entropic_filtering` is not supported yet by this version; it takes `best-of-n`, `none`"
+        );
     }
 
     #[test]

@@ -25,6 +25,54 @@ words! {
     later "bedrock", "azure", "text-generation-webui",
 }
 
+/// The prefixes by which `litellm` chooses.
+const PREFIXES: [(&str, ProviderName); 8] = [
+    ("openai", ProviderName::OpenAi),
+    ("openrouter", ProviderName::OpenRouter),
+    ("deepinfra", ProviderName::DeepInfra),
+    ("groq", ProviderName::Groq),
+    ("together_ai", ProviderName::Together),
+    ("ollama", ProviderName::Ollama),
+    ("lm_studio", ProviderName::LmStudio),
+    ("hosted_vllm", ProviderName::Vllm),
+];
+
+/// Prefixes that choose a provider in LiteLLM and are part of the name here. Those that are the name of a well-known
+/// publisher of models too, such as `nvidia`, are left out.
+const ELSEWHERE: [&str; 31] = [
+    "ai21",
+    "anthropic",
+    "anyscale",
+    "azure_ai",
+    "cerebras",
+    "cloudflare",
+    "codestral",
+    "cohere",
+    "cohere_chat",
+    "databricks",
+    "deepseek",
+    "fireworks_ai",
+    "gemini",
+    "github",
+    "huggingface",
+    "litellm_proxy",
+    "mistral",
+    "moonshot",
+    "nvidia_nim",
+    "ollama_chat",
+    "perplexity",
+    "replicate",
+    "sagemaker",
+    "sagemaker_chat",
+    "sambanova",
+    "vertex_ai",
+    "vertex_ai_beta",
+    "vllm",
+    "voyage",
+    "watsonx",
+    "xai",
+];
+
 /// How far a server can be held to a shape of answer by `response_format`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StructuredOutput {
@@ -62,27 +110,30 @@ impl ProviderName {
             return Ok((self, model));
         }
         let Some((prefix, rest)) = model.split_once('/') else { return Ok((Self::OpenAi, model)) };
-        let provider = match prefix {
-            "openai" => Self::OpenAi,
-            "openrouter" => Self::OpenRouter,
-            "deepinfra" => Self::DeepInfra,
-            "groq" => Self::Groq,
-            "together_ai" => Self::Together,
-            "ollama" => Self::Ollama,
-            "lm_studio" => Self::LmStudio,
-            "hosted_vllm" => Self::Vllm,
-            "bedrock" | "azure" => {
-                return Err(SettingsError::later(
-                    "model",
-                    format!("models of `{prefix}/` are not supported yet by this version"),
-                ));
-            }
-            _ => return Ok((Self::OpenAi, model)),
+        if matches!(prefix, "bedrock" | "azure") {
+            let message = format!("models of `{prefix}/` are not supported yet by this version");
+            return Err(SettingsError::later("model", message));
+        }
+        let Some((_, provider)) = PREFIXES.into_iter().find(|(known, _)| *known == prefix) else {
+            return Ok((Self::OpenAi, model));
         };
         if rest.is_empty() {
             return Err(SettingsError::invalid("model", format!("`model` names no model after `{prefix}/`")));
         }
         Ok((provider, rest))
+    }
+
+    /// What the reader of a configuration should know of this model's name: that it begins as one for a provider
+    /// which `litellm` stands for elsewhere and not here, so that it goes to OpenAI as it stands.
+    pub fn warning_of(self, param: &str, model: &str) -> Option<String> {
+        let (prefix, _) = model.split_once('/').filter(|_| self == Self::LiteLlm)?;
+        ELSEWHERE.contains(&prefix).then(|| {
+            format!(
+                "`{param}` `{model}` goes to the provider `openai` as it stands, since `{prefix}/` chooses no provider in this \
+                 version; these do: {}",
+                PREFIXES.map(|(prefix, _)| format!("`{prefix}/`")).join(", ")
+            )
+        })
     }
 
     /// Every provider that a name stands for.
@@ -181,6 +232,22 @@ mod tests {
         assert_eq!(ProviderName::OpenAi.resolve("openai/gpt-4o").unwrap(), (ProviderName::OpenAi, "openai/gpt-4o"));
         assert_eq!(litellm.resolve("bedrock/claude").unwrap_err().code, SettingsCode::NotSupportedYet);
         assert_eq!(litellm.resolve("openai/").unwrap_err().code, SettingsCode::InvalidValue);
+    }
+
+    #[test]
+    fn only_prefixes_of_providers_that_litellm_reaches_elsewhere_are_warned_of() {
+        let litellm = ProviderName::LiteLlm;
+        for name in ["anthropic/claude-sonnet-4", "vertex_ai/gemini-2.5-pro", "deepseek/deepseek-chat", "xai/grok-4"] {
+            let warning = litellm.warning_of("model", name).unwrap();
+            for part in [name, "`openai/`", "`hosted_vllm/`", "goes to the provider `openai`"] {
+                assert!(warning.contains(part), "{warning}");
+            }
+            assert_eq!(litellm.resolve(name).unwrap(), (ProviderName::OpenAi, name));
+            assert_eq!(ProviderName::OpenRouter.warning_of("model", name), None);
+        }
+        for name in ["Qwen/Qwen2.5-7B", "meta-llama/Llama-3.1-8B", "openai/gpt-4o", "gpt-4o", "anthropic", "groq/x"] {
+            assert_eq!(litellm.warning_of("model", name), None, "{name}");
+        }
     }
 
     #[test]

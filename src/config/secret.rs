@@ -143,7 +143,27 @@ pub(super) fn secret_not_stored(param: &str, fingerprint: &str) -> SettingsError
     )
 }
 
-/// Whether a header or field of this name is likely to hold a secret.
+/// Whether the value of a header is shown and stored as it stands. Any header may carry a secret under any name,
+/// so that these are the ones of which it is known that they do not.
+pub fn is_public_header(name: &str) -> bool {
+    const PUBLIC: [&str; 12] = [
+        "accept-language",
+        "anthropic-beta",
+        "anthropic-version",
+        "http-referer",
+        "openai-beta",
+        "openai-organization",
+        "openai-project",
+        "referer",
+        "user-agent",
+        "x-client-name",
+        "x-client-version",
+        "x-title",
+    ];
+    PUBLIC.iter().any(|public| name.eq_ignore_ascii_case(public))
+}
+
+/// Whether a body field of this name is likely to hold a secret.
 pub fn looks_secret(name: &str) -> bool {
     const WORDS: [&str; 10] =
         ["auth", "bearer", "key", "token", "secret", "password", "passwd", "credential", "cookie", "signature"];
@@ -221,8 +241,18 @@ mod tests {
         for name in ["Authorization", "x-api-key", "aws_secret_access_key", "X-Auth", "Set-Cookie"] {
             assert!(looks_secret(name), "{name}");
         }
-        for name in ["HTTP-Referer", "X-Title", "user", "aws_region_name"] {
+        for name in ["user", "aws_region_name"] {
             assert!(!looks_secret(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn only_headers_that_are_known_to_be_public_are() {
+        for name in ["HTTP-Referer", "X-Title", "x-title", "User-Agent", "OpenAI-Organization", "anthropic-version"] {
+            assert!(is_public_header(name), "{name}");
+        }
+        for name in ["X-Sec", "cf-access-id", "X-Api-Key", "Authorization", "X-Title-2", ""] {
+            assert!(!is_public_header(name), "{name}");
         }
     }
 }

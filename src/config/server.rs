@@ -59,10 +59,14 @@ pub struct ServerSettings {
     pub shutdown_timeout_s: u64,
     /// The longest silence on a stream, within the patience of the proxies before it.
     pub stream_keep_alive: Duration,
+    /// How long the body of a request may stand still before it is given up.
+    pub body_idle_timeout: Duration,
 }
 
 /// Proxies take a connection for dead after some ten seconds at the least.
 const STREAM_KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// More than any network needs to lose a packet and send it again.
+const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoreSettings {
@@ -206,6 +210,7 @@ impl RawSettings {
                 allow_unauthenticated: self.server.allow_unauthenticated,
                 shutdown_timeout_s: self.server.shutdown_timeout_s,
                 stream_keep_alive: STREAM_KEEP_ALIVE,
+                body_idle_timeout: BODY_IDLE_TIMEOUT,
             },
             store: StoreSettings { state_dir },
             models: ModelsSettings { dirs },

@@ -36,6 +36,12 @@ pub struct Account {
     /// can be more of these than candidates.
     #[serde(flatten)]
     pub usage: Usage,
+    /// Calls that were answered with a count of what they cost.
+    #[serde(skip)]
+    pub counted: u64,
+    /// Calls that were answered without one, which no limit can hold.
+    #[serde(skip)]
+    pub uncounted: u64,
     /// Attempts under way, whose cost nobody knows yet.
     #[serde(skip)]
     open: u64,
@@ -44,7 +50,7 @@ pub struct Account {
 impl Account {
     /// The sum as it stands: what is under way counts as unknown.
     fn so_far(mut self) -> Self {
-        self.usage.unknown_calls += self.open;
+        self.usage.unknown_calls = self.usage.unknown_calls.saturating_add(self.open);
         self
     }
 }
@@ -92,7 +98,13 @@ pub struct OpenCall {
 impl OpenCall {
     /// Enters what the call spent.
     pub fn settle(mut self, usage: Usage) {
-        self.close(|account| account.usage += usage);
+        self.close(|account| {
+            account.usage += usage;
+            match usage.unknown_calls {
+                0 => account.counted += 1,
+                _ => account.uncounted += 1,
+            }
+        });
     }
 
     /// The attempt was refused, and cost nothing.
@@ -102,7 +114,7 @@ impl OpenCall {
 
     /// The attempt came to nothing that could be counted: it is entered as one of unknown usage.
     pub fn lost(&mut self) {
-        self.close(|account| account.usage.unknown_calls += 1);
+        self.close(|account| account.usage += Usage { unknown_calls: 1, ..Usage::default() });
     }
 
     /// Another attempt is made.

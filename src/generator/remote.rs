@@ -7,8 +7,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, poll_fn};
-use futures_util::stream::{BoxStream, FuturesUnordered, StreamExt, select_all};
+use futures_util::stream::{BoxStream, FuturesUnordered, StreamExt, poll_fn as poll_fn_stream, select_all};
 use futures_util::{FutureExt, Stream};
+use tokio::task::unconstrained;
 use tokio::time::timeout;
 
 use crate::completion::StepEvent;
@@ -78,8 +79,7 @@ impl Remote {
                         (path.candidate, event)
                     });
                     poll_fn(move |context| {
-                        // Its turn came too late.
-                        if closing.load(Ordering::Relaxed) && !begun.load(Ordering::Relaxed) {
+                        if came_too_late(&closing, &begun) {
                             return Poll::Ready(None);
                         }
                         call.as_mut().poll(context).map(Some)
@@ -90,14 +90,26 @@ impl Remote {
                 .boxed(),
             Delivery::Live => select_all(paths.into_iter().map(|path| {
                 let seed = path.upstream_seed();
-                let events =
-                    self.provider.stream(prepared.clone(), seed, account(&path.run, path.phase, Arc::default()));
+                let (begun, closing) = (Arc::new(AtomicBool::new(false)), Arc::clone(&closing));
+                let account = account(&path.run, path.phase, Arc::clone(&begun));
+                let mut events = self.provider.stream(prepared.clone(), seed, account).boxed();
+                let events = poll_fn_stream(move |context| {
+                    if came_too_late(&closing, &begun) {
+                        return Poll::Ready(None);
+                    }
+                    events.poll_next_unpin(context)
+                });
                 events.map(move |event| (path.candidate, event)).boxed()
             }))
             .boxed(),
         };
         Box::new(Calls { calls, closing })
     }
+}
+
+/// Whether a call still waited for its turn when all were cancelled.
+fn came_too_late(closing: &AtomicBool, begun: &AtomicBool) -> bool {
+    closing.load(Ordering::Relaxed) && !begun.load(Ordering::Relaxed)
 }
 
 /// Enters a candidate's attempts into the ledger of its run. The entry is begun with the first of them: a
@@ -138,10 +150,17 @@ impl Stream for Calls {
 }
 
 impl Extension for Calls {
-    fn cancel(self: Box<Self>) -> BoxFuture<'static, ()> {
-        // Nobody waits for these answers: the ledger counts the calls as unknown.
+    fn cancel(mut self: Box<Self>) -> BoxFuture<'static, Vec<(usize, StepEvent)>> {
         self.closing.store(true, Ordering::Relaxed);
+        let mut ended = Vec::new();
+        // Not as far as this task's turn goes, but as far as there is something to hear.
+        while let Some(Some(event)) = unconstrained(self.calls.next()).now_or_never() {
+            if !matches!(event, (_, StepEvent::Delta(_))) {
+                ended.push(event);
+            }
+        }
+        // Nobody waits for the others: the ledger counts the calls as unknown.
         tokio::spawn(timeout(ALMOST_DONE, self.calls.for_each(|_| std::future::ready(()))));
-        std::future::ready(()).boxed()
+        std::future::ready(ended).boxed()
     }
 }

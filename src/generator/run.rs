@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::ledger::{Ledger, Phase};
+use super::ledger::{Account, Ledger, Phase};
 use crate::config::prices::Price;
 use crate::failure::{Failure, FailureKind};
 
@@ -55,14 +55,72 @@ impl Run {
         Self { seed, ledger: Arc::new(Ledger::default()), bounds: Bounds::default(), prices: BTreeMap::new() }
     }
 
-    /// US dollars spent so far in calls whose usage is known; `None` where a phase that spent has no price.
+    /// US dollars spent so far; `None` where that cannot be told: nothing was called, a phase that was called has no
+    /// price, or a call was answered without its usage. Calls that were cut short count as far as they are known, so
+    /// that the sum is a lower bound where there are any.
     pub fn cost_usd(&self) -> Option<f64> {
-        self.ledger
-            .by_phase()
-            .iter()
-            .filter(|(_, account)| account.usage.total_tokens() > 0)
-            .map(|(phase, account)| Some(self.prices.get(phase)?.cost_usd(&account.usage)))
-            .sum()
+        let phases = self.ledger.by_phase();
+        if phases.is_empty() || phases.values().any(|account| account.uncounted > 0) {
+            return None;
+        }
+        let cost = |(phase, account): (&Phase, &Account)| Some(self.prices.get(phase)?.cost_usd(&account.usage));
+        phases.iter().filter(|(_, account)| account.calls > 0).try_fold(0.0, |sum, phase| Some(sum + cost(phase)?))
+    }
+
+    /// US dollars that are known to be spent, which is what a limit is held against.
+    fn known_cost_usd(&self) -> f64 {
+        let phases = self.ledger.by_phase();
+        let costs = phases.iter().filter_map(|(phase, account)| Some(self.prices.get(phase)?.cost_usd(&account.usage)));
+        costs.fold(0.0, |sum, cost| sum + cost)
+    }
+
+    /// Says so where a bound could not be held, because calls were answered without their usage.
+    pub fn unchecked_bound(&self) -> Option<String> {
+        let names = [
+            self.bounds.max_total_tokens.map(|_| "max_total_tokens"),
+            self.bounds.max_cost_usd.map(|_| "max_cost_usd"),
+        ];
+        let names: Vec<&str> = names.into_iter().flatten().collect();
+        let phases = self.ledger.by_phase();
+        let (counted, uncounted) = phases
+            .values()
+            .fold((0, 0), |(counted, uncounted), account| (counted + account.counted, uncounted + account.uncounted));
+        if names.is_empty() || uncounted == 0 {
+            return None;
+        }
+        let of_some = if counted > 0 { format!(" of {uncounted} of its calls") } else { String::new() };
+        Some(format!("{} could not be checked: the provider reports no usage{of_some}", names.join(" and ")))
+    }
+
+    /// How many more candidates may be started beside the `running` ones: as many as the rest of the bounds has room
+    /// for, taking each to be as dear as the mean of those that were heard, so that a bound is passed by little more
+    /// than the last wave. Until one was heard it is one alone, and it is always at least one where none is running.
+    pub fn affords(&self, running: usize) -> usize {
+        let Bounds { max_total_tokens, max_cost_usd, .. } = self.bounds;
+        if max_total_tokens.is_none() && max_cost_usd.is_none() {
+            return usize::MAX;
+        }
+        let least = usize::from(running == 0);
+        let heard = self.ledger.by_phase().get(&Phase::Generate).copied().unwrap_or_default();
+        if heard.counted == 0 {
+            // Where nobody counts, nothing is learnt by waiting.
+            return if heard.uncounted > 0 { usize::MAX } else { least };
+        }
+        let fits = |most: f64, spent: f64, of_heard: f64| {
+            let room = (most - spent) / (of_heard / heard.counted as f64);
+            // Free candidates leave room without end; none at all, if they are over their limit already.
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
+            if room.is_nan() { usize::MAX } else { room.floor() as usize }
+        };
+        let tokens = max_total_tokens.map(|most| {
+            fits(most as f64, self.ledger.total().total_tokens() as f64, heard.usage.total_tokens() as f64)
+        });
+        let cost = max_cost_usd.and_then(|most| {
+            let of_heard = self.prices.get(&Phase::Generate)?.cost_usd(&heard.usage);
+            Some(fits(most, self.known_cost_usd(), of_heard))
+        });
+        let fits = tokens.into_iter().chain(cost).min().unwrap_or(usize::MAX);
+        fits.saturating_sub(running).max(least)
     }
 
     /// Waits for the future, but not beyond the deadline.
@@ -93,8 +151,7 @@ impl Run {
         if max_total_tokens.is_some_and(|most| self.ledger.total().total_tokens() >= most) {
             return Some(Bound::TotalTokens);
         }
-        let spent = || self.cost_usd().unwrap_or(0.0);
-        max_cost_usd.is_some_and(|most| spent() >= most).then_some(Bound::Cost)
+        max_cost_usd.is_some_and(|most| self.known_cost_usd() >= most).then_some(Bound::Cost)
     }
 
     /// The seed to send upstream for a candidate: the named one for the first that is generated, derived ones in
@@ -146,6 +203,71 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+    use crate::completion::Usage;
+
+    fn spending(bounds: Bounds, usages: &[Usage]) -> Run {
+        let price = Price { prompt: 1e6, cached_prompt: 1e6, completion: 1e6 };
+        let run = Run { bounds, prices: BTreeMap::from([(Phase::Generate, price)]), ..Run::new(Some(1)) };
+        for usage in usages {
+            run.ledger.begin(Phase::Generate).settle(*usage);
+        }
+        run
+    }
+
+    const TEN: Usage =
+        Usage { prompt_tokens: 4, completion_tokens: 6, cached_tokens: 0, reasoning_tokens: 0, unknown_calls: 0 };
+    const UNKNOWN: Usage =
+        Usage { prompt_tokens: 0, completion_tokens: 0, cached_tokens: 0, reasoning_tokens: 0, unknown_calls: 1 };
+
+    #[test]
+    fn what_a_run_costs_is_told_only_where_it_is_known() {
+        let cost = |usages: &[Usage]| spending(Bounds::default(), usages).cost_usd();
+        assert_eq!(cost(&[TEN, TEN]), Some(20.0));
+        assert_eq!(cost(&[TEN, UNKNOWN]), None);
+        assert_eq!(cost(&[]), None);
+        let free = cost(&[Usage::default()]).unwrap();
+        assert!(free == 0.0 && free.is_sign_positive());
+        let cut_short = spending(Bounds::default(), &[TEN]);
+        drop(cut_short.ledger.begin(Phase::Generate));
+        assert_eq!(cut_short.cost_usd(), Some(10.0), "a lower bound");
+        cut_short.ledger.begin(Phase::Judge).settle(TEN);
+        assert_eq!(cut_short.cost_usd(), None, "the judge has no price");
+    }
+
+    #[test]
+    fn candidates_are_afforded_by_the_mean_of_those_that_were_heard() {
+        let tokens = |most| Bounds { max_total_tokens: Some(most), ..Bounds::default() };
+        let dollars = |most| Bounds { max_cost_usd: Some(most), ..Bounds::default() };
+        for bounds in [tokens(65), dollars(65.0)] {
+            assert_eq!(spending(bounds, &[]).affords(0), 1, "nothing is known yet");
+            assert_eq!(spending(bounds, &[]).affords(1), 0);
+            // 45 are left, and 10 the mean.
+            assert_eq!(spending(bounds, &[TEN, TEN]).affords(0), 4);
+            assert_eq!(spending(bounds, &[TEN, TEN]).affords(3), 1);
+            assert_eq!(spending(bounds, &[TEN; 6]).affords(0), 1, "less than one is left");
+            assert_eq!(spending(bounds, &[TEN; 9]).affords(1), 0, "the bound is passed");
+            assert_eq!(spending(bounds, &[UNKNOWN]).affords(0), usize::MAX, "nobody counts");
+            assert_eq!(spending(bounds, &[Usage::default()]).affords(0), usize::MAX, "they are free");
+        }
+        assert_eq!(spending(Bounds { max_cost_usd: Some(65.0), ..tokens(25) }, &[TEN]).affords(0), 1);
+        assert_eq!(spending(Bounds::default(), &[]).affords(0), usize::MAX);
+    }
+
+    #[test]
+    fn a_bound_that_could_not_be_held_is_named() {
+        let both = Bounds { max_total_tokens: Some(9), max_cost_usd: Some(9.0), ..Bounds::default() };
+        assert_eq!(spending(both, &[TEN]).unchecked_bound(), None);
+        assert_eq!(spending(Bounds::default(), &[UNKNOWN]).unchecked_bound(), None);
+        let cost = Bounds { max_cost_usd: Some(9.0), ..Bounds::default() };
+        assert_eq!(
+            spending(cost, &[UNKNOWN]).unchecked_bound().unwrap(),
+            "max_cost_usd could not be checked: the provider reports no usage"
+        );
+        assert_eq!(
+            spending(both, &[TEN, UNKNOWN]).unchecked_bound().unwrap(),
+            "max_total_tokens and max_cost_usd could not be checked: the provider reports no usage of 1 of its calls"
+        );
+    }
 
     #[test]
     fn the_first_candidate_gets_the_seed_that_was_named_and_the_others_differ() {

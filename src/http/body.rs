@@ -1,5 +1,8 @@
 //! A JSON request body, read whole, decompressed, within the size limit, and with errors in our shape.
 
+use std::io;
+use std::time::Duration;
+
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
 use actix_web::http::StatusCode;
@@ -7,12 +10,19 @@ use actix_web::http::header::CONTENT_ENCODING;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use bytes::Bytes;
 use futures_util::future::LocalBoxFuture;
+use futures_util::{StreamExt, stream};
+use tokio::time::timeout;
 
 use super::error::ApiError;
 
 /// The bytes of a body declared `application/json`.
 #[derive(Debug)]
 pub struct JsonBody(pub Bytes);
+
+/// How long a body may stand still between two of its pieces: without this, a client that sends a head and no more
+/// would hold its connection for ever. Application data of the app; without it bodies may take their time.
+#[derive(Debug, Clone, Copy)]
+pub struct BodyIdleTimeout(pub Duration);
 
 impl FromRequest for JsonBody {
     type Error = ApiError;
@@ -30,9 +40,34 @@ impl FromRequest for JsonBody {
             let error = ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request_error", None, None, message);
             return Box::pin(async { Err(error) });
         }
-        let body = web::Bytes::from_request(request, payload);
+        let mut payload = match request.app_data::<BodyIdleTimeout>() {
+            Some(BodyIdleTimeout(limit)) => impatient(payload.take(), *limit, request.clone()),
+            None => payload.take(),
+        };
+        let body = web::Bytes::from_request(request, &mut payload);
         Box::pin(async move { body.await.map(Self).map_err(|error| unreadable(&error)) })
     }
+}
+
+/// What has come of a body that was given up. As long as this is there, the server takes the body for one that
+/// somebody reads, and closes the connection after the response instead of waiting for the rest.
+pub struct GivenUp {
+    _payload: Payload,
+}
+
+/// The same payload, which fails when none of it comes for as long as `limit`.
+fn impatient(payload: Payload, limit: Duration, request: HttpRequest) -> Payload {
+    let pieces = stream::unfold(Some((payload, request)), move |rest| async move {
+        let (mut payload, request) = rest?;
+        match timeout(limit, payload.next()).await {
+            Ok(piece) => piece.map(|piece| (piece, Some((payload, request)))),
+            Err(_) => {
+                request.extensions_mut().insert(GivenUp { _payload: payload });
+                Some((Err(PayloadError::Io(io::ErrorKind::TimedOut.into())), None))
+            }
+        }
+    });
+    Payload::Stream { payload: Box::pin(pieces) }
 }
 
 fn is_json(request: &HttpRequest) -> bool {
@@ -55,6 +90,13 @@ fn unreadable(error: &actix_web::Error) -> ApiError {
             None,
             None,
             "the body is too large; send less, or raise `server.body_limit_bytes`",
+        ),
+        Some(PayloadError::Io(error)) if error.kind() == io::ErrorKind::TimedOut => ApiError::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "invalid_request_error",
+            Some("request_timeout"),
+            None,
+            "the body of the request stands still and was given up; send it in one go",
         ),
         _ => {
             let message = "the body could not be read: it breaks off, or is not encoded as `Content-Encoding` says";

@@ -23,10 +23,10 @@ const USUAL: u32 = 20;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HistoryQuery {
-    /// 1 to 100.
-    limit: Option<i64>,
+    /// 1 to 100. Text here and below, since the query's parser does not tell which number is none.
+    limit: Option<String>,
     /// Only revisions of lower numbers.
-    before: Option<i64>,
+    before: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -48,20 +48,21 @@ struct Entry {
 
 /// Lists past revisions, newest first, each with its document as `GET /configure` would show it.
 pub async fn list(state: Data<AppState>, query: Query<HistoryQuery>) -> Result<HttpResponse, ApiError> {
-    let limit = match query.limit {
+    let limit = match &query.limit {
         None => USUAL,
-        Some(limit) => u32::try_from(limit).ok().filter(|limit| (1..=MOST).contains(limit)).ok_or_else(|| {
-            ApiError::invalid_value("limit", format!("`limit` must be a whole number from 1 to {MOST}, not {limit}"))
+        Some(limit) => limit.parse().ok().filter(|limit| (1..=MOST).contains(limit)).ok_or_else(|| {
+            ApiError::invalid_value("limit", format!("`limit` must be a whole number from 1 to {MOST}, not {limit:?}"))
         })?,
     };
-    if query.before.is_some_and(|before| before < 0) {
-        return Err(ApiError::invalid_value("before", "`before` must be the number of a revision, 0 or more"));
-    }
-    let (revisions, has_more) = state
-        .runtime
-        .history(query.before, limit)
-        .await
-        .map_err(|error| ApiError::from(ConfigureError::from(error)))?;
+    let before = match &query.before {
+        None => None,
+        Some(before) => Some(before.parse().ok().filter(|before: &i64| *before >= 0).ok_or_else(|| {
+            let message = format!("`before` must be the number of a revision, 0 or more, not {before:?}");
+            ApiError::invalid_value("before", message)
+        })?),
+    };
+    let (revisions, has_more) =
+        state.runtime.history(before, limit).await.map_err(|error| ApiError::from(ConfigureError::from(error)))?;
     let data = revisions.into_iter().map(Entry::from).collect();
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(History { object: "list", data, has_more }))
 }

@@ -86,6 +86,10 @@ fn resource(path: &str, allow: &'static str) -> Resource {
 }
 
 async fn unknown_path(request: HttpRequest) -> HttpResponse {
-    let message = format!("there is no {} {}; chat is POST /v1/chat/completions", request.method(), request.path());
+    let message = format!(
+        "there is no {} {}; chat is POST /v1/chat/completions, and GET /docs shows every path",
+        request.method(),
+        request.path()
+    );
     ApiError::new(StatusCode::NOT_FOUND, "invalid_request_error", None, None, message).error_response()
 }

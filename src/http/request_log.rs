@@ -17,6 +17,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
+use super::body::GivenUp;
 use super::error::ApiError;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -129,7 +130,8 @@ pub async fn record_request(
         facts.status = Some(response.status().as_u16());
         facts.error = facts.error.take().or(error);
     });
-    Ok(response.map_body(|_, body| Recorded { body, record, ended: false }))
+    let given_up = response.request().extensions_mut().remove::<GivenUp>();
+    Ok(response.map_body(|_, body| Recorded { body, record, ended: false, _given_up: given_up }))
 }
 
 fn is_valid_id(id: &str) -> bool {
@@ -144,6 +146,8 @@ struct Recorded {
     record: Arc<RequestRecord>,
     /// Whether the server has taken all of it.
     ended: bool,
+    /// Kept until the response is sent.
+    _given_up: Option<GivenUp>,
 }
 
 impl MessageBody for Recorded {

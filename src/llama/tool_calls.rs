@@ -27,7 +27,7 @@ pub(super) struct CallingReply {
 /// not in a way that can be read, and is text as it stands. Ids are made with `fresh_id`.
 pub(super) fn parse(text: &str, offered: &[String], mut fresh_id: impl FnMut() -> String) -> Option<CallingReply> {
     let (content, calls) = if text.contains(OPEN) { parse_marked(text)? } else { parse_whole(text, offered)? };
-    let calls = calls.into_iter().map(|(name, arguments)| ToolCall { id: fresh_id(), name, arguments }).collect();
+    let calls = calls.into_iter().map(|(name, arguments)| ToolCall::function(fresh_id(), name, arguments)).collect();
     Some(CallingReply { content, calls })
 }
 
@@ -114,7 +114,7 @@ mod tests {
     }
 
     fn call(id: u32, name: &str, arguments: &str) -> ToolCall {
-        ToolCall { id: format!("call_{id}"), name: name.into(), arguments: arguments.into() }
+        ToolCall::function(format!("call_{id}"), name, arguments)
     }
 
     #[test]

@@ -242,7 +242,7 @@ impl Runtime {
     pub(super) async fn prepare(&self, draft: Draft) -> Result<Prepared, SettingsError> {
         let Draft { mut document, origin, field_origins } = draft;
         let settings = ActiveSettings::parse(&document)?;
-        let mut warnings = Vec::new();
+        let mut warnings = settings.warnings_of_names();
         let names = self.targets.prepare(&settings, &self.environment, &mut warnings).await?;
         let judge = self.targets.prepare_judge(&settings, &self.environment, &mut warnings).await?;
         let rules =

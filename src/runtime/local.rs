@@ -52,7 +52,8 @@ impl LocalModels {
                     [] => "there is none; add the directory of a GGUF file to `models.dirs`".to_owned(),
                     names => format!("there is: {}", names.join(", ")),
                 };
-                Err(SettingsError::invalid(param, format!("`{param}` {name:?} is no local model; {there_is}")))
+                let hint = path_hint(name);
+                Err(SettingsError::invalid(param, format!("`{param}` {name:?} is no local model{hint}; {there_is}")))
             }
         }
     }
@@ -127,6 +128,19 @@ impl LocalModels {
     }
 }
 
+/// What to do instead, for a name that is meant as a path.
+fn path_hint(name: &str) -> String {
+    let path = Path::new(name);
+    if !is_gguf(path) && !path.is_absolute() {
+        return String::new();
+    }
+    // Of a path that is no file's, the last part is as good a name as any.
+    match path.file_stem().and_then(|stem| stem.to_str()) {
+        Some(stem) => format!(": models are named by their file, here {stem:?}, in a directory of `models.dirs`"),
+        None => String::new(),
+    }
+}
+
 fn is_gguf(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("gguf"))
 }
@@ -174,6 +188,20 @@ mod tests {
             assert!(error.message.contains("there is: a, v1.5"), "{}", error.message);
         }
         assert_eq!(local.names().keys().collect::<Vec<_>>(), ["a", "v1.5"]);
+    }
+
+    #[test]
+    fn who_names_a_path_is_told_of_the_directories_and_of_the_name() {
+        let local = models(&[]);
+        let told = |name: &str| local.find(name, "model").err().unwrap().message;
+        for name in ["/models/x.gguf", "x.GGUF", "models/x.gguf"] {
+            let message = told(name);
+            assert!(message.contains("here \"x\"") && message.contains("`models.dirs`"), "{message}");
+        }
+        assert_eq!(
+            told("x"),
+            "`model` \"x\" is no local model; there is none; add the directory of a GGUF file to `models.dirs`"
+        );
     }
 
     #[test]

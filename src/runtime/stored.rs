@@ -7,7 +7,7 @@ use crate::config::Environment;
 use crate::config::document::{Document, Secrets, visit_literals};
 use crate::config::secret::{UNKNOWN_FINGERPRINT, fingerprint, is_fingerprint};
 use crate::store::seal::{Sealer, is_sealed};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
 /// Seals the secrets of documents on their way to the store and opens them on their way back.
 pub struct Vault {
@@ -56,6 +56,10 @@ impl Vault {
         let mut failed = None;
         visit_literals(&mut document, &mut |place, text| {
             if !is_sealed(text) {
+                // An earlier version may have taken it for no secret and stored it as it stands.
+                if !is_fingerprint(text) {
+                    return;
+                }
                 match known.get(place).filter(|secret| fingerprint(secret) == *text) {
                     Some(secret) => secret.expose_secret().clone_into(text),
                     None => failed = Some(format!("the secret `{place}` was kept in memory only")),
@@ -85,7 +89,10 @@ impl Vault {
             if is_fingerprint(text) {
                 return;
             }
-            let opened = self.sealer.as_ref().ok().and_then(|sealer| sealer.open(place, text).ok());
+            let opened = match is_sealed(text) {
+                true => self.sealer.as_ref().ok().and_then(|sealer| sealer.open(place, text).ok()),
+                false => Some(SecretString::from(text.as_str())),
+            };
             *text = opened.as_ref().map_or_else(|| UNKNOWN_FINGERPRINT.to_owned(), fingerprint);
         });
         Ok(document)
@@ -94,4 +101,23 @@ impl Vault {
 
 fn parse(text: &str) -> Result<Document, String> {
     serde_json::from_str(text).map_err(|error| format!("its document is not JSON: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_an_earlier_version_stored_in_clear_is_kept_and_not_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let vault = Vault::open(dir.path(), &Environment::default());
+        let stored = json!({"model": "m", "extra_args": {"headers": {"X-Sec": "abc", "X-Title": "t"}}}).to_string();
+        let opened = vault.reopen(&stored, &Secrets::new()).unwrap();
+        assert_eq!(opened["extra_args"]["headers"], json!({"X-Sec": "abc", "X-Title": "t"}));
+        // printf abc | sha256sum begins with ba7816bf.
+        let shown = vault.redact(&stored).unwrap();
+        assert_eq!(shown["extra_args"]["headers"], json!({"X-Sec": "sha256:ba7816bf…", "X-Title": "t"}));
+    }
 }

@@ -13,7 +13,10 @@ from harness import ROOT, Daemon
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 # Extensions of the chat request that no provider has.
-OURS = {"alg", "budget", "num_paths", "return_response_only", "stop_rule"}
+OURS = {
+    *("alg", "budget", "num_paths", "return_response_only", "stop_rule", "wait_rounds", "limits", "provider"),
+    *("rm_name", "judge_criterion", "judge_fallback"),
+}
 
 # A refused request must fail the example, as it would disappoint its reader.
 CURL_THAT_FAILS = 'curl() { command curl --fail-with-body --silent --show-error "$@"; }\n'
@@ -43,6 +46,22 @@ def environment_of(page: str) -> dict[str, str] | None:
     return dict(pair.split("=", 1) for pair in start[1].split()) if start else None
 
 
+def run_as_it_stands(daemon: Daemon, page: str, language: str, block: str) -> str:
+    """What an example prints; it must succeed."""
+    finished = subprocess.run(
+        command(language, block),
+        # LiteLLM would otherwise fetch a list of prices from the network.
+        env={**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+    )
+    assert finished.returncode == 0, f"{page}:\n{block}\nanswered\n{finished.stdout}\n{daemon.log_text()}"
+    return finished.stdout
+
+
 def with_examples() -> list:
     return [pytest.param(page, id=page.name) for page in PAGES if page.exists() and examples(page.read_text())]
 
@@ -50,6 +69,21 @@ def with_examples() -> list:
 def test_the_readme_shows_both_kinds_of_client():
     languages = [language for language, _ in examples((ROOT / "README.md").read_text())]
     assert "bash" in languages and "python" in languages
+
+
+def test_the_first_questions_of_the_readme_are_answered_out_of_the_box(tmp_path):
+    section = re.search(r"^## Ask\n.*?(?=^## )", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    # Nothing configured and no key in the environment: the model that ships answers.
+    daemon = Daemon(tmp_path)
+    try:
+        answers = [
+            run_as_it_stands(daemon, "README.md", language, block.replace(":8108", f":{daemon.port}"))
+            for language, block in examples(section[0])
+        ]
+    finally:
+        assert daemon.stop() == 0
+    assert len(answers) == 3
+    assert all('"model":"arithmetic-demo"' in answer for answer in answers)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name.startswith("migrating-")], ids=lambda page: page.name)
@@ -64,25 +98,12 @@ def test_every_example_of_a_page_works_as_it_stands(page, tmp_path, upstream):
     if environment is not None:
         daemon = Daemon(tmp_path, **addresses, **environment)
     else:
-        # A reader who has a provider's key still begins with the model that ships, as the page does.
-        settings = tmp_path / "itsd.toml"
-        settings.write_text('[active]\nprovider = "llama"\nmodel = "arithmetic-demo"\n')
-        daemon = Daemon(tmp_path, "--config", str(settings), **addresses, OPENAI_API_KEY="sk-reader")
+        # A reader who has a provider's key exported, so that the first configuration is that provider's.
+        daemon = Daemon(tmp_path, **addresses, OPENAI_API_KEY="sk-reader")
     port = (environment or {}).get("PORT", "8108")
     try:
         for language, block in examples(page.read_text()):
-            block = block.replace(f":{port}", f":{daemon.port}")
-            finished = subprocess.run(
-                command(language, block),
-                # LiteLLM would otherwise fetch a list of prices from the network.
-                env={**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                timeout=120,
-            )
-            assert finished.returncode == 0, f"{page.name}:\n{block}\nanswered\n{finished.stdout}\n{daemon.log_text()}"
+            run_as_it_stands(daemon, page.name, language, block.replace(f":{port}", f":{daemon.port}"))
     finally:
         assert daemon.stop() == 0
     for request in upstream.seen():

@@ -149,3 +149,40 @@ async fn a_client_that_leaves_is_forgotten() {
         assert_eq!(answer.status, 404, "stream {stream}: {}", answer.text);
     }
 }
+
+#[tokio::test]
+async fn a_request_for_raw_text_is_cancelled_by_its_request_id() {
+    for stream in [false, true] {
+        let upstream = hanging_upstream().await;
+        let app = spawn_app_for(&upstream, json!({})).await;
+        let body = json!({"model": "scripted", "prompt": "a", "stream": stream}).to_string();
+        let request = app.json_request("/v1/completions", &body).header("x-request-id", "mine");
+        let waiting = tokio::spawn(receive(request));
+        upstream.wait_for(|counters| counters.in_flight == 1).await;
+        assert_eq!(cancel(&app, "mine").await.ok()["requests"], 1);
+        assert_eq!(waiting.await.unwrap().error(499)["code"], "request_cancelled", "stream: {stream}");
+        upstream.wait_for(|counters| counters.in_flight == 0).await;
+        cancel(&app, "mine").await.error(404);
+    }
+}
+
+#[tokio::test]
+async fn a_stream_of_raw_text_is_cancelled_by_the_id_that_its_chunks_have() {
+    let upstream = Upstream::start().await;
+    upstream.push(Step { stream_gate: Some("never".to_owned()), ..Step::content("one two three") });
+    let app = spawn_app_for(&upstream, json!({})).await;
+    let request = json!({"model": "scripted", "prompt": "a", "stream": true}).to_string();
+    let mut body = app.json_request("/v1/completions", &request).send().await.unwrap().bytes_stream();
+    let mut text = String::new();
+    while !text.contains("one ") {
+        text += std::str::from_utf8(&body.next().await.unwrap().unwrap()).unwrap();
+    }
+    let id = events(&text)[0]["id"].as_str().unwrap().to_owned();
+    assert_eq!(cancel(&app, &id).await.ok()["request_id"], id);
+    while let Some(piece) = body.next().await {
+        text += std::str::from_utf8(&piece.unwrap()).unwrap();
+    }
+    assert_eq!(events(&text).last().unwrap()["error"]["code"], "request_cancelled", "{text}");
+    assert!(!text.contains("[DONE]"));
+    upstream.wait_for(|counters| counters.in_flight == 0).await;
+}

@@ -31,6 +31,18 @@ async fn a_configuration_is_set_told_and_used() {
 }
 
 #[tokio::test]
+async fn a_prefix_that_chooses_no_provider_here_is_warned_of() {
+    let app = spawn_app().await;
+    for (model, warns) in [("anthropic/claude-sonnet-4", true), ("Qwen/Qwen3-8B", false), ("openai/gpt-4o", false)] {
+        let document = json!({"provider": "litellm", "model": model, "api_key": "sk-test"});
+        let told = app.post("/configure?validate_only=true", &document).await.ok();
+        let warnings = told["warnings"].as_array().unwrap();
+        assert_eq!(warnings.len(), usize::from(warns), "{told}");
+        assert!(warnings.iter().all(|warning| warning.as_str().unwrap().contains("`anthropic/`")), "{told}");
+    }
+}
+
+#[tokio::test]
 #[cfg_attr(not(feature = "llama"), ignore = "needs the in-process engine")]
 async fn a_field_that_cannot_be_is_named_and_nothing_changes() {
     let upstream = Upstream::start().await;

@@ -114,6 +114,9 @@ async fn an_unknown_field_goes_upstream_with_a_warning_unless_strict() {
 
     let error = app.post("/v1/chat/completions?strict=true", &request).await.error(400);
     assert_eq!((&error["param"], &error["code"]), (&json!("guided_regex"), &json!("unknown_field")));
+    let misspelt = json!({"model": "scripted", "messages": [{"role": "user", "content": "?"}], "temprature": 1});
+    let error = app.post("/v1/chat/completions?strict=true", &misspelt).await.error(400);
+    assert!(error["message"].as_str().unwrap().contains("did you mean `temperature`?"), "{error}");
     app.post_text("/v1/chat/completions?strict=true", FULL_REQUEST).await.ok();
     assert_eq!(upstream.counters().requests, 2);
 }

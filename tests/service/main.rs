@@ -6,6 +6,7 @@ mod upstream;
 
 mod answers;
 mod app;
+mod bodies;
 mod cancel_requests;
 mod cancellation;
 mod chosen_runs;
@@ -42,5 +43,6 @@ mod stop_rules;
 mod streams;
 mod swap;
 mod text_completions;
+mod told_usage;
 mod votes;
 mod wait;

@@ -154,11 +154,8 @@ async fn tool_calls_are_told_apart_however_a_server_numbers_them() {
         let upstream = Upstream::start().await;
         upstream.push(Step::events(&events(&choices)));
         let (_, end) = stream(&provider(&upstream, |_| {}), &prompt()).await;
-        let expected = [("a", "f", "{\"x\":1}"), ("b", "g", "{}")].map(|(id, name, arguments)| ToolCall {
-            id: id.into(),
-            name: name.into(),
-            arguments: arguments.into(),
-        });
+        let expected = [("a", "f", "{\"x\":1}"), ("b", "g", "{}")]
+            .map(|(id, name, arguments)| ToolCall::function(id, name, arguments));
         assert_eq!(end.unwrap().reply.tool_calls(), expected, "form {at}");
     }
 }

@@ -151,6 +151,7 @@ async fn a_path_that_does_not_exist_is_a_404_and_a_wrong_method_names_the_right_
     {
         let error = app.get(path).await.error(404);
         assert_eq!(error["type"], "invalid_request_error", "{path}");
+        assert!(error["message"].as_str().unwrap().contains("/docs"), "{error}");
     }
     for (method, path, allow) in [
         ("GET", CHAT, "POST"),

@@ -141,11 +141,12 @@ async fn the_history_lists_what_was_active_without_its_secrets() {
     assert_eq!((&page["data"][0]["revision"], &page["has_more"]), (&json!(2), &json!(true)));
     assert_eq!(page["data"].as_array().unwrap().len(), 1);
     assert_eq!(app.get("/configure/history?before=1").await.ok()["data"], json!([]));
-    for wrong in ["limit=0", "limit=101", "limit=-1"] {
+    for wrong in ["limit=0", "limit=101", "limit=-1", "limit=many", "limit="] {
         assert_eq!(app.get(&format!("/configure/history?{wrong}")).await.error(400)["param"], "limit", "{wrong}");
     }
-    assert_eq!(app.get("/configure/history?before=-1").await.error(400)["param"], "before");
-    app.get("/configure/history?limit=many").await.error(400);
+    for wrong in ["before=-1", "before=first"] {
+        assert_eq!(app.get(&format!("/configure/history?{wrong}")).await.error(400)["param"], "before", "{wrong}");
+    }
     app.get("/configure/history?page=2").await.error(400);
 }
 

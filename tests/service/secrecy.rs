@@ -69,7 +69,7 @@ async fn a_key_is_in_no_response_no_log_line_and_no_file() {
     let (key, header, field) =
         (format!("sk-{CANARY}-as-key"), format!("{CANARY}-as-header"), format!("{CANARY}-as-field"));
     let fields = json!({
-        "api_key": key, "extra_args": {"headers": {"X-Team-Token": header}, "session_token": field}
+        "api_key": key, "extra_args": {"headers": {"X-Sec": header}, "session_token": field}
     });
     let app = spawn_app().await;
     is_clean(&app.post("/configure", &document(&upstream, fields.clone())).await);
@@ -108,7 +108,7 @@ async fn a_key_is_in_no_response_no_log_line_and_no_file() {
         json!({"api_key": key, "budget": "many"}),
         json!({"api_key": key, "unknown": 1}),
         json!({"extra_args": {"headers": {"X Team": header}}}),
-        json!({"extra_args": {"headers": {"X-Team-Token": format!("{header}\r\n")}}}),
+        json!({"extra_args": {"headers": {"X-Sec": format!("{header}\r\n")}}}),
         json!({"extra_args": {"headers": header}}),
         json!({"endpoint": format!("http://user:{key}@localhost/v1")}),
         json!({"endpoint": upstream.base_url(), "api_key": format!("sha256:{key}")}),
@@ -116,7 +116,7 @@ async fn a_key_is_in_no_response_no_log_line_and_no_file() {
         is_clean(&app.post("/configure", &document(&upstream, wrong.clone())).await);
         is_clean(&patch(&app, &wrong).await);
     }
-    is_clean(&patch(&app, &json!({"extra_args": {"other_token": field, "headers": {"X-Other-Key": header}}})).await);
+    is_clean(&patch(&app, &json!({"extra_args": {"other_token": field, "headers": {"X-Other": header}}})).await);
     is_clean(&app.get("/configure/history").await);
     is_clean(&app.post("/configure/rollback", &json!({"revision": 1})).await);
     is_clean(&app.post("/configure/rollback", &json!({"revision": key})).await);

@@ -179,6 +179,15 @@ async fn what_cannot_be_is_refused_by_name() {
         (json!({"alg": "self-consistency"}), "alg"),
         (json!({"endpoint": "http://x"}), "endpoint"),
         (json!({"limits": {"deadline_ms": 0}}), "limits.deadline_ms"),
+        (json!({"limits": {"deadline_ms": 50, "max_total_tokens": 9}}), "limits.max_total_tokens"),
+        (json!({"limits": {"max_cost_usd": 1}}), "limits.max_cost_usd"),
+        (json!({"limits": {"patience": 1}}), "limits.patience"),
+        (json!({"limits": 5}), "limits"),
+        (json!({"messages": [{"role": "user", "content": "a"}]}), "messages"),
+        (json!({"return_response_only": false}), "return_response_only"),
+        (json!({"tts_strategy": "self_consistency"}), "tts_strategy"),
+        (json!({"tts_verbose": true}), "tts_verbose"),
+        (json!({"num_paths": 4}), "num_paths"),
     ] {
         let error = complete(&app, fields.clone()).await.error(400);
         assert_eq!(error["param"], param, "{fields}: {error}");
@@ -188,11 +197,16 @@ async fn what_cannot_be_is_refused_by_name() {
     assert_eq!(app.get(PATH).await.error(405)["type"], "invalid_request_error");
     let strict = app.post("/v1/completions?strict=true", &json!({"model": "scripted", "prompt": "a", "zzz": 1})).await;
     assert_eq!(strict.error(400)["code"], "unknown_field");
+    let misspelt = json!({"model": "scripted", "prompt": "a", "max_tokns": 1});
+    let misspelt = app.post("/v1/completions?strict=true", &misspelt).await.error(400);
+    assert!(misspelt["message"].as_str().unwrap().contains("did you mean `max_tokens`?"), "{misspelt}");
     assert_eq!(upstream.counters().requests, 0);
 
-    let warned = complete(&app, json!({"zzz": 1})).await;
+    let nothing = json!({"zzz": 1, "budget": null, "tts_strategy": null, "limits": {"max_cost_usd": null}});
+    let warned = complete(&app, nothing).await;
     assert!(warned.header("x-its-warnings").unwrap().contains("`zzz` was forwarded"));
     assert_eq!(upstream.seen()[0].json()["zzz"], 1);
+    assert!(["budget", "tts_strategy"].iter().all(|own| upstream.seen()[0].json().get(own).is_none()));
     let body = json!({"model": "scripted", "prompt": "a"}).to_string();
     let budget = receive(app.json_request(PATH, &body).header("x-its-budget", "4")).await;
     assert!(budget.header("x-its-warnings").unwrap().contains("never scaled"));

@@ -182,7 +182,7 @@ mod tests {
         let text = reply(Some("a"), Vec::new());
         let asked = of(&prompt(messages, 1), &[&text, &text]);
         assert_eq!((asked.tools.len(), asked.tool_choice.unwrap().get()), (1, r#""none""#));
-        let call = reply(None, vec![ToolCall { id: "c".into(), name: "f".into(), arguments: r#"{"x": 1}"#.into() }]);
+        let call = reply(None, vec![ToolCall::function("c", "f", r#"{"x": 1}"#)]);
         let asked = of(&prompt(messages, 1), &[&call, &call]);
         assert!(asked.tool_choice.is_none());
         let turns: serde_json::Value = serde_json::from_str(asked.messages.get()).unwrap();

@@ -95,11 +95,14 @@ fn others<'c, 'a>(classes: &'c [Class<'a>], leading: usize) -> impl Iterator<Ite
 }
 
 /// The least that a vote may come to weigh: one without a log-probability will weigh the mean of the others.
+///
+/// What counts is the weight on the scale of those to come, which the most confident of them reach the end of. It
+/// may have been rounded down to 0, and then decides nothing.
 fn least(voter: &Voter<'_>) -> f64 {
-    if voter.logprob.is_some() { voter.weight } else { 0.0 }
+    voter.confidence.unwrap_or(0.0)
 }
 
 /// The most that a vote may come to weigh.
 fn most(voter: &Voter<'_>) -> f64 {
-    if voter.logprob.is_some() { voter.weight } else { 1.0 }
+    voter.confidence.unwrap_or(1.0)
 }

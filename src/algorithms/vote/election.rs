@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::fields;
-use super::key::Key;
+use super::key::NumberedKey;
 
 /// A candidate that votes.
 #[derive(Debug, Clone, Copy)]
@@ -11,12 +11,15 @@ pub(super) struct Voter<'a> {
     pub index: usize,
     /// Mean log-probability of its tokens, finite where it is known.
     pub logprob: Option<f64>,
-    /// What its vote weighs, 0 or more.
+    /// What its vote weighs among these voters, 0 or more.
     pub weight: f64,
+    /// The same on the scale of all votes, in [0, 1] or down to 0 by rounding, where votes are weighed by confidence
+    /// and that of this one is known.
+    pub confidence: Option<f64>,
     /// What members of one class are preferred by, higher first, finite where it is known: the score where
     /// candidates are scored, else the log-probability.
     pub merit: Option<f64>,
-    pub key: &'a Key,
+    pub key: &'a NumberedKey,
 }
 
 /// Voters of one class, lowest index first; never empty.
@@ -108,8 +111,8 @@ fn most_agreeing<'a>(voters: &[Voter<'a>]) -> Voter<'a> {
     if tied.is_empty() { voters[0] } else { spokesman(&tied) }
 }
 
-fn group<'a, 'k>(voters: &'k [Voter<'a>], key: impl Fn(&'k Voter<'a>) -> &'k [String]) -> Vec<Class<'a>> {
-    let mut positions: HashMap<&[String], usize> = HashMap::new();
+fn group<'a, 'k>(voters: &'k [Voter<'a>], key: impl Fn(&'k Voter<'a>) -> &'k [u32]) -> Vec<Class<'a>> {
+    let mut positions: HashMap<&[u32], usize> = HashMap::new();
     let mut classes: Vec<Class<'a>> = Vec::new();
     for voter in voters {
         let position = *positions.entry(key(voter)).or_insert(classes.len());
@@ -140,17 +143,23 @@ fn first_maximum(values: &[f64]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::algorithms::vote::key::{Key, Numbering};
     use crate::answer::Json;
 
-    fn keys(labels: &[&str]) -> Vec<Key> {
-        labels.iter().map(|&label| Key::single(label.to_owned())).collect()
+    fn numbered(keys: impl IntoIterator<Item = Key>) -> Vec<NumberedKey> {
+        let mut numbering = Numbering::default();
+        keys.into_iter().map(|key| numbering.number(key)).collect()
     }
 
-    fn voters<'a>(keys: &'a [Key], logprobs: &[Option<f64>]) -> Class<'a> {
+    fn keys(labels: &[&str]) -> Vec<NumberedKey> {
+        numbered(labels.iter().map(|&label| Key::single(label.to_owned())))
+    }
+
+    fn voters<'a>(keys: &'a [NumberedKey], logprobs: &[Option<f64>]) -> Class<'a> {
         let logprob = |index: usize| logprobs.get(index).copied().flatten();
         let voter = |(index, key)| {
             let logprob = logprob(index);
-            Voter { index, logprob, weight: 1.0, merit: logprob, key }
+            Voter { index, logprob, weight: 1.0, confidence: None, merit: logprob, key }
         };
         keys.iter().enumerate().map(voter).collect()
     }
@@ -187,7 +196,7 @@ mod tests {
     fn levels_are_voted_in_order() {
         let key = |first: &str, second: &str| Key { levels: vec![first.into(), second.into()], fields: None };
         // "x" leads the first level by three to two, although "y 1" is the most common pair.
-        let keys = [key("y", "1"), key("y", "1"), key("x", "1"), key("x", "2"), key("x", "3")];
+        let keys = numbered([key("y", "1"), key("y", "1"), key("x", "1"), key("x", "2"), key("x", "3")]);
         let (class, by_fields) = elect(voters(&keys, &[]), Fallback::Never);
         assert_eq!((class[0].index, class.len(), by_fields), (2, 1, false));
     }
@@ -219,8 +228,8 @@ mod tests {
         assert!(by_fields([0.4, 0.2, 0.2]));
     }
 
-    fn json_keys(texts: &[&str]) -> Vec<Key> {
-        texts.iter().map(|text| Key { levels: vec![text.to_string()], fields: Json::parse(text).ok() }).collect()
+    fn json_keys(texts: &[&str]) -> Vec<NumberedKey> {
+        numbered(texts.iter().map(|text| Key { levels: vec![text.to_string()], fields: Json::parse(text).ok() }))
     }
 
     #[test]

@@ -39,7 +39,7 @@ use crate::completion::{Completion, FinishReason};
 use crate::config::run::ToolVote;
 use decided::{Pending, Weights};
 use election::{Class, Fallback, Voter};
-use key::Key;
+use key::{Key, NumberedKey, Numbering};
 use text::TextVote;
 
 /// The votes of one run.
@@ -49,6 +49,7 @@ pub struct Ballot {
     validity: Arc<Validity>,
     text_vote: TextVote,
     weighting: Weighting,
+    numbering: Numbering,
     planned: usize,
     /// Whether each index has ended, one way or another.
     ended: Vec<bool>,
@@ -79,8 +80,8 @@ struct Standing {
 
 #[derive(Debug)]
 enum Vote {
-    Tools(Key),
-    Text { text: String, key: Option<Key> },
+    Tools(NumberedKey),
+    Text { text: String, key: Option<NumberedKey> },
 }
 
 const BEST: Standing = Standing { invalid: false, cut_off: false };
@@ -90,7 +91,8 @@ impl Ballot {
     pub fn new(rules: Arc<VoteRules>, validity: Arc<Validity>, planned: usize) -> Self {
         let text_vote = TextVote::of(&rules, &validity);
         let (ended, entries) = (vec![false; planned], Vec::with_capacity(planned));
-        Self { rules, validity, text_vote, weighting: Weighting::Equal, planned, ended, entries }
+        let (weighting, numbering) = (Weighting::Equal, Numbering::default());
+        Self { rules, validity, text_vote, weighting, numbering, planned, ended, entries }
     }
 
     /// The same ballot with votes that weigh so, before anything is recorded.
@@ -172,15 +174,24 @@ impl Ballot {
     }
 
     /// Those of the entries that have a key, with what their votes weigh.
-    fn voters<'a>(&self, entries: &[&'a Entry], key: impl Fn(&'a Entry) -> Option<&'a Key>) -> Class<'a> {
-        let voting: Vec<(&Entry, &Key)> = entries.iter().filter_map(|&entry| Some((entry, key(entry)?))).collect();
+    fn voters<'a>(&self, entries: &[&'a Entry], key: impl Fn(&'a Entry) -> Option<&'a NumberedKey>) -> Class<'a> {
+        let voting: Vec<(&Entry, &NumberedKey)> =
+            entries.iter().filter_map(|&entry| Some((entry, key(entry)?))).collect();
         let known: Vec<Option<f64>> = voting.iter().map(|(entry, _)| entry.weight).collect();
         let is_scored = self.weighting == Weighting::Scores && known.iter().any(Option::is_some);
-        let voter = |((entry, key), weight): ((&'a Entry, &'a Key), f64)| {
+        let voter = |((entry, key), weight): ((&'a Entry, &'a NumberedKey), f64)| {
             let merit = if is_scored { Some(weight) } else { entry.logprob };
-            Voter { index: entry.index, logprob: entry.logprob, weight, merit, key }
+            let confidence = entry.weight.filter(|_| matches!(self.weighting, Weighting::Confidence { .. }));
+            Voter { index: entry.index, logprob: entry.logprob, weight, confidence, merit, key }
         };
-        voting.into_iter().zip(weight::completed(&known)).map(voter).collect()
+        let weights = match self.weighting {
+            Weighting::Confidence { temperature } => {
+                let logprobs: Vec<Option<f64>> = voting.iter().map(|(entry, _)| entry.logprob).collect();
+                weight::completed(&weight::relative(&logprobs, temperature))
+            }
+            Weighting::Equal | Weighting::Scores => weight::completed(&known),
+        };
+        voting.into_iter().zip(weights).map(voter).collect()
     }
 
     fn tool_fallback(&self) -> Fallback {
@@ -192,18 +203,20 @@ impl Ballot {
     }
 
     /// Reads a completion once: its standing, and what it votes for.
-    fn read(&self, index: usize, completion: &Completion) -> Entry {
+    fn read(&mut self, index: usize, completion: &Completion) -> Entry {
         let reply = &completion.reply;
         let calls = reply.tool_calls();
         let text = reply.content().unwrap_or_default();
         let (vote, problem) = if !calls.is_empty() {
             let (arguments, problem) = self.validity.examine_calls(calls);
-            (Vote::Tools(tool::key(&self.rules, calls, arguments)), problem)
+            (Vote::Tools(self.numbering.number(tool::key(&self.rules, calls, arguments))), problem)
         } else if text.trim().is_empty() {
             (Vote::Text { text: String::new(), key: None }, validity::fault_of_empty(reply))
         } else {
             let (json, problem) = self.validity.examine_text(text);
-            (Vote::Text { text: text.to_owned(), key: self.text_vote.key(&self.rules, text, json) }, problem)
+            let key: Option<Key> = self.text_vote.key(&self.rules, text, json);
+            let key = key.map(|key| self.numbering.number(key));
+            (Vote::Text { text: text.to_owned(), key }, problem)
         };
         // What a content filter has cut off is as unfinished as what the length limit has.
         let cut = match completion.finish_reason {
@@ -228,14 +241,14 @@ impl Entry {
         matches!(self.vote, Vote::Tools(_))
     }
 
-    fn tool_key(&self) -> Option<&Key> {
+    fn tool_key(&self) -> Option<&NumberedKey> {
         match &self.vote {
             Vote::Tools(key) => Some(key),
             Vote::Text { .. } => None,
         }
     }
 
-    fn text_key(&self) -> Option<&Key> {
+    fn text_key(&self) -> Option<&NumberedKey> {
         match &self.vote {
             Vote::Text { key, .. } => key.as_ref(),
             Vote::Tools(_) => None,

@@ -34,7 +34,7 @@ impl Ballot {
         let texts_have_classes = self.text_vote != TextVote::AnswerOrSimilarity || answers * 2 >= texts;
         let class = |entry: &Entry| match &entry.vote {
             Vote::Tools(key) => Some(key.label()),
-            Vote::Text { key, .. } => key.as_ref().filter(|_| texts_have_classes).map(super::Key::label),
+            Vote::Text { key, .. } => key.as_ref().filter(|_| texts_have_classes).map(super::NumberedKey::label),
         };
         let mut notes = Vec::new();
         if standing != BEST {

@@ -67,10 +67,10 @@ impl Ballot {
     /// that failed or abstained breaks the unanimity.
     pub fn is_unanimous(&self, candidates: Range<usize>) -> bool {
         let entries = &self.entries[self.completed_among(candidates.start)..self.completed_among(candidates.end)];
-        let vote = |entry: &Entry| {
+        fn vote(entry: &Entry) -> Option<(bool, &[u32])> {
             let key = entry.tool_key().or(entry.text_key())?;
-            (entry.standing == BEST).then(|| (entry.has_tools(), key.levels.clone()))
-        };
+            (entry.standing == BEST).then(|| (entry.has_tools(), key.levels.as_slice()))
+        }
         let Some(first) = entries.first().and_then(vote) else { return false };
         entries.len() == candidates.len() && entries.iter().all(|entry| vote(entry).as_ref() == Some(&first))
     }

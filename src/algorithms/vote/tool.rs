@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use super::key::{Key, unwrapped};
 use super::rules::VoteRules;
 use crate::answer::Json;
-use crate::completion::ToolCall;
+use crate::completion::{CallKind, ToolCall};
 use crate::config::run::ToolVote;
 
-/// The vote of a candidate that makes these calls; `arguments` are theirs, parsed, in the same order.
+/// The vote of a candidate that makes these calls; `arguments` are theirs, parsed, in the same order. The input of a
+/// custom tool is text, which no valid arguments are.
 ///
 /// The order of parallel calls matters except in `tool_set`, which also counts a call made twice once.
 pub(super) fn key(rules: &VoteRules, calls: &[ToolCall], mut arguments: Vec<Json>) -> Key {
@@ -20,11 +21,11 @@ pub(super) fn key(rules: &VoteRules, calls: &[ToolCall], mut arguments: Vec<Json
         ToolVote::ToolHierarchical => {
             let first = Json::List(names().collect()).to_string();
             let second: Vec<String> = arguments.iter().map(Json::to_string).collect();
-            let fields = Json::List(names().zip(arguments).map(named_call).collect());
+            let fields = Json::List(calls.iter().zip(arguments).map(named_call).collect());
             Key { levels: vec![first, second.join(",")], fields: Some(fields) }
         }
         ToolVote::ToolSet => {
-            let mut set: Vec<Json> = names().zip(arguments).map(named_call).collect();
+            let mut set: Vec<Json> = calls.iter().zip(arguments).map(named_call).collect();
             set.sort();
             set.dedup();
             Key::single(unwrapped(&Json::List(set)))
@@ -32,8 +33,12 @@ pub(super) fn key(rules: &VoteRules, calls: &[ToolCall], mut arguments: Vec<Json
     }
 }
 
-fn named_call((name, arguments): (Json, Json)) -> Json {
-    Json::Object(BTreeMap::from([("name".to_owned(), name), ("arguments".to_owned(), arguments)]))
+fn named_call((call, arguments): (&ToolCall, Json)) -> Json {
+    let read_as = match call.kind {
+        CallKind::Function => "arguments",
+        CallKind::Custom => "input",
+    };
+    Json::Object(BTreeMap::from([("name".to_owned(), Json::Text(call.name.clone())), (read_as.to_owned(), arguments)]))
 }
 
 #[cfg(test)]
@@ -44,10 +49,8 @@ mod tests {
     fn label(tool_vote: ToolVote, calls: &[(&str, &str)]) -> String {
         let rules = VoteRules::compile(&RunSettings { tool_vote, ..RunSettings::default() }).unwrap();
         let arguments = calls.iter().map(|(_, arguments)| Json::parse(arguments).unwrap()).collect();
-        let calls: Vec<ToolCall> = calls
-            .iter()
-            .map(|&(name, arguments)| ToolCall { id: "x".into(), name: name.into(), arguments: arguments.into() })
-            .collect();
+        let calls: Vec<ToolCall> =
+            calls.iter().map(|&(name, arguments)| ToolCall::function("x", name, arguments)).collect();
         key(&rules, &calls, arguments).label()
     }
 

@@ -12,7 +12,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::answer::Json;
-use crate::completion::{Prompt, Reply, ToolCall};
+use crate::completion::{CallKind, Prompt, Reply, Tool, ToolCall};
 
 /// Backtracking steps that one `pattern` of a schema may take.
 const PATTERN_BUDGET: usize = 100_000;
@@ -29,6 +29,7 @@ pub struct Validity {
 
 #[derive(Debug)]
 struct OfferedTool {
+    kind: CallKind,
     name: String,
     parameters: Option<Schema>,
 }
@@ -51,12 +52,8 @@ impl Validity {
     /// Reads what the request offers and asks for. Costs next to nothing where it has neither tools nor a
     /// response format.
     pub fn of(prompt: &Prompt) -> Self {
-        let tools = prompt.tools.iter().filter_map(|tool| {
-            let parameters = tool.parameters.clone().filter(|schema| !schema.is_null()).map(Schema::new);
-            Some(OfferedTool { name: tool.name.clone()?, parameters })
-        });
         Self {
-            tools: tools.collect(),
+            tools: prompt.tools.iter().filter_map(OfferedTool::of).chain(functions_of_old(prompt)).collect(),
             format: prompt.response_format.as_deref().and_then(|raw| Format::parse(raw.get())),
         }
     }
@@ -100,17 +97,22 @@ impl Validity {
     }
 
     /// Parses the arguments of each call, and says what is wrong with the first call that is invalid.
-    /// Arguments that do not parse stand as their text.
+    /// Arguments that do not parse stand as their text, and so does the input of a custom tool.
     pub(super) fn examine_calls(&self, calls: &[ToolCall]) -> (Vec<Json>, Option<String>) {
         let mut problem = None;
         let mut all = Vec::with_capacity(calls.len());
         for call in calls {
+            if call.kind == CallKind::Custom {
+                problem = problem.or_else(|| self.offered(call).err());
+                all.push(Json::Text(call.arguments.clone()));
+                continue;
+            }
             // A tool without parameters is often called with no text at all.
             let text = if call.arguments.trim().is_empty() { "{}" } else { &call.arguments };
             let parsed = Json::parse(text);
             if problem.is_none() {
                 problem = match &parsed {
-                    Ok(arguments) => self.fault_of_call(&call.name, arguments),
+                    Ok(arguments) => self.fault_of_call(call, arguments),
                     Err(error) => Some(format!("the arguments of `{}` are {error}", call.name)),
                 };
             }
@@ -138,9 +140,17 @@ impl Validity {
         }
     }
 
-    fn fault_of_call(&self, name: &str, arguments: &Json) -> Option<String> {
-        let Some(tool) = self.tools.iter().find(|tool| tool.name == name) else {
-            return Some(format!("it calls `{name}`, which is not an offered tool"));
+    /// The tool that is called; an error says that there is none.
+    fn offered(&self, call: &ToolCall) -> Result<&OfferedTool, String> {
+        let tool = self.tools.iter().find(|tool| tool.kind == call.kind && tool.name == call.name);
+        tool.ok_or_else(|| format!("it calls `{}`, which is not an offered tool", call.name))
+    }
+
+    fn fault_of_call(&self, call: &ToolCall, arguments: &Json) -> Option<String> {
+        let name = &call.name;
+        let tool = match self.offered(call) {
+            Ok(tool) => tool,
+            Err(problem) => return Some(problem),
         };
         if !matches!(arguments, Json::Object(_)) {
             return Some(format!("the arguments of `{name}` are no JSON object"));
@@ -150,20 +160,55 @@ impl Validity {
     }
 }
 
-/// What is wrong with a message that has neither text nor function calls. `None` where it carries something
-/// else that a client may use (a custom tool call, audio).
+impl OfferedTool {
+    /// `None` for a tool that is neither a function nor custom: what calls it is no call that a client answers.
+    fn of(tool: &Tool) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct View {
+            custom: Named,
+        }
+        #[derive(Deserialize)]
+        struct Named {
+            name: String,
+        }
+        if let Some(name) = tool.name.clone() {
+            return Some(Self::function(name, tool.parameters.clone()));
+        }
+        let View { custom } = serde_json::from_str(tool.definition.get()).ok()?;
+        Some(Self { kind: CallKind::Custom, name: custom.name, parameters: None })
+    }
+
+    fn function(name: String, parameters: Option<Value>) -> Self {
+        let parameters = parameters.filter(|schema| !schema.is_null()).map(Schema::new);
+        Self { kind: CallKind::Function, name, parameters }
+    }
+}
+
+/// What `functions` offers, under the name that `tools` had before.
+fn functions_of_old(prompt: &Prompt) -> Vec<OfferedTool> {
+    #[derive(Deserialize)]
+    struct View {
+        name: Option<String>,
+        parameters: Option<Value>,
+    }
+    let functions = prompt.passthrough.get("functions").and_then(|raw| serde_json::from_str(raw.get()).ok());
+    let functions: Vec<View> = functions.unwrap_or_default();
+    functions.into_iter().filter_map(|view| Some(OfferedTool::function(view.name?, view.parameters))).collect()
+}
+
+/// What is wrong with a message that has neither text nor calls that can be compared. `None` where it carries
+/// something else that a client may use (a call of another kind, audio).
 pub(super) fn fault_of_empty(reply: &Reply) -> Option<String> {
     #[derive(Deserialize)]
     struct Rest {
         refusal: Option<String>,
         tool_calls: Option<Vec<IgnoredAny>>,
-        function_call: Option<IgnoredAny>,
         audio: Option<IgnoredAny>,
     }
     match serde_json::from_str::<Rest>(reply.raw().get()) {
         Ok(Rest { refusal: Some(refusal), .. }) if !refusal.is_empty() => Some("the model refused".to_owned()),
         Ok(Rest { tool_calls: Some(calls), .. }) if !calls.is_empty() => None,
-        Ok(Rest { function_call: Some(_), .. } | Rest { audio: Some(_), .. }) => None,
+        Ok(Rest { audio: Some(_), .. }) => None,
         _ => Some("the message has neither content nor tool calls".to_owned()),
     }
 }

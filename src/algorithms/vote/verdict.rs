@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::election::{self, Class, Fallback, Voter};
-use super::key::Key;
+use super::key::{Key, NumberedKey, Numbering};
 use super::text::TextVote;
 use super::{BEST, Ballot, Entry, Standing, Vote, Weighting, similarity};
 use crate::config::run::ToolVote;
@@ -17,7 +17,8 @@ pub struct Verdict {
     /// class after class, and at last those that did not vote, the better founded first. Within a class the
     /// higher score comes first, or where there is none the likelier candidate; else the lower index.
     pub ranking: Vec<usize>,
-    /// Class label and number of votes; the winner first, then by weight, then by lowest index.
+    /// Class label and number of votes; the winner first, then by weight, then by lowest index. Empty where no
+    /// classes were counted.
     pub response_counts: Vec<(String, usize)>,
     /// Class label and its share of the weight, which sum to 1, in the same order; where votes are weighted.
     pub weights: Option<Vec<(String, f64)>>,
@@ -30,6 +31,14 @@ pub struct Verdict {
     pub set_aside: Vec<SetAside>,
     /// What a reader should know about how it came to this verdict, in sentences without a full stop.
     pub notes: Vec<String>,
+}
+
+impl Verdict {
+    /// Whether classes of answers were counted, so that there are shares to tell of. The best by a score alone wins
+    /// without any.
+    pub fn has_classes(&self) -> bool {
+        !self.response_counts.is_empty()
+    }
 }
 
 /// A completed candidate that did not vote.
@@ -225,17 +234,21 @@ fn count_votes(voters: Class<'_>, fallback: Fallback, names: [&'static str; 2], 
 
 /// The verdict where texts have no classes: the medoid. Equal texts are counted as one.
 fn most_typical(side: &[&Entry]) -> Verdict {
-    let text = |entry: &Entry| match &entry.vote {
-        Vote::Text { text, .. } => text.trim().to_owned(),
-        Vote::Tools(_) => String::new(),
-    };
-    let keys: Vec<Key> = side.iter().map(|entry| Key::single(text(entry))).collect();
-    let texts: Vec<&str> = keys.iter().map(|key| key.levels[0].as_str()).collect();
+    fn text(entry: &Entry) -> &str {
+        match &entry.vote {
+            Vote::Text { text, .. } => text.trim(),
+            Vote::Tools(_) => "",
+        }
+    }
+    let texts: Vec<&str> = side.iter().map(|entry| text(entry)).collect();
     let medoid = similarity::medoid(&texts).unwrap_or(0);
+    let mut numbering = Numbering::default();
+    let keys: Vec<NumberedKey> = texts.iter().map(|text| numbering.number(Key::single((*text).to_owned()))).collect();
     let voter = |(entry, key): (&&Entry, _)| Voter {
         index: entry.index,
         logprob: entry.logprob,
         weight: 1.0,
+        confidence: None,
         merit: entry.logprob,
         key,
     };

@@ -42,6 +42,14 @@ impl Weighting {
     }
 }
 
+/// The weights by confidence of these mean log-probabilities, as multiples of the greatest: exp(c/T) itself is rounded
+/// to 0 where c is far below −T, and would tell none of the candidates from another.
+pub(super) fn relative(logprobs: &[Option<f64>], temperature: f64) -> Vec<Option<f64>> {
+    let logprobs: Vec<Option<f64>> = logprobs.iter().map(|logprob| logprob.map(|logprob| logprob.min(0.0))).collect();
+    let best = logprobs.iter().flatten().copied().fold(f64::NEG_INFINITY, f64::max);
+    logprobs.iter().map(|logprob| logprob.map(|logprob| ((logprob - best) / temperature).exp())).collect()
+}
+
 /// One weight for each candidate of which at most some are known.
 ///
 /// A weight that is not known (no log-probabilities came, or the scorer failed) counts as the mean of those that
@@ -86,6 +94,16 @@ mod tests {
         for unknown in [None, Some(f64::NAN), Some(f64::NEG_INFINITY), Some(f64::INFINITY)] {
             assert_eq!(confidence(unknown, 1.0), None);
         }
+    }
+
+    #[test]
+    fn confidences_too_small_for_a_number_are_told_apart_by_their_ratio() {
+        // exp(-2000) is 0 in doubles; exp(-0.0005 / 0.0005) = 0.36788.
+        let weights = relative(&[Some(-1.0005), Some(-1.0), None, Some(-2.0)], 0.0005);
+        assert!((weights[0].unwrap() - 0.367_879_441_171_442_3).abs() < 1e-12);
+        assert_eq!(weights[1..], [Some(1.0), None, Some(0.0)]);
+        assert_eq!(relative(&[Some(1e-7), Some(0.0)], 1.0), [Some(1.0); 2], "never above a certain token");
+        assert_eq!(relative(&[None], 1.0), [None]);
     }
 
     #[test]

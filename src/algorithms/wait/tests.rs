@@ -83,7 +83,7 @@ fn a_failed_round_leaves_those_before_it() {
 
 #[test]
 fn a_round_that_calls_tools_is_the_answer_as_it_is() {
-    let call = ToolCall { id: "c".into(), name: "f".into(), arguments: "{}".into() };
+    let call = ToolCall::function("c", "f", "{}");
     let calling = Reply::new(Some("let me see".into()), vec![call]);
     let rounds = [round(r#"{"role":"assistant","content":"one"}"#, 1), round(calling.raw().get(), 1)];
     assert!(matches!(answer(&rounds), Some(Answer::Chosen(chosen)) if chosen == [1]));

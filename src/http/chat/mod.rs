@@ -31,6 +31,7 @@ use job::Job;
 use precedence::PathChoice;
 use request::ChatRequest;
 
+pub(super) use running::Ticket;
 pub use running::{Running, cancel};
 
 #[derive(Debug, Deserialize)]
@@ -77,7 +78,7 @@ pub async fn complete(
         biased;
         () = ticket.cancelled() => Err(job.cancelled()),
         ended = &mut run => match ended {
-            Ok(Ok(outcome)) => Ok(job.finish(&outcome).render()),
+            Ok(Ok(outcome)) => response::guarded(|| job.finish(&outcome).render()),
             Ok(Err(error)) => Err(error.into()),
             Err(panic) => {
                 tracing::error!(%panic, "a run ended by a defect of ours");

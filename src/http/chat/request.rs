@@ -11,10 +11,12 @@ use serde_json::value::RawValue;
 
 use crate::completion::{Logprobs, MaxTokens, MaxTokensName, Prompt, Sampling, Tool};
 use crate::config::active::is_configuration_field;
+use crate::config::field::suggestion;
 use crate::config::provider::ProviderName;
 use crate::config::run::{RunField, RunSettings, is_run_field};
 use crate::http::destination::take_provider;
 use crate::http::error::ApiError;
+use crate::http::openapi;
 
 use super::tts::Tts;
 
@@ -166,7 +168,8 @@ fn sort_out(fields: Fields, strict: bool) -> Result<(Fields, Fields, Vec<String>
             RunField::No => {
                 if !FORWARDED.contains(&name.as_str()) {
                     if strict {
-                        let message = format!("unknown field `{name}`; leave it out, or do without ?strict=true");
+                        let hint = suggestion(&name, openapi::chat_fields().iter().map(String::as_str));
+                        let message = format!("unknown field `{name}`{hint}; leave it out, or do without ?strict=true");
                         return Err(ApiError::bad_request(Some(&name), "unknown_field", message));
                     }
                     warnings.push(format!("unknown field `{name}` was forwarded"));

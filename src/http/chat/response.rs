@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use crate::algorithms::Outcome;
 use crate::completion::Usage;
 use crate::generator::{Account, Phase};
+use crate::http::error::ApiError;
 
 use super::job::Identity;
 use super::metadata::Metadata;
@@ -83,6 +84,20 @@ impl From<Usage> for UsageObject {
     }
 }
 
+/// Runs what writes a response. A defect in it is an error that the client is told, and does not take the connection
+/// with it and whatever else is asked on that.
+///
+/// # Errors
+///
+/// Where it panics.
+pub fn guarded<T>(write: impl FnOnce() -> T) -> Result<T, ApiError> {
+    // What it leaves half done is dropped with the response.
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(write)).map_err(|_| {
+        tracing::error!("a response could not be written by a defect of ours");
+        ApiError::internal()
+    })
+}
+
 impl Finished<'_> {
     /// The response with its headers.
     pub fn render(&self) -> HttpResponse {
@@ -116,8 +131,10 @@ impl Finished<'_> {
         headers.push((HeaderName::from_static("x-its-candidates"), HeaderValue::from(completed)));
         headers
             .push((HeaderName::from_static("x-its-stop"), HeaderValue::from_static(self.outcome.stop.reason.as_str())));
-        let agreement = HeaderValue::try_from(format!("{:.3}", self.agreement())).expect("digits are header text");
-        headers.push((HeaderName::from_static("x-its-agreement"), agreement));
+        if let Some(share) = self.winning_share() {
+            let share = HeaderValue::try_from(format!("{share:.3}")).expect("digits are header text");
+            headers.push((HeaderName::from_static("x-its-agreement"), share));
+        }
         headers.extend(warnings_header(&self.outcome.warnings));
         headers
     }
@@ -133,7 +150,16 @@ impl Finished<'_> {
         Some(TtsMetadata::of(self, strategy))
     }
 
-    /// The winning share of the votes; 1 where nobody voted.
+    /// The winner's share of the votes where classes of answers were counted, and 1 for a single call; `None` where
+    /// the answer was chosen or made in another way.
+    fn winning_share(&self) -> Option<f64> {
+        match &self.outcome.verdict {
+            Some(verdict) => verdict.has_classes().then_some(verdict.agreement),
+            None => (self.identity.algorithm == "none" && self.outcome.candidates.len() == 1).then_some(1.0),
+        }
+    }
+
+    /// The share of the candidates that agree with the winner; 1 where there was nothing to choose.
     pub fn agreement(&self) -> f64 {
         self.outcome.verdict.as_ref().map_or(1.0, |verdict| verdict.agreement)
     }
@@ -174,6 +200,13 @@ mod tests {
     fn told(warnings: &[&str]) -> Option<String> {
         let warnings: Vec<String> = warnings.iter().map(|warning| (*warning).to_owned()).collect();
         warnings_header(&warnings).map(|(_, value)| value.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn a_defect_in_what_writes_a_response_is_an_error_of_ours() {
+        assert_eq!(guarded(|| 7).unwrap(), 7);
+        let error = guarded(|| assert_eq!(told(&[]).as_deref(), Some("never"))).unwrap_err();
+        assert_eq!(error.cause(), ApiError::internal().cause());
     }
 
     #[test]

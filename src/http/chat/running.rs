@@ -1,4 +1,4 @@
-//! The chat requests that run, by the names that their clients know them by, so that they can be cancelled.
+//! The requests that run, by the names that their clients know them by, so that they can be cancelled.
 //!
 //! A request is known under its request id, which a client may have chosen and used more than once, and under
 //! the id of its completion, which is the daemon's. It is known as long as its ticket lives.
@@ -26,7 +26,7 @@ pub struct Running {
 #[derive(Debug)]
 pub struct Ticket {
     running: Running,
-    names: [String; 2],
+    names: Vec<String>,
     order: Arc<CancellationToken>,
 }
 
@@ -49,7 +49,7 @@ pub async fn cancel(state: Data<AppState>, id: Path<String>) -> Result<HttpRespo
             Some("request_id".to_owned()),
             format!(
                 "no running request has the id {:?}; it has ended, or never was: give the x-request-id or the \
-                 completion's id of a chat request that still runs",
+                 completion's id of a request that still runs",
                 id.as_str()
             ),
         )),
@@ -66,7 +66,7 @@ impl Running {
             by_name.entry(name.clone()).or_default().push(Arc::clone(&order));
         }
         drop(by_name);
-        Ticket { running: self.clone(), names, order }
+        Ticket { running: self.clone(), names: names.into(), order }
     }
 
     /// Gives every request of this name the order to end, and returns how many those are.
@@ -80,6 +80,16 @@ impl Running {
 }
 
 impl Ticket {
+    /// Makes the request known under one more name, which came to light while it ran.
+    pub fn add_name(&mut self, name: String) {
+        if !self.names.contains(&name) {
+            let mut by_name = self.running.by_name.lock();
+            by_name.entry(name.clone()).or_default().push(Arc::clone(&self.order));
+            drop(by_name);
+            self.names.push(name);
+        }
+    }
+
     /// Waits for the order to end.
     ///
     /// # Cancel safety
@@ -121,6 +131,17 @@ mod tests {
         drop(ticket);
         assert_eq!((running.cancel("r"), running.cancel("c")), (0, 0));
         assert!(running.by_name.lock().is_empty(), "nothing is kept of a request that has ended");
+    }
+
+    #[test]
+    fn a_name_that_comes_late_is_as_good_and_is_given_up_with_the_others() {
+        let running = Running::default();
+        let mut ticket = running.register(names("r", "c"));
+        ticket.add_name("u".to_owned());
+        ticket.add_name("c".to_owned());
+        assert_eq!((running.cancel("u"), running.cancel("c")), (1, 1));
+        drop(ticket);
+        assert!(running.by_name.lock().is_empty());
     }
 
     #[test]

@@ -23,6 +23,7 @@ use crate::http::error::ApiError;
 
 use super::chunks::{Chunks, Progress};
 use super::job::Job;
+use super::response::guarded;
 use super::running::Ticket;
 
 /// Deltas held for a slow reader before generation waits for it.
@@ -53,7 +54,7 @@ pub async fn respond(job: Arc<Job>, ticket: Ticket, state: &AppState) -> Result<
 
     let first = events.hear().await;
     let headers = match &first {
-        Some(Heard::Item(Item::Answer(outcome))) => events.job.finish(outcome).headers(),
+        Some(Heard::Item(Item::Answer(outcome))) => guarded(|| events.job.finish(outcome).headers())?,
         _ => events.job.early_headers(),
     };
     let first = match first {
@@ -157,6 +158,15 @@ impl Events {
     }
 
     fn render(&mut self, heard: Heard) -> Bytes {
+        guarded(|| self.write(heard)).unwrap_or_else(|error| {
+            self.work = None;
+            let mut chunks = Chunks::new(&self.job.identity, false);
+            chunks.event(&error.body());
+            chunks.into_bytes()
+        })
+    }
+
+    fn write(&mut self, heard: Heard) -> Bytes {
         let job = Arc::clone(&self.job);
         let mut chunks = Chunks::new(&job.identity, job.stream_options.include_usage);
         match heard {

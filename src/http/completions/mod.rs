@@ -22,7 +22,7 @@ use crate::runtime::{ActiveConfig, Destination};
 use super::AppState;
 use super::body::JsonBody;
 use super::chat::ChatQuery;
-use super::chat::job::cause;
+use super::chat::job::{cancelled, cause};
 use super::chat::precedence::BUDGET_HEADER;
 use super::chat::response::warnings_header;
 use super::destination;
@@ -53,19 +53,31 @@ pub async fn complete(
     }
     let destination = destination::of(&request, parsed.provider)?;
     let call = Call::prepare(&active, parsed, destination, record)?;
+    let call = Arc::new(call);
+    let ticket = state.running.register(call.names());
     if call.request.stream {
-        return stream::respond(call, &state).await;
+        return stream::respond(call, ticket, &state).await;
     }
-    let run = state.workers.spawn(async move { call.answer().await.map(|answer| (call, answer)) });
-    match AbortOnDropHandle::new(run).await {
-        Ok(Ok((call, TextAnswer::Whole(answer)))) => {
+    let mut run = AbortOnDropHandle::new(state.workers.spawn({
+        let call = Arc::clone(&call);
+        async move { call.answer().await }
+    }));
+    // Dropped before the run, so that a request whose call is seen to be gone is not known any more either.
+    let ticket = ticket;
+    let ended = tokio::select! {
+        biased;
+        () = ticket.cancelled() => return Err(cancelled(&call.record)),
+        ended = &mut run => ended,
+    };
+    match ended {
+        Ok(Ok(TextAnswer::Whole(answer))) => {
             let mut response = HttpResponse::Ok();
             for header in call.headers() {
                 response.insert_header(header);
             }
             Ok(response.json(call.signed(answer)))
         }
-        Ok(Ok((_, TextAnswer::Stream(_)))) => {
+        Ok(Ok(TextAnswer::Stream(_))) => {
             tracing::error!("a stream answered a request for a whole answer");
             Err(ApiError::internal())
         }
@@ -121,6 +133,11 @@ impl Call {
             warnings,
             record,
         })
+    }
+
+    /// The ids by which a client knows the request, as far as they are known before the call.
+    fn names(&self) -> [String; 2] {
+        [self.record.id.clone(), self.id.clone()]
     }
 
     /// Makes the call, as far as it goes before the first chunk of a stream.

@@ -4,14 +4,16 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use serde_json::value::to_raw_value;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::completion::Logprobs;
 use crate::config::active::is_configuration_field;
+use crate::config::field::suggestion;
 use crate::config::provider::ProviderName;
 use crate::config::run::{Limits, RunField, RunSettings, is_run_field};
 use crate::generator::{Members, TextRequest};
 use crate::http::chat::request::{required, sampling, stream_options, take};
+use crate::http::chat::tts;
 use crate::http::destination::take_provider;
 use crate::http::error::ApiError;
 
@@ -46,6 +48,8 @@ const KNOWN: &[&str] = &[
     "top_p",
     "user",
 ];
+/// Fields of itsd's own chat requests that are not settings of a run, and the chat itself.
+const OF_CHAT: &[&str] = &["messages", "return_response_only"];
 /// As many as OpenAI takes.
 const MAX_N: usize = 128;
 
@@ -62,8 +66,9 @@ impl CompletionRequest {
         })?;
         let model: String = required(&mut fields, "model")?;
         let provider = take_provider(&mut fields)?;
-        let limits = BTreeMap::from_iter(fields.remove_entry("limits"));
-        let limits = configured.overridden_by(&limits)?.limits;
+        let limits = limits(fields.remove("limits"), configured)?;
+        // They say nothing, and no provider is to hear of them.
+        fields.retain(|name, value| value.get() != "null" || !is_of_chat(name));
         let warnings = check_names(&fields, strict)?;
         apply_defaults(&mut fields, configured);
 
@@ -92,11 +97,33 @@ impl CompletionRequest {
     }
 }
 
+/// The configured limits with the request's deadline. Its other limits would never be looked at: there is one call.
+fn limits(named: Option<Box<RawValue>>, configured: &RunSettings) -> Result<Limits, ApiError> {
+    const NAME: &str = "limits";
+    let Some(named) = named else { return Ok(configured.limits) };
+    let members: BTreeMap<String, Value> = serde_json::from_str(named.get()).unwrap_or_default();
+    let limits = configured.overridden_by(&BTreeMap::from([(NAME.to_owned(), named)]))?.limits;
+    match members.iter().find(|(name, value)| *name != "deadline_ms" && !value.is_null()) {
+        Some((other, _)) => {
+            let param = format!("{NAME}.{other}");
+            let message =
+                format!("`{param}` has no meaning here: there is one call; only `{NAME}.deadline_ms` holds it");
+            Err(ApiError::invalid_value(&param, message))
+        }
+        None => Ok(limits),
+    }
+}
+
+/// Whether a field is one of itsd's own for chat.
+fn is_of_chat(name: &str) -> bool {
+    is_run_field(name) != RunField::No || OF_CHAT.contains(&name) || tts::NAMES.contains(&name)
+}
+
 /// Refuses what belongs to scaled requests and to the configuration, and says what nobody knows.
 fn check_names(fields: &Members, strict: bool) -> Result<Vec<String>, ApiError> {
     let mut warnings = Vec::new();
     for name in fields.keys().filter(|name| !KNOWN.contains(&name.as_str())) {
-        if is_run_field(name) != RunField::No {
+        if is_of_chat(name) {
             let message = format!("`{name}` has no meaning here: raw prompts are never scaled; use chat completions");
             return Err(ApiError::invalid_value(name, message));
         }
@@ -105,7 +132,8 @@ fn check_names(fields: &Members, strict: bool) -> Result<Vec<String>, ApiError> 
             return Err(ApiError::invalid_value(name, message));
         }
         if strict {
-            let message = format!("unknown field `{name}`; leave it out, or do without ?strict=true");
+            let hint = suggestion(name, KNOWN.iter().copied());
+            let message = format!("unknown field `{name}`{hint}; leave it out, or do without ?strict=true");
             return Err(ApiError::bad_request(Some(name), "unknown_field", message));
         }
         warnings.push(format!("unknown field `{name}` was forwarded"));

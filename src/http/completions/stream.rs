@@ -16,6 +16,8 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::failure::Failure;
 use crate::generator::{Members, TextAnswer};
 use crate::http::AppState;
+use crate::http::chat::Ticket;
+use crate::http::chat::job::cancelled;
 use crate::http::error::ApiError;
 
 use super::Call;
@@ -35,20 +37,20 @@ enum Item {
 /// # Cancel safety
 ///
 /// The body owns the call: when the client disconnects, the server drops it and the call ends.
-pub async fn respond(call: Call, state: &AppState) -> Result<HttpResponse, ApiError> {
-    let call = Arc::new(call);
+pub async fn respond(call: Arc<Call>, ticket: Ticket, state: &AppState) -> Result<HttpResponse, ApiError> {
     let (sender, items) = mpsc::channel(PENDING_CHUNKS);
     let task = AbortOnDropHandle::new(state.workers.spawn(make(Arc::clone(&call), sender)));
-    let mut events = Events { call, items, keep_alive: state.keep_alive, over: false, _task: task };
+    let work = Some(Work { ticket, _task: task });
+    let mut events = Events { call, items, keep_alive: state.keep_alive, work };
 
-    let first = match timeout(events.keep_alive, events.items.recv()).await {
-        Ok(Some(Item::Failed(failure))) => return Err(ApiError::from(&failure)),
-        Ok(Some(item)) => events.render(item),
-        Ok(None) => {
+    let first = match events.hear().await {
+        Some(Heard::Item(Item::Failed(failure))) => return Err(ApiError::from(&failure)),
+        Some(Heard::Cancelled) => return Err(cancelled(&events.call.record)),
+        Some(Heard::BrokenOff) | None => {
             tracing::error!("a streamed call ended by a defect of ours");
             return Err(ApiError::internal());
         }
-        Err(_) => keep_alive(),
+        Some(heard) => events.render(heard),
     };
     let mut response = HttpResponse::Ok();
     for header in events.call.headers() {
@@ -56,7 +58,10 @@ pub async fn respond(call: Call, state: &AppState) -> Result<HttpResponse, ApiEr
     }
     response.insert_header((CONTENT_TYPE, "text/event-stream; charset=utf-8"));
     response.insert_header((CACHE_CONTROL, "no-cache"));
-    let rest = stream::unfold(events, |mut events| async move { events.next().await.map(|bytes| (bytes, events)) });
+    let rest = stream::unfold(events, |mut events| async move {
+        let heard = events.hear().await?;
+        Some((events.render(heard), events))
+    });
     Ok(response.streaming(stream::iter([first]).chain(rest).map(Ok::<_, Infallible>)))
 }
 
@@ -84,43 +89,78 @@ async fn make(call: Arc<Call>, sender: mpsc::Sender<Item>) {
     let _ = sender.send(last).await;
 }
 
+/// What the response hears next.
+enum Heard {
+    Item(Item),
+    /// Nothing for as long as a stream may be silent.
+    Silence,
+    /// The order to end.
+    Cancelled,
+    /// The call is gone without a word, which only a panic does.
+    BrokenOff,
+}
+
 /// The response's end.
 struct Events {
     call: Arc<Call>,
     items: mpsc::Receiver<Item>,
     /// The longest silence.
     keep_alive: Duration,
-    over: bool,
+    /// Dropped with the last event.
+    work: Option<Work>,
+}
+
+/// The call, which ends when this is dropped, and its place among those that can be cancelled.
+struct Work {
+    ticket: Ticket,
     _task: AbortOnDropHandle<()>,
 }
 
 impl Events {
-    async fn next(&mut self) -> Option<Bytes> {
-        if self.over {
-            return None;
+    /// Waits for what is next; `None` after the last event.
+    async fn hear(&mut self) -> Option<Heard> {
+        let work = self.work.as_ref()?;
+        tokio::select! {
+            biased;
+            () = work.ticket.cancelled() => Some(Heard::Cancelled),
+            item = timeout(self.keep_alive, self.items.recv()) => Some(match item {
+                Ok(Some(item)) => Heard::Item(item),
+                Ok(None) => Heard::BrokenOff,
+                Err(_) => Heard::Silence,
+            }),
         }
-        Some(match timeout(self.keep_alive, self.items.recv()).await {
-            Ok(Some(item)) => self.render(item),
-            Ok(None) => {
-                self.over = true;
-                tracing::error!("a streamed call ended by a defect of ours");
-                event(&ApiError::internal().body())
-            }
-            Err(_) => keep_alive(),
-        })
     }
 
-    fn render(&mut self, item: Item) -> Bytes {
-        match item {
-            Item::Chunk(chunk) => event(&self.call.signed(chunk)),
-            Item::Failed(failure) => {
-                self.over = true;
-                event(&ApiError::from(&failure).body())
+    fn render(&mut self, heard: Heard) -> Bytes {
+        match heard {
+            Heard::Item(Item::Chunk(chunk)) => {
+                self.note_id(&chunk);
+                event(&self.call.signed(chunk))
             }
-            Item::Ended => {
-                self.over = true;
-                Bytes::from_static(b"data: [DONE]\n\n")
+            Heard::Silence => Bytes::from_static(b": its\n\n"),
+            Heard::Item(Item::Failed(failure)) => self.end(event(&ApiError::from(&failure).body())),
+            Heard::Item(Item::Ended) => self.end(Bytes::from_static(b"data: [DONE]\n\n")),
+            Heard::Cancelled => {
+                let error = cancelled(&self.call.record);
+                self.end(event(&error.body()))
             }
+            Heard::BrokenOff => {
+                tracing::error!("a streamed call ended by a defect of ours");
+                self.end(event(&ApiError::internal().body()))
+            }
+        }
+    }
+
+    fn end(&mut self, last: Bytes) -> Bytes {
+        self.work = None;
+        last
+    }
+
+    /// A provider's answer keeps the provider's id, which is the one that the client sees.
+    fn note_id(&mut self, chunk: &Members) {
+        let id = chunk.get("id").and_then(|id| serde_json::from_str(id.get()).ok());
+        if let (Some(id), Some(work)) = (id, &mut self.work) {
+            work.ticket.add_name(id);
         }
     }
 }
@@ -130,8 +170,4 @@ fn event(value: &impl Serialize) -> Bytes {
     serde_json::to_writer(&mut out, value).expect("chunks always serialise to memory");
     out.extend_from_slice(b"\n\n");
     out.into()
-}
-
-fn keep_alive() -> Bytes {
-    Bytes::from_static(b": its\n\n")
 }

@@ -50,6 +50,12 @@ pub fn document() -> Value {
     })
 }
 
+/// The fields of a chat request that are described, and so are known.
+pub fn chat_fields() -> Vec<String> {
+    let request = chat::request();
+    request["properties"].as_object().into_iter().flat_map(|fields| fields.keys().cloned()).collect()
+}
+
 /// A document for `/configure`, with what `GET` adds and takes back.
 fn configuration(required: &[&str]) -> Value {
     let mut schema = schema::configuration(required);

@@ -83,8 +83,11 @@ pub(super) fn read(
     })
 }
 
-/// The usage object of a response. One that is missing, or not of OpenAI's shape, is an unknown call rather
-/// than a failed one.
+/// More tokens than any call has: a server that tells of more does not count tokens.
+const MOST_TOKENS: u64 = 1 << 40;
+
+/// The usage object of a response. One that is missing, not of OpenAI's shape, or beyond [`MOST_TOKENS`] is an unknown
+/// call rather than a failed one.
 pub(super) fn usage(raw: Option<&RawValue>) -> Usage {
     #[derive(Deserialize)]
     struct View {
@@ -102,15 +105,20 @@ pub(super) fn usage(raw: Option<&RawValue>) -> Usage {
     struct CompletionDetails {
         reasoning_tokens: Option<u64>,
     }
-    let Some(view) = raw.and_then(|raw| serde_json::from_str::<View>(raw.get()).ok()) else {
-        return Usage { unknown_calls: 1, ..Usage::default() };
-    };
-    Usage {
+    let unknown = Usage { unknown_calls: 1, ..Usage::default() };
+    let Some(view) = raw.and_then(|raw| serde_json::from_str::<View>(raw.get()).ok()) else { return unknown };
+    let told = Usage {
         prompt_tokens: view.prompt_tokens,
         completion_tokens: view.completion_tokens,
         cached_tokens: view.prompt_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0),
         reasoning_tokens: view.completion_tokens_details.and_then(|details| details.reasoning_tokens).unwrap_or(0),
         unknown_calls: 0,
+    };
+    let Usage { prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens, .. } = told;
+    match [prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens].iter().all(|&count| count <= MOST_TOKENS)
+    {
+        true => told,
+        false => unknown,
     }
 }
 
@@ -133,4 +141,26 @@ pub(super) fn unreadable(
         }
     };
     malformed(upstream, &what)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_that_no_call_can_have_are_unknown() {
+        let told = |text: &str| usage(Some(&RawValue::from_string(text.to_owned()).unwrap()));
+        let most = told(r#"{"prompt_tokens": 1099511627776, "completion_tokens": 1}"#);
+        assert_eq!((most.prompt_tokens, most.unknown_calls), (1 << 40, 0));
+        for text in [
+            r#"{"prompt_tokens": 1099511627777, "completion_tokens": 1}"#,
+            r#"{"prompt_tokens": 1, "completion_tokens": 18446744073709551615}"#,
+            r#"{"prompt_tokens": 1, "prompt_tokens_details": {"cached_tokens": 9e18}}"#,
+            r#"{"prompt_tokens": 1, "completion_tokens_details": {"reasoning_tokens": 9000000000000000000}}"#,
+            r#"{"prompt_tokens": 1e300}"#,
+            r#"{"prompt_tokens": -1}"#,
+        ] {
+            assert_eq!(told(text), Usage { unknown_calls: 1, ..Usage::default() }, "{text}");
+        }
+    }
 }

@@ -136,7 +136,7 @@ mod tests {
     }
 
     fn call(name: &str, arguments: &str) -> ToolCall {
-        ToolCall { id: "x".into(), name: name.into(), arguments: arguments.into() }
+        ToolCall::function("x", name, arguments)
     }
 
     #[test]

@@ -190,6 +190,30 @@ fn no_ending_of_a_decided_weighted_tool_or_json_vote_changes_its_winner() {
 }
 
 #[test]
+fn no_ending_of_a_decided_vote_whose_weights_are_too_small_for_a_number_changes_its_winner() {
+    let sharp = Weighting::Confidence { temperature: 0.0005 };
+    // exp(-2000) is 0 in doubles, exp(-1400) next to the smallest, and exp(-2) is not.
+    let endings = [
+        Some(likely(text("1"), -1.0)),
+        Some(likely(text("2"), -1.0)),
+        Some(likely(text("2"), -0.37)),
+        Some(likely(text("2"), -0.001)),
+        Some(likely(text("1"), 0.0)),
+        Some(text("1")),
+        None,
+    ];
+    let settings = on_text(VoteOn::Number);
+    assert!(check_every_weighted_ending(sharp, &settings, &prompt(vec![], None), 4, &endings) > 0);
+
+    // However many they are, one that is sure outweighs them all.
+    let mut ballot = ballot(settings, &prompt(vec![], None), 8).weighted(sharp);
+    (0..7).for_each(|index| ballot.record(index, Some(&likely(text("1"), -1.0))));
+    assert!(!ballot.is_decided());
+    ballot.record(7, Some(&likely(text("2"), -0.1)));
+    assert_eq!(ballot.verdict().unwrap().selected, 7);
+}
+
+#[test]
 fn a_weighted_vote_is_decided_when_its_lead_is_above_all_that_the_pending_can_weigh() {
     let decided = |weighting: Weighting, logprobs: &[Option<f64>], planned: usize| {
         let mut ballot = ballot(on_text(VoteOn::Number), &prompt(vec![], None), planned).weighted(weighting);

@@ -6,7 +6,7 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use super::{Ballot, Validity, Verdict, VoteRules, Weighting};
-use crate::completion::{Completion, FinishReason, Prompt, Reply, Sampling, Tool, ToolCall, Usage};
+use crate::completion::{CallKind, Completion, FinishReason, Prompt, Reply, Sampling, Tool, ToolCall, Usage};
 use crate::config::run::{RunSettings, ToolVote, VoteOn};
 
 fn raw(text: &str) -> Box<RawValue> {
@@ -35,8 +35,7 @@ fn tools() -> Vec<Tool> {
 }
 
 fn completion(content: Option<&str>, calls: &[(&str, &str)]) -> Completion {
-    let call =
-        |&(name, arguments): &(&str, &str)| ToolCall { id: "c".into(), name: name.into(), arguments: arguments.into() };
+    let call = |&(name, arguments): &(&str, &str)| ToolCall::function("c", name, arguments);
     let finish_reason = if calls.is_empty() { FinishReason::Stop } else { FinishReason::ToolCalls };
     Completion {
         reply: Reply::new(content.map(str::to_owned), calls.iter().map(call).collect()),
@@ -248,13 +247,66 @@ fn truncated_candidates_vote_only_when_nobody_finished() {
 fn a_refusal_is_set_aside_and_an_unknown_kind_of_message_abstains() {
     let message = |json: &str| Completion { reply: Reply::parse(raw(json)).unwrap(), ..text("") };
     let refusal = message(r#"{"role":"assistant","content":null,"refusal":"No."}"#);
-    let custom = message(
-        r#"{"role":"assistant","content":null,"tool_calls":[{"type":"custom","custom":{"name":"n","input":"i"}}]}"#,
-    );
-    let chosen = verdict(on_text(VoteOn::Answer), &prompt(vec![], None), &[refusal, custom, text("5")]);
+    let unknown = message(r#"{"role":"assistant","content":null,"tool_calls":[{"type":"search","search":{}}]}"#);
+    let chosen = verdict(on_text(VoteOn::Answer), &prompt(vec![], None), &[refusal, unknown, text("5")]);
     assert_eq!(chosen.selected, 2);
     assert_eq!(chosen.set_aside[0].reason, "invalid: the model refused");
     assert!(chosen.set_aside[1].reason.starts_with("abstained"));
+}
+
+/// A call of a custom tool.
+fn custom_call(name: &str, input: &str) -> Completion {
+    let call = ToolCall { kind: CallKind::Custom, ..ToolCall::function("c", name, input) };
+    Completion { reply: Reply::new(None, vec![call]), finish_reason: FinishReason::ToolCalls, ..text("") }
+}
+
+/// The custom tool `sql`.
+fn custom_tool() -> Tool {
+    let definition = raw(r#"{"type":"custom","custom":{"name":"sql","description":"runs it"}}"#);
+    Tool { definition, name: None, parameters: None }
+}
+
+#[test]
+fn calls_of_custom_tools_vote_by_their_input_as_text() {
+    let offered = prompt(vec![custom_tool()], None);
+    let candidates = [
+        custom_call("sql", r#"{"a":1,"b":2}"#),
+        custom_call("sql", r#"{"b":2,"a":1}"#),
+        custom_call("sql", "select"),
+        custom_call("sql", " select\n"),
+        custom_call("absent", "select"),
+        call("sql", "{}"),
+    ];
+    let chosen = verdict(RunSettings::default(), &offered, &candidates);
+    assert_eq!((chosen.selected, chosen.vote), (2, "tool_hierarchical"));
+    assert_eq!(chosen.response_counts[0], (r#"{"input":"select","name":"sql"}"#.to_owned(), 2));
+    assert_eq!(chosen.response_counts.len(), 3, "what is JSON by chance is compared as text");
+    assert_eq!(chosen.set_aside.len(), 2);
+    assert!(chosen.set_aside.iter().all(|aside| aside.reason.contains("not an offered tool")));
+    for tool_vote in [ToolVote::ToolArgs, ToolVote::ToolSet] {
+        let settings = RunSettings { tool_vote, ..RunSettings::default() };
+        assert_eq!(verdict(settings, &offered, &candidates).response_counts.len(), 3);
+    }
+}
+
+#[test]
+fn the_function_call_of_old_votes_as_a_call_of_an_offered_function() {
+    let message = |json: &str| Completion { reply: Reply::parse(raw(json)).unwrap(), ..text("") };
+    let functions = r#"[{"name":"f","parameters":{"type":"object","required":["x"]}},{"description":"nameless"}]"#;
+    let mut offered = prompt(vec![], None);
+    offered.passthrough.insert("functions".to_owned(), raw(functions));
+    let old = |arguments: &str| {
+        let arguments = serde_json::to_string(arguments).unwrap();
+        message(&format!(r#"{{"content":null,"function_call":{{"name":"f","arguments":{arguments}}}}}"#))
+    };
+    let candidates = [old("{}"), old(r#"{"x":1}"#), old(r#"{"x":2}"#), old(r#"{ "x": 2.0 }"#)];
+    let chosen = verdict(RunSettings::default(), &offered, &candidates);
+    assert_eq!((chosen.selected, chosen.set_aside.len()), (2, 1));
+    assert!(chosen.set_aside[0].reason.contains("break its schema"), "{:?}", chosen.set_aside);
+    // One more call might tie the vote, so that texts alone decide nothing where calls are possible.
+    let mut ballot = ballot(on_text(VoteOn::Number), &offered, 4);
+    (0..2).for_each(|index| ballot.record(index, Some(&text("7"))));
+    assert!(!ballot.is_decided());
 }
 
 #[test]

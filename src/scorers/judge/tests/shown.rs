@@ -103,7 +103,7 @@ async fn the_judge_sees_the_conversation_the_tools_and_every_call() {
     let definition = json!({"type": "function", "function": {"name": "book", "parameters": {"type": "object"}}});
     let tool = Tool { definition: to_raw_value(&definition).unwrap(), name: Some("book".to_owned()), parameters: None };
     let prompt = Prompt { messages: to_raw_value(&messages).unwrap(), tools: vec![tool], ..question() };
-    let call = ToolCall { id: "x".into(), name: "book".into(), arguments: "{\"city\":\n\"Oslo\"}".into() };
+    let call = ToolCall::function("x", "book", "{\"city\":\n\"Oslo\"}");
     let calling = Completion {
         reply: Reply::new(None, vec![call.clone(), call]),
         finish_reason: FinishReason::ToolCalls,
