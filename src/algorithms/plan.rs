@@ -262,6 +262,7 @@ mod tests {
     use super::*;
     use crate::config::provider::StructuredOutput;
     use crate::generator::{Delivery, Extension, Generator, Path, Until};
+    use crate::scorers::Lessons;
 
     /// Plans are made without anybody being asked.
     struct NoGenerator;
@@ -278,6 +279,7 @@ mod tests {
             generator: Arc::new(NoGenerator),
             model: "judge".to_owned(),
             structured_output: StructuredOutput::Unknown,
+            lessons: Lessons::default(),
         };
         Resources { rules, judge }
     }

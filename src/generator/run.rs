@@ -165,6 +165,16 @@ impl Run {
         }
     }
 
+    /// The same run for an upstream that takes no seeds: what it spends is spent here.
+    #[must_use]
+    pub fn without_upstream_seeds(&self) -> Self {
+        let seed = match self.seed {
+            RunSeed::Named(seed) => RunSeed::Drawn(seed.cast_unsigned()),
+            drawn @ RunSeed::Drawn(_) => drawn,
+        };
+        Self { seed, ledger: Arc::clone(&self.ledger), bounds: self.bounds, prices: self.prices.clone() }
+    }
+
     /// The seed of a candidate in the in-process engine, and of whatever else is drawn for it.
     pub fn local_seed(&self, phase: Phase, candidate: usize) -> u64 {
         let seed = match self.seed {
@@ -279,6 +289,15 @@ mod tests {
                 assert_eq!(a.local_seed(phase, candidate), b.local_seed(phase, candidate));
             }
         }
+    }
+
+    #[test]
+    fn a_run_without_upstream_seeds_spends_and_draws_as_the_run_does() {
+        let run = Run::new(Some(-7));
+        let other = run.without_upstream_seeds();
+        assert_eq!(other.upstream_seed(Phase::Judge, 3), None);
+        assert_eq!(other.local_seed(Phase::Judge, 3), run.local_seed(Phase::Judge, 3));
+        assert!(Arc::ptr_eq(&other.ledger, &run.ledger));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::config::prices::Prices;
 use crate::config::provider::{ProviderName, StructuredOutput};
 use crate::config::run::RunSettings;
 use crate::generator::Generator;
-use crate::scorers::JudgeTarget;
+use crate::scorers::{JudgeTarget, Lessons};
 
 use super::Description;
 use super::elsewhere::Elsewhere;
@@ -66,6 +66,8 @@ pub(super) type OpenLocal = Box<dyn Fn() -> Arc<dyn Generator> + Send + Sync>;
 pub(super) struct Target {
     pub generator: Arc<dyn Generator>,
     pub model: String,
+    /// What requests have learnt of it as their judge.
+    pub lessons: Lessons,
 }
 
 /// Where a requested model leads.
@@ -79,6 +81,8 @@ pub struct Route {
     pub scaled: bool,
     /// What the model can be held to.
     pub(super) structured_output: StructuredOutput,
+    /// What has been learnt of the model as a judge.
+    pub(super) lessons: Lessons,
 }
 
 /// A model that the clients may name.
@@ -102,7 +106,8 @@ pub struct UnknownModel {
 impl Route {
     /// The way to a local model beside the configuration's own.
     pub(super) fn local(generator: Arc<dyn Generator>, model: &str) -> Self {
-        Self { generator, model: model.to_owned(), scaled: false, structured_output: StructuredOutput::Unsupported }
+        let (model, structured_output) = (model.to_owned(), StructuredOutput::Unsupported);
+        Self { generator, model, scaled: false, structured_output, lessons: Lessons::default() }
     }
 }
 
@@ -120,6 +125,7 @@ impl ActiveConfig {
             model: target.model.clone(),
             scaled: true,
             structured_output: names.structured_output,
+            lessons: target.lessons.clone(),
         };
         if requested == names.model {
             return Ok(scaled(&names.active));
@@ -139,6 +145,7 @@ impl ActiveConfig {
                 model: model.to_owned(),
                 scaled: true,
                 structured_output: names.structured_output,
+                lessons: Lessons::default(),
             })
         });
         pass_through.ok_or_else(|| UnknownModel {
@@ -153,6 +160,7 @@ impl ActiveConfig {
             generator: Arc::clone(&route.generator),
             model: route.model.clone(),
             structured_output: route.structured_output,
+            lessons: route.lessons.clone(),
         })
     }
 
@@ -162,8 +170,8 @@ impl ActiveConfig {
     ///
     /// The field that does not fit.
     pub(super) fn check_run(&self) -> Result<(), PlanError> {
-        let Target { generator, model } = self.names.active.clone();
-        let route = Route { generator, model, scaled: true, structured_output: self.names.structured_output };
+        let Target { generator, model, lessons } = self.names.active.clone();
+        let route = Route { generator, model, scaled: true, structured_output: self.names.structured_output, lessons };
         // A budget of 1 is a plain call, but requests may ask for more.
         let settings = RunSettings { budget: self.run.budget.max(2), ..self.run.clone() };
         let resources = Resources { rules: Arc::clone(&self.rules), judge: self.judge(&route) };

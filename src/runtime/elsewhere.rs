@@ -15,6 +15,7 @@ use crate::config::provider::{ProviderName, StructuredOutput};
 use crate::config::{Environment, SettingsError};
 use crate::generator::Generator;
 use crate::providers::openai::{ProviderError, ProviderSpec};
+use crate::scorers::Lessons;
 
 use super::active::{ActiveConfig, Route, UnknownModel};
 use super::judge::structured_output;
@@ -125,7 +126,8 @@ impl ActiveConfig {
                 let generator = elsewhere.client_at(&endpoint, api_key)?;
                 // There may be anything.
                 let structured_output = StructuredOutput::Unknown;
-                Ok(Route { generator, model: requested.to_owned(), scaled: true, structured_output })
+                let (model, lessons) = (requested.to_owned(), Lessons::default());
+                Ok(Route { generator, model, scaled: true, structured_output, lessons })
             }
             (None, None) => self.own_route(requested, api_key),
             (None, Some(provider)) => self.route_by_provider(requested, provider, api_key),
@@ -140,7 +142,7 @@ impl ActiveConfig {
         match &self.names.elsewhere.own {
             Some((_, spec)) if route.scaled => {
                 let generator = self.names.elsewhere.client_with(spec.clone(), api_key)?;
-                Ok(Route { generator, ..route })
+                Ok(Route { generator, lessons: Lessons::default(), ..route })
             }
             _ => Err(keyless(requested).into()),
         }
@@ -175,7 +177,8 @@ impl ActiveConfig {
             Some(api_key) => elsewhere.client_with(usual.spec.clone(), api_key)?,
             None => elsewhere.usual_client(usual)?,
         };
-        Ok(Route { generator, model: requested.to_owned(), scaled: false, structured_output })
+        let (model, lessons) = (requested.to_owned(), Lessons::default());
+        Ok(Route { generator, model, scaled: false, structured_output, lessons })
     }
 
     /// The refusal of a provider that the operator has not configured, with those that there are.

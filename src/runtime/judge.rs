@@ -7,7 +7,7 @@ use crate::config::active::{ActiveSettings, JudgeSource};
 use crate::config::endpoint::Endpoint;
 use crate::config::provider::{ProviderName, StructuredOutput};
 use crate::config::{Environment, SettingsError};
-use crate::scorers::JudgeTarget;
+use crate::scorers::{JudgeTarget, Lessons};
 
 use super::remote::provider_spec;
 use super::targets::Targets;
@@ -91,7 +91,12 @@ impl Targets {
         };
         let (spec, warnings) = provider_spec(&judge, provider, environment, self.outbound())?;
         let structured_output = structured_output(provider, &spec.base_url);
-        let target = JudgeTarget { generator: self.remote(spec)?, model: model.to_owned(), structured_output };
+        let target = JudgeTarget {
+            generator: self.remote(spec)?,
+            model: model.to_owned(),
+            structured_output,
+            lessons: Lessons::default(),
+        };
         Ok((target, warnings))
     }
 
@@ -99,7 +104,12 @@ impl Targets {
     async fn local_judge(&self, model: &str) -> Result<JudgeTarget, SettingsError> {
         let generator = self.locals().find(model, "judge_model")?;
         generator.load().await.map_err(|failure| SettingsError::invalid("judge_model", failure.message))?;
-        Ok(JudgeTarget { generator, model: model.to_owned(), structured_output: StructuredOutput::Unsupported })
+        Ok(JudgeTarget {
+            generator,
+            model: model.to_owned(),
+            structured_output: StructuredOutput::Unsupported,
+            lessons: Lessons::default(),
+        })
     }
 
     #[cfg(not(feature = "llama"))]

@@ -13,6 +13,7 @@ use crate::config::provider::StructuredOutput;
 use crate::config::{Environment, Settings, SettingsError};
 use crate::generator::Generator;
 use crate::providers::openai::{ProviderError, ProviderSpec};
+use crate::scorers::Lessons;
 
 use super::active::{Names, Target};
 use super::elsewhere::Elsewhere;
@@ -99,7 +100,7 @@ impl Targets {
                     ),
                 ));
             }
-            Ok(Target { generator: Arc::clone(&generator), model: model.to_owned() })
+            Ok(Target { generator: Arc::clone(&generator), model: model.to_owned(), lessons: Lessons::default() })
         };
         let mapped = settings
             .model_mapping
@@ -142,7 +143,7 @@ impl Targets {
     ) -> Result<Names, SettingsError> {
         let target = |name: &str, param: &str| {
             let model = self.locals.find(name, param)?;
-            Ok(Target { generator: model, model: name.to_owned() })
+            Ok(Target { generator: model, model: name.to_owned(), lessons: Lessons::default() })
         };
         let mapped = settings
             .model_mapping
@@ -155,7 +156,7 @@ impl Targets {
         Ok(Names {
             provider: settings.provider,
             model: settings.model.clone(),
-            active: Target { generator: active, model: own.clone() },
+            active: Target { generator: active, model: own.clone(), lessons: Lessons::default() },
             mapped,
             any: None,
             structured_output: StructuredOutput::Unsupported,

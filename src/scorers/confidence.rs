@@ -8,9 +8,8 @@
 //! Three measures are uncertainties u ≥ 0, told as their validity 1/(1+u), which is in (0, 1]; two are
 //! confidences, at least 0 and without an upper end. Higher is better for all of them.
 
+mod groups;
 mod steps;
-
-use std::ops::Range;
 
 use crate::completion::{Completion, Logprobs, Signals, TokenSignals};
 use crate::config::run::{Aggregation, RewardName, RunSettings};
@@ -134,27 +133,23 @@ impl Confidence {
                 Measure::Perplexity | Measure::SequenceProb => "the log-probability of every token",
             });
         };
-        let steps = self.steps(tokens);
-        let counted = &steps[steps.len() - self.window.map_or(steps.len(), |window| window.min(steps.len()))..];
-        let scores: Vec<f64> = counted.iter().map(|step| self.of_step(&of_tokens[step.clone()])).collect();
-        let score = aggregate(&scores, self.aggregation);
-        if score.is_finite() {
-            return Ok(score);
-        }
-        let message = format!("its score by {} is no finite number; choose another `rm_agg_method`", self.name());
-        Err(Failure::invalid_param("rm_agg_method", message))
+        let scores = self.of_steps(tokens, &of_tokens);
+        let counted = &scores[scores.len() - self.window.map_or(scores.len(), |window| window.min(scores.len()))..];
+        aggregate(counted, self.aggregation).ok_or_else(|| {
+            let message = format!("its score by {} is no finite number; choose another `rm_agg_method`", self.name());
+            Failure::invalid_param("rm_agg_method", message)
+        })
     }
 
-    /// What is scored by itself: steps, or the groups of DeepConf, each as wide as a step may be and one token
-    /// after the other.
-    fn steps(&self, tokens: &[TokenSignals]) -> Vec<Range<usize>> {
+    /// The scores of what is scored by itself: steps, or the groups of DeepConf, each as wide as a step may be and
+    /// one token after the other.
+    fn of_steps(&self, tokens: &[TokenSignals], of_tokens: &[f64]) -> Vec<f64> {
         match (self.aggregation, self.measure) {
-            (Aggregation::Model, _) => std::iter::once(0..tokens.len()).collect(),
+            (Aggregation::Model, _) => vec![self.of_step(of_tokens)],
             (Aggregation::Min, Measure::TopK) => {
-                let width = self.boundary.most_tokens().unwrap_or(GROUP_TOKENS).min(tokens.len());
-                (0..=tokens.len() - width).map(|start| start..start + width).collect()
+                groups::means(of_tokens, self.boundary.most_tokens().unwrap_or(GROUP_TOKENS))
             }
-            _ => self.boundary.steps(tokens),
+            _ => self.boundary.steps(tokens).into_iter().map(|step| self.of_step(&of_tokens[step])).collect(),
         }
     }
 
@@ -185,15 +180,26 @@ impl Confidence {
     }
 }
 
-/// One score of at least one.
-fn aggregate(scores: &[f64], aggregation: Aggregation) -> f64 {
-    match aggregation {
+/// One score of at least one, none of which is negative; `None` where it is no number that could be compared.
+fn aggregate(scores: &[f64], aggregation: Aggregation) -> Option<f64> {
+    let score = match aggregation {
         Aggregation::Last | Aggregation::Model => scores[scores.len() - 1],
         Aggregation::Min => scores.iter().copied().fold(f64::INFINITY, f64::min),
         Aggregation::Max => scores.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-        Aggregation::Product => scores.iter().product(),
+        Aggregation::Product => return product(scores),
         Aggregation::Mean => scores.iter().sum::<f64>() / scores.len() as f64,
+    };
+    score.is_finite().then_some(score)
+}
+
+/// The product, whatever lies between. `None` where it is too great for a number, or so small that it would be taken for
+/// the zero that only a step of zero makes.
+fn product(scores: &[f64]) -> Option<f64> {
+    if scores.contains(&0.0) {
+        return scores.iter().all(|score| score.is_finite()).then_some(0.0);
     }
+    let product = scores.iter().map(|score| score.ln()).sum::<f64>().exp();
+    product.is_normal().then_some(product)
 }
 
 #[cfg(test)]

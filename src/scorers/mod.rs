@@ -16,7 +16,7 @@ use crate::failure::FailureKind;
 use crate::generator::Run;
 
 pub use confidence::Confidence;
-pub use judge::{Judge, JudgeTarget};
+pub use judge::{Judge, JudgeTarget, Lessons};
 
 /// What gives scores.
 #[derive(Debug, Clone)]

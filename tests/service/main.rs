@@ -19,6 +19,7 @@ mod failures;
 mod fidelity;
 mod grading;
 mod judge;
+mod judge_lessons;
 mod layering;
 mod limits;
 mod log_watch;

@@ -18,7 +18,7 @@ use crate::completion::{Prompt, Sampling};
 use crate::config::provider::StructuredOutput;
 use crate::config::run::RunSettings;
 use crate::generator::Run;
-use crate::scorers::JudgeTarget;
+use crate::scorers::{JudgeTarget, Lessons};
 
 use scripted::Scripted;
 
@@ -43,6 +43,7 @@ fn plan(settings: &RunSettings, answers: usize, judge: &Arc<Scripted>) -> Plan {
         generator: Arc::clone(judge) as Arc<_>,
         model: "judge".to_owned(),
         structured_output: StructuredOutput::Unknown,
+        lessons: Lessons::default(),
     };
     let wanted = Wanted { answers, live: false };
     Plan::resolve(settings, Resources { rules, judge }, wanted, &mut Sampling::default()).unwrap().0

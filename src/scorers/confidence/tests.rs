@@ -160,6 +160,33 @@ fn what_cannot_be_measured_is_a_failure_and_never_a_score() {
 }
 
 #[test]
+fn a_product_of_many_steps_is_a_number_that_compares_or_none() {
+    let scorer = Confidence::of(&settings(RewardName::SelfCertainty, Aggregation::Product)).unwrap();
+    let steps = |certainties: &[f64]| {
+        let tokens = certainties.iter().map(|certainty| token("a\n\n", -0.1, &[], Some(*certainty))).collect();
+        scorer.score_one(&candidate(Some(tokens)))
+    };
+    // What lies between may be smaller or greater than any number.
+    let score = steps(&[[1e-10; 40], [1e10; 40]].concat()).unwrap();
+    assert!((score - 1.0).abs() < 1e-9, "{score}");
+    let score = steps(&[[1e10; 40], [1e-10; 40]].concat()).unwrap();
+    assert!((score - 1.0).abs() < 1e-9, "{score}");
+    assert_eq!(steps(&[3.0, 0.0, 1e10]).unwrap(), 0.0);
+    for too_far in [vec![1e-10; 40], vec![1e10; 40], [vec![1e-8; 40]].concat()] {
+        let failure = steps(&too_far).unwrap_err();
+        assert_eq!(failure.param.as_deref(), Some("rm_agg_method"));
+        assert!(failure.message.contains("no finite number"), "{failure}");
+    }
+
+    // Two steps in a thousand tell candidates apart that would both have come to nothing.
+    let perplexity = Confidence::of(&settings(RewardName::Perplexity, Aggregation::Product)).unwrap();
+    let of = |steps: usize| candidate(Some(vec![token("a\n\n", -1.0, &[], None); steps]));
+    let scores = perplexity.score(&[&of(1000), &of(1002), &of(2000)]).unwrap();
+    assert!(scores.values[0] > scores.values[1] && scores.values[1].is_some());
+    assert_eq!(scores.values[2], None, "worse than any score");
+}
+
+#[test]
 fn candidates_without_a_score_do_not_take_the_others_with_them() {
     let scorer = Confidence::of(&settings(RewardName::Perplexity, Aggregation::Model)).unwrap();
     let (with, without) = (two_steps(), candidate(None));

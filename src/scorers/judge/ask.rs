@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 
 use super::Judge;
 use super::case::{Case, Wanted};
+use super::manner::Manner;
 use super::verdict::Unreadable;
-use crate::completion::{Completion, FinishReason, MaxTokens, MaxTokensName, Prompt, Sampling};
+use crate::completion::{Completion, FinishReason, MaxTokens, Prompt, Sampling};
 use crate::config::provider::StructuredOutput;
 use crate::failure::{Failure, FailureKind};
 use crate::generator::{self, Bound, Phase, Run};
@@ -23,8 +24,10 @@ pub(super) struct Bench<'a> {
     judge: &'a Judge,
     run: &'a Arc<Run>,
     case: Case,
-    /// How the judge is asked, as far as its server has taught us.
+    /// How the judge is asked in this judgement.
     manner: Mutex<Manner>,
+    /// Whether a question has been answered or has failed. Whoever holds the lock is the first.
+    gone_ahead: tokio::sync::Mutex<bool>,
     calls: AtomicUsize,
 }
 
@@ -38,14 +41,6 @@ pub(super) struct Question {
     pub wanted: Wanted,
 }
 
-/// Parameters that not every model takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Manner {
-    format: StructuredOutput,
-    with_temperature: bool,
-    limit: MaxTokensName,
-}
-
 /// Whether a failed question means that no other one needs to be asked: the judge is not there for us, or the run may not
 /// spend more. Verdicts that are in by then are of some candidates only, and decide nothing.
 pub(super) fn ends_judging(kind: FailureKind) -> bool {
@@ -54,13 +49,14 @@ pub(super) fn ends_judging(kind: FailureKind) -> bool {
 
 impl<'a> Bench<'a> {
     pub fn new(judge: &'a Judge, prompt: &Prompt, candidates: &[&Completion], run: &'a Arc<Run>) -> Self {
-        let manner =
-            Manner { format: judge.target.structured_output, with_temperature: true, limit: MaxTokensName::MaxTokens };
+        let learnt = judge.target.lessons.learnt();
+        let manner = learnt.unwrap_or_else(|| Manner::with_all(judge.target.structured_output));
         Self {
             judge,
             run,
             case: Case::new(&judge.settings.criterion, prompt, candidates),
             manner: Mutex::new(manner),
+            gone_ahead: tokio::sync::Mutex::new(false),
             calls: AtomicUsize::new(0),
         }
     }
@@ -81,12 +77,21 @@ impl<'a> Bench<'a> {
 
     /// What a reader should know about how the judge was asked.
     pub fn notes(&self) -> Vec<String> {
-        let mut notes = self.case.notes.clone();
         if self.calls() == 0 {
-            notes.clear();
+            return Vec::new();
         }
-        if !self.manner.lock().with_temperature {
+        let mut notes = self.case.notes.clone();
+        let manner = *self.manner.lock();
+        if manner.format != self.judge.target.structured_output {
+            notes.push(
+                "the judge's server does not take `response_format`, so verdicts were asked for in words".to_owned(),
+            );
+        }
+        if !manner.with_temperature {
             notes.push("the judge's model does not take `judge_temperature`, so it was left out".to_owned());
+        }
+        if !manner.with_seed {
+            notes.push("the judge's server does not take `seed`, so it was left out".to_owned());
         }
         notes
     }
@@ -115,21 +120,43 @@ impl<'a> Bench<'a> {
         Err(Failure::new(FailureKind::Malformed, format!("no verdict in {TRIES} answers{why}")))
     }
 
-    /// Makes one call; again without a parameter that the judge's server says it does not take.
+    /// Makes one call. Where nothing is known of the judge's server yet, the first one goes ahead alone, so that what the
+    /// server does not take is learnt once and not by every question.
     async fn call(&self, question: &Question, attempt: usize) -> Result<Completion, Failure> {
+        let ahead = match self.judge.target.lessons.learnt() {
+            Some(_) => None,
+            None => Some(self.gone_ahead.lock().await).filter(|gone_ahead| !**gone_ahead),
+        };
+        let result = self.call_humbly(question, attempt).await;
+        if let Some(mut gone_ahead) = ahead {
+            // Whatever came of it: a judge that does not answer is not waited for once for each question.
+            *gone_ahead = true;
+        }
+        result
+    }
+
+    /// Makes one call; again without a parameter that the judge's server says it does not take.
+    async fn call_humbly(&self, question: &Question, attempt: usize) -> Result<Completion, Failure> {
         let seed = self.run.local_seed(Phase::Judge, question.number);
         let messages = self.case.messages(question, seed, attempt > 0);
+        let number = question.number * TRIES + attempt;
+        let sends_seed = self.run.upstream_seed(Phase::Judge, number).is_some();
         loop {
             self.check_bounds()?;
             let manner = *self.manner.lock();
             let prompt = Arc::new(self.prompt(messages.clone(), manner, question));
-            let number = question.number * TRIES + attempt;
-            let path = generator::open(&prompt, number..number + 1, Phase::Judge, self.run).swap_remove(0);
+            let run = if manner.with_seed { Arc::clone(self.run) } else { Arc::new(self.run.without_upstream_seeds()) };
+            let path = generator::open(&prompt, number..number + 1, Phase::Judge, &run).swap_remove(0);
             self.calls.fetch_add(1, Ordering::Relaxed);
             match generator::complete(&*self.judge.target.generator, path).await {
-                Ok(completion) => return Ok(completion),
+                Ok(completion) => {
+                    self.judge.target.lessons.keep(manner);
+                    return Ok(completion);
+                }
                 Err(failure) => {
-                    let Some(humbler) = manner.without_what_is_refused(&failure) else { return Err(failure) };
+                    let Some(humbler) = manner.without_what_is_refused(&failure, sends_seed) else {
+                        return Err(failure);
+                    };
                     let mut shared = self.manner.lock();
                     *shared = shared.and(humbler);
                 }
@@ -165,39 +192,6 @@ impl<'a> Bench<'a> {
             Some(Bound::Cost) => (FailureKind::Limit, "max_cost_usd"),
         };
         Err(Failure::new(kind, format!("`limits.{field}` was reached before the judge was done; raise it")))
-    }
-}
-
-impl Manner {
-    /// The same without the parameter that a refusal is about; `None` when it is about something else.
-    fn without_what_is_refused(self, failure: &Failure) -> Option<Self> {
-        if !matches!(failure.kind, FailureKind::InvalidRequest | FailureKind::NotSupported) {
-            return None;
-        }
-        let said = format!("{} {}", failure.param.as_deref().unwrap_or_default(), failure.message).to_lowercase();
-        let sends_format = self.format != StructuredOutput::Unsupported;
-        if sends_format && (said.contains("response_format") || said.contains("json")) {
-            Some(Self { format: StructuredOutput::Unsupported, ..self })
-        } else if self.with_temperature && said.contains("temperature") {
-            // Reasoning models sample in a way of their own.
-            Some(Self { with_temperature: false, ..self })
-        } else if self.limit == MaxTokensName::MaxTokens && said.contains("max_completion_tokens") {
-            Some(Self { limit: MaxTokensName::MaxCompletionTokens, ..self })
-        } else if self.format == StructuredOutput::Unknown {
-            Some(Self { format: StructuredOutput::Unsupported, ..self })
-        } else {
-            None
-        }
-    }
-
-    /// What neither asks for more than the other.
-    fn and(self, other: Self) -> Self {
-        let humbler = |one, other| if one == StructuredOutput::Unsupported { one } else { other };
-        Self {
-            format: humbler(self.format, other.format),
-            with_temperature: self.with_temperature && other.with_temperature,
-            limit: if self.limit == MaxTokensName::MaxTokens { other.limit } else { self.limit },
-        }
     }
 }
 

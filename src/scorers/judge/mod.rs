@@ -11,6 +11,7 @@ mod criterion;
 mod exhibit;
 mod groupwise;
 mod line;
+mod manner;
 mod pointwise;
 mod verdict;
 
@@ -28,6 +29,8 @@ use crate::generator::{Generator, Run};
 use super::Scores;
 use ask::Bench;
 
+pub use manner::Lessons;
+
 /// A judge: who it is, and how it judges.
 #[derive(Debug, Clone)]
 pub struct Judge {
@@ -42,6 +45,8 @@ pub struct JudgeTarget {
     pub model: String,
     /// How it can be held to the shape of a verdict.
     pub structured_output: StructuredOutput,
+    /// What its server has taught us so far.
+    pub lessons: Lessons,
 }
 
 impl Judge {

@@ -67,6 +67,7 @@ async fn candidates_are_shuffled_by_the_seed_and_the_order_is_undone() {
             generator: generator.clone(),
             model: "judge".to_owned(),
             structured_output: StructuredOutput::Unsupported,
+            lessons: Lessons::default(),
         };
         let candidates: Vec<Completion> = texts(8).iter().map(|text| completion(text)).collect();
         let candidates: Vec<&Completion> = candidates.iter().collect();
@@ -218,7 +219,10 @@ async fn parameters_that_the_judges_server_refuses_are_left_out_one_by_one() {
     let groupwise = settings(JudgeMode::Groupwise);
     let judged = judge_by(groupwise.clone(), StructuredOutput::JsonSchema, question(), &candidates, answer).await;
     assert_eq!((judged.picked().len(), judged.seen.len()), (1, 4));
-    assert!(judged.notes()[0].contains("judge_temperature"), "{:?}", judged.notes());
+    for (note, name) in judged.notes().iter().zip(["`response_format`", "`judge_temperature`"]) {
+        assert!(note.contains(name), "{note}");
+    }
+    assert_eq!(judged.notes().len(), 2);
 
     // A server that nobody knows may refuse a schema in any words, once.
     let answer = move |_: usize, prompt: &Prompt| match prompt.response_format {
@@ -229,6 +233,43 @@ async fn parameters_that_the_judges_server_refuses_are_left_out_one_by_one() {
     assert_eq!((judged.picked().len(), judged.seen.len()), (1, 2));
     let judged = judge_by(groupwise, StructuredOutput::JsonSchema, question(), &candidates, answer).await;
     assert_eq!(judged.scores.unwrap_err().kind, FailureKind::InvalidRequest);
+}
+
+#[tokio::test]
+async fn a_server_teaches_by_what_it_answers_and_not_by_what_it_refuses() {
+    let lessons = Lessons::default();
+    let judge = async |answer: Answer| {
+        let generator = Arc::new(Scripted { answer, seen: Mutex::default() });
+        let target = JudgeTarget {
+            generator: generator.clone(),
+            model: "judge".to_owned(),
+            structured_output: StructuredOutput::Unknown,
+            lessons: lessons.clone(),
+        };
+        let candidates: Vec<Completion> = texts(3).iter().map(|text| completion(text)).collect();
+        let candidates: Vec<&Completion> = candidates.iter().collect();
+        let judge = Judge { target, settings: settings(JudgeMode::Pointwise) };
+        let scores = judge.score(&Arc::new(question()), &candidates, &Arc::new(Run::new(None))).await;
+        (scores, generator.seen.lock().clone())
+    };
+    let refused = || Err(Failure::new(FailureKind::InvalidRequest, "extra inputs are not permitted"));
+    let with_format = |seen: &[Arc<Prompt>]| seen.iter().filter(|prompt| prompt.response_format.is_some()).count();
+
+    // Whatever it is that this one refuses, it is not the form.
+    let (scores, seen) = judge(Box::new(move |_, _| refused())).await;
+    assert!(scores.is_err() && lessons.learnt().is_none());
+    assert_eq!((with_format(&seen), seen.len()), (1, 4));
+
+    let answer = move |_: usize, prompt: &Prompt| match prompt.response_format {
+        Some(_) => refused(),
+        None => Ok(completion(r#"{"score": 4}"#)),
+    };
+    let (scores, seen) = judge(Box::new(answer)).await;
+    assert!(scores.unwrap().notes[0].contains("`response_format`"));
+    assert_eq!((with_format(&seen), seen.len()), (1, 4));
+    let (scores, seen) = judge(Box::new(answer)).await;
+    assert!(scores.unwrap().notes[0].contains("`response_format`"), "also where it was known before");
+    assert_eq!((with_format(&seen), seen.len()), (0, 3));
 }
 
 #[tokio::test]
@@ -258,6 +299,7 @@ async fn nobody_is_asked_once_the_run_has_reached_a_bound() {
         generator: Arc::new(Scripted { answer: Box::new(|_, _| unreachable!()), seen: Mutex::default() }),
         model: "judge".to_owned(),
         structured_output: StructuredOutput::Unsupported,
+        lessons: Lessons::default(),
     };
     let (a, b) = (completion("a"), completion("b"));
     for (bounds, kind) in [

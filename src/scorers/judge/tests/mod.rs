@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
-use super::{Judge, JudgeTarget};
+use super::{Judge, JudgeTarget, Lessons};
 use crate::completion::{Completion, FinishReason, Prompt, Reply, Sampling, StepEvent, Tool, ToolCall, Usage};
 use crate::config::provider::StructuredOutput;
 use crate::config::run::{JudgeMode, JudgeSettings};
@@ -178,7 +178,12 @@ async fn judge_by(
     answer: impl Fn(usize, &Prompt) -> Result<Completion, Failure> + Send + Sync + 'static,
 ) -> Judged {
     let generator = Arc::new(Scripted { answer: Box::new(answer), seen: Mutex::default() });
-    let target = JudgeTarget { generator: generator.clone(), model: "judge".to_owned(), structured_output };
+    let target = JudgeTarget {
+        generator: generator.clone(),
+        model: "judge".to_owned(),
+        structured_output,
+        lessons: Lessons::default(),
+    };
     let candidates: Vec<&Completion> = candidates.iter().collect();
     let run = Arc::new(Run::new(Some(7)));
     let scores = Judge { target, settings }.score(&Arc::new(prompt), &candidates, &run).await;
