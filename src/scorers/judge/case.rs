@@ -197,7 +197,9 @@ fn value(raw: &RawValue) -> Value {
     serde_json::from_str(raw.get()).unwrap_or_else(|_| Value::String(raw.get().to_owned()))
 }
 
-fn candidate(completion: &Completion, shortened: &mut usize) -> String {
+/// A candidate as one line of JSON, an object: its text or its refusal, its calls, and whether it was cut off. Counts
+/// the texts in it that are shown without their middle.
+pub(crate) fn candidate(completion: &Completion, shortened: &mut usize) -> String {
     let reply = &completion.reply;
     let mut show = |text: &str| {
         let shown = middle_left_out(text);

@@ -12,6 +12,8 @@ mod groupwise;
 mod pointwise;
 mod verdict;
 
+pub(crate) use case::candidate;
+
 use std::fmt;
 use std::sync::Arc;
 
