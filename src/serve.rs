@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 use crate::app::{self, Application, Stopper};
 use crate::config::cli::{ServeArguments, SourceArguments};
 use crate::config::server::ServerSettings;
-use crate::config::{Environment, Settings, shown};
+use crate::config::{Environment, Settings, earlier, shown};
 use crate::port_file::PortFile;
 use crate::reload::{FileVersion, Reloader};
 use crate::runtime::Runtime;
@@ -28,6 +28,9 @@ pub fn serve(arguments: ServeArguments, environment: Environment) -> anyhow::Res
     let as_read = FileVersion::of(&arguments);
     let settings = Settings::load(&arguments, &environment)?;
     telemetry::init(settings.telemetry.log_format, &settings.telemetry.log_level)?;
+    if let Some(warning) = earlier::warning(&environment) {
+        tracing::warn!("{warning}");
+    }
     let workers = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("itsd-run").build()?;
     let result = actix_web::rt::System::new()
         .block_on(run(Start { arguments, as_read, settings, environment }, workers.handle().clone()));

@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use crate::answer::Json;
 use crate::completion::{CallKind, Completion, Prompt};
-use crate::config::run::{JudgeFallback, Select};
+use crate::config::run::{JudgeFallback, JudgeMode, Select};
 use crate::failure::{Failure, FailureKind};
 use crate::generator::{Generator, Run};
 use crate::scorers::{Scorer, Scores};
 
 use super::Observer;
-use super::outcome::{Answer, Candidate, Outcome, RunError, Stop, StopReason, fewer_answers};
+use super::outcome::{Answer, Candidate, Outcome, RunError, Stop, fewer_answers, is_limit};
 use super::plan::{BestOfN, Plan};
 use super::sampling::Sampling;
 use super::selection::{Entrant, select};
@@ -34,7 +34,7 @@ pub(super) async fn run(
     let mut ballot = Ballot::new(Arc::clone(&settings.rules), Arc::clone(&validity), planned);
     let mut sampling = Sampling::new(generator, Arc::clone(&prompt), run, planned).at_most(plan.max_candidates);
     let mut reason = sampling.hear_all(observer, |candidate, completion| ballot.record(candidate, completion)).await;
-    let candidates = sampling.finish().await;
+    let candidates = sampling.finish();
     let Some(pool) = ballot.pool() else { return Err(RunError::of(candidates, reason)) };
 
     let distinct = Distinct::of(&pool, &candidates);
@@ -42,11 +42,10 @@ pub(super) async fn run(
     let verdict = match score(&settings.scorer, &prompt, &distinct, run).await {
         Ok(scored) => {
             distinct.spread(&scored.values, &mut scores);
-            choose(settings.select, &pool, &distinct, &scores, scored.notes)
+            choose(settings.select, &pool, &distinct, &scores, scored)
         }
         Err(failure) => {
-            // A limit that left no room for scores has ended the run.
-            reason = run.exhausted().map_or(reason, StopReason::from);
+            reason = reason.after_failed_scores(&failure, run);
             fall_back(settings, &ballot, &pool, failure)?
         }
     };
@@ -122,17 +121,28 @@ pub(super) fn what_it_says(completion: &Completion) -> String {
     format!("calls {}", Json::List(said))
 }
 
-/// Scores what differs; where nothing does, nobody is asked.
+/// Scores what differs. Where nothing does, token confidence is told all the same, and a judge would not be asked for
+/// nothing: what stands alone is the best there is.
 async fn score(
     scorer: &Scorer,
     prompt: &Arc<Prompt>,
     distinct: &Distinct<'_>,
     run: &Arc<Run>,
 ) -> Result<Scores, Failure> {
-    if let [_] = distinct.completions.as_slice() {
-        return Ok(Scores { values: vec![None], notes: Vec::new() });
+    let stands_alone = distinct.completions.len() == 1;
+    if let (true, Scorer::Judge(judge)) = (stands_alone, scorer) {
+        let note = "there is one answer to choose from, so the judge was not asked, and it has the highest score";
+        return Ok(Scores {
+            values: vec![Some(highest_score(judge.settings.mode))],
+            ranks: Vec::new(),
+            notes: vec![note.to_owned()],
+        });
     }
-    let scores = scorer.score(prompt, &distinct.completions, run).await?;
+    let scores = match scorer.score(prompt, &distinct.completions, run).await {
+        // Nothing hangs on a score where there is one answer.
+        Err(_) if stands_alone => return Ok(Scores { values: vec![None], ranks: Vec::new(), notes: Vec::new() }),
+        scores => scores?,
+    };
     if scores.values.iter().flatten().any(|score| score.is_finite()) {
         return Ok(scores);
     }
@@ -148,8 +158,16 @@ enum Class<'a> {
     Alike(usize),
 }
 
+/// The score above which a judge gives none.
+fn highest_score(mode: JudgeMode) -> f64 {
+    match mode {
+        JudgeMode::Pointwise => 10.0,
+        JudgeMode::Groupwise => 1.0,
+    }
+}
+
 /// The verdict by scores.
-fn choose(rule: Select, pool: &Pool, distinct: &Distinct<'_>, scores: &[Option<f64>], notes: Vec<String>) -> Verdict {
+fn choose(rule: Select, pool: &Pool, distinct: &Distinct<'_>, scores: &[Option<f64>], scored: Scores) -> Verdict {
     let by_class = rule != Select::Argmax;
     let entrants: Vec<Entrant<Class<'_>>> = pool
         .members
@@ -158,6 +176,7 @@ fn choose(rule: Select, pool: &Pool, distinct: &Distinct<'_>, scores: &[Option<f
         .map(|(member, (_, position))| Entrant {
             candidate: member.candidate,
             score: scores[member.candidate],
+            rank: scored.ranks.get(*position).copied().unwrap_or_default(),
             class: member.class.as_deref().filter(|_| by_class).map_or(Class::Alike(*position), Class::Voted),
         })
         .collect();
@@ -180,7 +199,7 @@ fn choose(rule: Select, pool: &Pool, distinct: &Distinct<'_>, scores: &[Option<f
         agreement: agreeing as f64 / entrants.len() as f64,
         vote: rule.as_str(),
         set_aside: pool.set_aside.clone(),
-        notes: pool.notes.iter().cloned().chain(notes).collect(),
+        notes: pool.notes.iter().cloned().chain(scored.notes).collect(),
     }
 }
 
@@ -190,12 +209,14 @@ fn ranking(mut pool_in_order: Vec<usize>, pool: &Pool) -> Vec<usize> {
     pool_in_order
 }
 
-/// What decides when the scorer has failed.
+/// What decides when the scorer has failed. A limit that is reached makes no error of candidates that are there.
 fn fall_back(settings: &BestOfN, ballot: &Ballot, pool: &Pool, failure: Failure) -> Result<Verdict, RunError> {
     let who = settings.scorer.name();
     let (mut verdict, instead) = match settings.fallback {
-        JudgeFallback::Error => return Err(RunError::of_scorer(who, failure)),
-        JudgeFallback::Vote => (ballot.verdict().expect("a pool is never empty"), "the vote decided"),
+        JudgeFallback::Error if !is_limit(&failure) => return Err(RunError::of_scorer(who, failure)),
+        JudgeFallback::Error | JudgeFallback::Vote => {
+            (ballot.verdict().expect("a pool is never empty"), "the vote decided")
+        }
         JudgeFallback::First => {
             let first = Verdict {
                 selected: pool.members[0].candidate,

@@ -46,7 +46,7 @@ pub(super) async fn run(
     let mut ballot = Ballot::new(Arc::clone(rules), Arc::clone(&validity), planned);
     let mut sampling = Sampling::new(generator, Arc::clone(&prompt), run, planned).at_most(plan.max_candidates);
     let mut reason = sampling.hear_all(observer, |candidate, completion| ballot.record(candidate, completion)).await;
-    let candidates = sampling.finish().await;
+    let candidates = sampling.finish();
     let (Some(verdict), Some(pool)) = (ballot.verdict(), ballot.pool()) else {
         return Err(RunError::of(candidates, reason));
     };

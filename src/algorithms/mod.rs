@@ -17,6 +17,7 @@ mod single;
 pub mod stop_rule;
 pub mod vote;
 mod wait;
+mod without_effect;
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,7 @@ use crate::generator::{Generator, Run};
 
 pub use outcome::{Answer, Candidate, Outcome, RunError, Stop, StopReason};
 pub use plan::{Algorithm, Plan, PlanError, Resources, Wanted};
+pub use without_effect::Named;
 
 /// What an algorithm tells while it runs, for those who stream it.
 pub trait Observer: Send {

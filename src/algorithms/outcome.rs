@@ -2,7 +2,7 @@
 
 use crate::completion::Completion;
 use crate::failure::{Failure, FailureKind};
-use crate::generator::{Account, Bound};
+use crate::generator::{Account, Bound, Run};
 
 use super::vote::Verdict;
 
@@ -100,6 +100,19 @@ impl StopReason {
     }
 }
 
+impl StopReason {
+    /// Why a run of this reason ended whose scorer failed so: for the limit that left no room for scores, where that is
+    /// why it failed, and not for one that happens to be reached.
+    pub(super) fn after_failed_scores(self, failure: &Failure, run: &Run) -> Self {
+        run.exhausted().filter(|_| is_limit(failure)).map_or(self, Self::from)
+    }
+}
+
+/// Whether a call or a scorer failed because the run may not go on.
+pub(super) fn is_limit(failure: &Failure) -> bool {
+    matches!(failure.kind, FailureKind::Deadline | FailureKind::Limit)
+}
+
 impl From<Bound> for StopReason {
     fn from(bound: Bound) -> Self {
         match bound {
@@ -152,7 +165,21 @@ impl Outcome {
         }
     }
 
-    /// How many candidates ended in each way: completed, failed, cancelled.
+    /// How many candidates were begun: each of them completed, failed or was cancelled. The others that were planned
+    /// never began. `spent` is what all candidates cost.
+    pub fn started(&self, spent: &Account) -> usize {
+        let (completed, failed, _) = self.counts();
+        completed + failed + self.cancelled(spent)
+    }
+
+    /// How many candidates were begun and given up. `spent` is what all candidates cost.
+    pub fn cancelled(&self, spent: &Account) -> usize {
+        let (completed, failed, unended) = self.counts();
+        // A candidate that waited for its turn until the run was over is no call.
+        usize::try_from(spent.calls).unwrap_or(usize::MAX).saturating_sub(completed + failed).min(unended)
+    }
+
+    /// How many candidates completed, how many failed, and how many came to no end, begun or not.
     pub fn counts(&self) -> (usize, usize, usize) {
         let mut counts = (0, 0, 0);
         for candidate in &self.candidates {
@@ -175,8 +202,8 @@ impl Outcome {
         let (count, tokens) = completed.fold((0, 0_u64), |(count, sum), completion| {
             (count + 1, sum.saturating_add(completion.usage.completion_tokens))
         });
-        let (_, failed, cancelled) = self.counts();
-        if count == 0 || cancelled == 0 {
+        let (_, failed, unended) = self.counts();
+        if count == 0 || unended == 0 {
             return 0;
         }
         let planned = self.stop.planned as u64;
@@ -185,7 +212,7 @@ impl Outcome {
             whole.saturating_sub(spent.usage.completion_tokens)
         } else {
             // A candidate may have failed without ever being a call.
-            tokens.saturating_mul(planned.saturating_sub(spent.calls).min(cancelled as u64)) / count
+            tokens.saturating_mul(planned.saturating_sub(spent.calls).min(unended as u64)) / count
         }
     }
 }
@@ -221,7 +248,7 @@ impl RunError {
     /// scorer was asked is not the client's request, so that its refusals are not the client's either.
     pub(super) fn of_scorer(who: &str, failure: Failure) -> Self {
         let kind = match failure.kind {
-            FailureKind::Deadline | FailureKind::Limit | FailureKind::Internal => failure.kind,
+            FailureKind::Internal => failure.kind,
             _ => FailureKind::JudgeFailed,
         };
         let message = format!("{who} failed, and `judge_fallback` is `error`: {}", failure.message);
@@ -346,6 +373,20 @@ mod tests {
         let mut empty = stopped();
         empty.candidates.fill_with(|| Candidate::Cancelled);
         assert_eq!(empty.saved_tokens(&spent(0, 0, 0)), 0);
+    }
+
+    #[test]
+    fn candidates_that_were_begun_completed_failed_or_were_cancelled() {
+        // Three completed and one failed of eight: of those that are left, only calls were begun.
+        let counts = |calls| {
+            let spent = spent(calls, 60, 0);
+            (stopped().started(&spent), stopped().cancelled(&spent))
+        };
+        assert_eq!(counts(4), (4, 0));
+        assert_eq!(counts(6), (6, 2));
+        assert_eq!(counts(8), (8, 4));
+        assert_eq!(counts(3), (4, 0), "the one that failed was no call");
+        assert_eq!(counts(9), (8, 4), "no more than were planned");
     }
 
     #[test]

@@ -128,7 +128,7 @@ impl Plan {
         if settings.budget == 1 {
             return Ok((plain, None));
         }
-        match diverse(settings, sampling) {
+        match diverse(settings, answers, sampling) {
             Ok(warning) => {
                 let warnings: Vec<String> = warning.into_iter().chain(stopped_too_early(settings)).collect();
                 let warning = (!warnings.is_empty()).then(|| warnings.join("; "));
@@ -180,7 +180,7 @@ impl Algorithm {
 }
 
 /// The rule that ends the vote: two of the algorithms are self-consistency with a rule of their own.
-fn stop_rule(settings: &RunSettings) -> StopRule {
+pub(super) fn stop_rule(settings: &RunSettings) -> StopRule {
     match settings.algorithm {
         AlgorithmName::AdaptiveSelfConsistency => StopRule::Threshold,
         AlgorithmName::BetaSelfConsistency => StopRule::Beta,
@@ -228,15 +228,21 @@ fn reward(settings: &RunSettings) -> Result<RewardName, PlanError> {
 }
 
 /// Sees to it that several candidates differ, and says what was changed for it; `Err` tells why one call is as
-/// good as all.
-fn diverse(settings: &RunSettings, sampling: &mut Sampling) -> Result<Option<String>, String> {
+/// good as all, or as many calls as answers are wanted.
+fn diverse(settings: &RunSettings, answers: usize, sampling: &mut Sampling) -> Result<Option<String>, String> {
     if sampling.temperature != Some(0.0) {
         return Ok(None);
     }
     let Some(temperature) = settings.diversity_temperature else {
+        let calls = match answers {
+            1 => format!("one call instead of {}", settings.budget),
+            _ => format!(
+                "{answers} plain calls, whose answers are returned as they are, instead of a choice among {}",
+                settings.budget
+            ),
+        };
         return Err(format!(
-            "one call instead of {}: at temperature 0 every candidate is the same; set a temperature or diversity_temperature",
-            settings.budget
+            "{calls}: at temperature 0 every candidate is the same; set a temperature or diversity_temperature"
         ));
     };
     sampling.temperature = Some(temperature);
@@ -263,17 +269,20 @@ mod tests {
         }
     }
 
-    fn resolve(settings: &RunSettings, temperature: Option<f64>) -> (Plan, Option<String>, Option<f64>) {
-        let mut sampling = Sampling { temperature, ..Sampling::default() };
+    fn resources(settings: &RunSettings) -> Resources {
         let rules = Arc::new(VoteRules::compile(settings).unwrap());
         let judge = JudgeTarget {
             generator: Arc::new(NoGenerator),
             model: "judge".to_owned(),
             structured_output: StructuredOutput::Unknown,
         };
+        Resources { rules, judge }
+    }
+
+    fn resolve(settings: &RunSettings, temperature: Option<f64>) -> (Plan, Option<String>, Option<f64>) {
+        let mut sampling = Sampling { temperature, ..Sampling::default() };
         let wanted = Wanted { answers: 1, live: false };
-        let resources = Resources { rules, judge };
-        let (plan, warning) = Plan::resolve(settings, resources, wanted, &mut sampling).unwrap();
+        let (plan, warning) = Plan::resolve(settings, resources(settings), wanted, &mut sampling).unwrap();
         (plan, warning, sampling.temperature)
     }
 
@@ -289,6 +298,17 @@ mod tests {
         let (plan, warning, _) = resolve(&RunSettings::default(), Some(0.0));
         assert_eq!((plan.algorithm_name(), plan.budget), ("none", 1));
         assert!(warning.unwrap().contains("diversity_temperature"));
+    }
+
+    #[test]
+    fn greedy_answers_of_which_several_are_wanted_are_as_many_plain_calls() {
+        let mut sampling = Sampling { temperature: Some(0.0), ..Sampling::default() };
+        let wanted = Wanted { answers: 3, live: false };
+        let settings = RunSettings::default();
+        let (plan, warning) = Plan::resolve(&settings, resources(&settings), wanted, &mut sampling).unwrap();
+        assert_eq!((plan.algorithm_name(), plan.budget, plan.answers), ("none", 3, 3));
+        let warning = warning.unwrap();
+        assert!(warning.starts_with("3 plain calls") && warning.contains("instead of a choice among 8"), "{warning}");
     }
 
     #[test]

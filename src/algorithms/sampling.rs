@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use futures_util::{FutureExt, StreamExt};
+use futures_util::StreamExt;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -62,9 +62,10 @@ impl<'a> Sampling<'a> {
         self
     }
 
-    /// Starts the next `count` candidates, as far as there are so many left.
+    /// Starts the next `count` candidates, as far as there are so many left and the run's bounds have room for them.
     pub async fn start(&mut self, count: usize) {
-        self.begin(count, Delivery::Whole).await;
+        let running = self.started - self.ended;
+        self.begin(count.min(self.run.affords(running)), Delivery::Whole).await;
     }
 
     /// Starts one candidate and listens for its first token.
@@ -113,8 +114,8 @@ impl<'a> Sampling<'a> {
         }
     }
 
-    /// Starts every candidate and hears all of them to their end, or as far as the run's bounds let them come.
-    /// `ended` is told the number and the completion of each, `None` for one that failed.
+    /// Starts every candidate, as many at once as the run's bounds have room for, and hears all of them to their end, or
+    /// as far as the bounds let them come. `ended` is told the number and the completion of each, `None` for one that failed.
     pub async fn hear_all(
         &mut self,
         observer: &mut impl Observer,
@@ -129,39 +130,34 @@ impl<'a> Sampling<'a> {
                 }
                 Heard::FirstToken => {}
                 Heard::Bound(bound) => {
-                    for candidate in self.take_arrived() {
+                    for candidate in self.close().await {
                         ended(candidate, self.completion(candidate));
                     }
                     return self.reason_at(bound);
                 }
+                Heard::Idle if self.can_start() => self.start(usize::MAX).await,
                 Heard::Idle => return self.reason_of_end(),
             }
         }
     }
 
-    /// Takes in what is here already, without waiting, and returns whom it was of.
-    pub fn take_arrived(&mut self) -> Vec<usize> {
+    /// Ends what is still running, and returns who had ended by then without having been heard: what is here already is
+    /// paid for, and decides with the rest.
+    pub async fn close(&mut self) -> Vec<usize> {
         let mut heard = Vec::new();
-        // Calls that still wait for their turn must not get it by being asked.
-        if self.run.ledger.calls(Phase::Generate) < self.started as u64 {
-            return heard;
-        }
-        while let Some(Some((candidate, event))) = next_event(&mut self.extensions).now_or_never() {
-            if matches!(event, StepEvent::Delta(_)) {
-                continue;
+        // What nobody will read is not paid for.
+        for extension in std::mem::take(&mut self.extensions) {
+            for (candidate, event) in extension.cancel().await {
+                self.hear(candidate, event);
+                heard.push(candidate);
             }
-            self.hear(candidate, event);
-            heard.push(candidate);
         }
         heard
     }
 
-    /// Ends what is still running and returns every candidate as far as it came.
-    pub async fn finish(self) -> Vec<Candidate> {
-        // What nobody will read is not paid for.
-        for extension in self.extensions {
-            extension.cancel().await;
-        }
+    /// Every candidate as far as it came; nothing is running any more.
+    pub fn finish(self) -> Vec<Candidate> {
+        debug_assert!(self.extensions.is_empty(), "what runs is closed first, so that its end is heard");
         self.candidates
     }
 
@@ -185,9 +181,9 @@ impl<'a> Sampling<'a> {
         self.started < self.allowed
     }
 
-    /// Why a run ended when it reached this bound: it changed nothing if every candidate had ended.
+    /// Why a run ended when it reached this bound: it changed nothing if every candidate that may be started had ended.
     pub fn reason_at(&self, bound: Bound) -> StopReason {
-        if self.ended == self.candidates.len() { StopReason::Completed } else { bound.into() }
+        if self.ended == self.allowed { self.reason_of_end() } else { bound.into() }
     }
 
     /// Why a run ended of which every candidate that could be started has ended.

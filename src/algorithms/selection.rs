@@ -1,11 +1,12 @@
 //! Choosing among scored candidates: the best one, the heaviest class, or the largest.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::hash::Hash;
 
 use crate::config::run::Select;
 
-/// Sums closer than this are equal; rounding alone makes such differences.
+/// Sums that differ by less than this part of what they are made of are equal: rounding alone makes such differences.
 const EPSILON: f64 = 1e-9;
 
 /// A candidate to choose among.
@@ -14,6 +15,8 @@ pub(super) struct Entrant<C> {
     pub candidate: usize,
     /// Finite, higher for better ones; `None` for one that could not be scored, which is worse than any other.
     pub score: Option<f64>,
+    /// Among equal scores the lower rank is the better one.
+    pub rank: usize,
     /// Candidates of one class say the same.
     pub class: C,
 }
@@ -21,7 +24,7 @@ pub(super) struct Entrant<C> {
 /// What was chosen.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Selection<C> {
-    /// Every entrant, the chosen one first, then by score and index.
+    /// Every entrant, the chosen one first, then by score, rank and index.
     pub order: Vec<usize>,
     /// Classes and how many entrants each has: the chosen one's first, then by number, then by lowest index.
     pub classes: Vec<(C, usize)>,
@@ -29,7 +32,7 @@ pub(super) struct Selection<C> {
 
 /// Chooses among entrants, given lowest index first. `None` when there are none.
 ///
-/// Ties go to the lower index; of classes that are equally large to the heavier one first.
+/// Ties go to the lower rank, then to the lower index; of classes that are equally large to the heavier one first.
 pub(super) fn select<C: Copy + Eq + Hash>(select: Select, entrants: &[Entrant<C>]) -> Option<Selection<C>> {
     let mut classes = classes(entrants);
     let winning = match select {
@@ -46,7 +49,7 @@ pub(super) fn select<C: Copy + Eq + Hash>(select: Select, entrants: &[Entrant<C>
     let mut order: Vec<&Entrant<C>> = entrants.iter().collect();
     order.sort_by(|one, other| {
         let chosen_first = (other.candidate == chosen).cmp(&(one.candidate == chosen));
-        chosen_first.then(ranked(other).total_cmp(&ranked(one))).then(one.candidate.cmp(&other.candidate))
+        chosen_first.then(merit(other, one)).then(one.candidate.cmp(&other.candidate))
     });
     let winner = classes.remove(winning);
     // The sort is stable, so that classes of one size stay in the order of their lowest index.
@@ -64,17 +67,17 @@ struct Class<'a, C> {
 }
 
 impl<C> Class<'_, C> {
-    /// The sum of the scores that are known; `None` where none is.
-    fn weight(&self) -> Option<f64> {
+    /// The sum of the scores that are known, and of their magnitudes; `None` where none is.
+    fn weight(&self) -> Option<(f64, f64)> {
         let mut known: Vec<f64> = self.members.iter().filter_map(|member| member.score).collect();
         // In one order, so that equal scores make equal sums.
         known.sort_by(f64::total_cmp);
-        (!known.is_empty()).then(|| known.iter().sum())
+        (!known.is_empty()).then(|| (known.iter().sum(), known.iter().map(|score| score.abs()).sum()))
     }
 
     fn outweighs(&self, other: &Self) -> bool {
         match (self.weight(), other.weight()) {
-            (Some(one), Some(other)) => one > other + EPSILON,
+            (Some((one, of_one)), Some((other, of_other))) => one > other + EPSILON * f64::max(of_one, of_other),
             (one, other) => one.is_some() && other.is_none(),
         }
     }
@@ -99,13 +102,16 @@ fn first_best<C>(classes: &[Class<'_, C>], is_better: impl Fn(&Class<'_, C>, &Cl
     (0..classes.len()).reduce(|best, next| if is_better(&classes[next], &classes[best]) { next } else { best })
 }
 
-/// The entrant with the highest score, the first of equals.
+/// The entrant with the highest score, of equals the one with the lowest rank, and the first of those.
 fn best<'a, C: 'a>(entrants: impl Iterator<Item = &'a Entrant<C>>) -> Option<&'a Entrant<C>> {
-    entrants.reduce(|best, next| if ranked(next) > ranked(best) { next } else { best })
+    entrants.reduce(|best, next| if merit(next, best).is_gt() { next } else { best })
 }
 
-fn ranked<C>(entrant: &Entrant<C>) -> f64 {
-    entrant.score.unwrap_or(f64::NEG_INFINITY)
+/// By score and rank, the better one greater.
+fn merit<C>(one: &Entrant<C>, other: &Entrant<C>) -> Ordering {
+    // Adding a zero makes the two zeros one.
+    let score = |entrant: &Entrant<C>| entrant.score.unwrap_or(f64::NEG_INFINITY) + 0.0;
+    score(one).total_cmp(&score(other)).then(other.rank.cmp(&one.rank))
 }
 
 #[cfg(test)]
@@ -116,6 +122,7 @@ mod tests {
         let entrant = |(candidate, (score, class)): (usize, &(f64, &'a str))| Entrant {
             candidate,
             score: score.is_finite().then_some(*score),
+            rank: 0,
             class: *class,
         };
         scored.iter().enumerate().map(entrant).collect()
@@ -132,6 +139,16 @@ mod tests {
         assert_eq!(order(Select::Argmax, &[(3.0, "a"), (7.5, "b"), (7.5, "c"), (0.0, "d")]), [1, 2, 0, 3]);
         assert_eq!(order(Select::Argmax, &[(0.0, "a"), (0.0, "b")]), [0, 1]);
         assert_eq!(order(Select::Argmax, &[(-2.0, "a"), (-1.0, "b")]), [1, 0]);
+    }
+
+    #[test]
+    fn of_equal_scores_the_lower_rank_wins() {
+        let mut entrants = entrants(&[(1.0, "a"), (0.0, "b"), (1.0, "c"), (1.0, "d")]);
+        for (entrant, rank) in entrants.iter_mut().zip([2, 0, 1, 1]) {
+            entrant.rank = rank;
+        }
+        assert_eq!(select(Select::Argmax, &entrants).unwrap().order, [2, 3, 0, 1]);
+        assert_eq!(select(Select::Argmax, &entrants).unwrap().classes[0].0, "c");
     }
 
     #[test]
@@ -155,6 +172,17 @@ mod tests {
         // 0.1 + 0.2 is more than 0.3 in doubles.
         assert_eq!(order(Select::Weighted, &[(0.3, "a"), (0.1, "b"), (0.2, "b")])[0], 0);
         assert_eq!(order(Select::Weighted, &[(1.0, "a"), (0.5, "b"), (0.5, "b")])[0], 0);
+    }
+
+    #[test]
+    fn sums_are_compared_however_small_or_large_scores_are() {
+        assert_eq!(order(Select::Weighted, &[(1e-12, "a"), (3e-12, "b")])[0], 1);
+        assert_eq!(order(Select::Weighted, &[(3e-300, "a"), (1e-300, "b"), (2e-300, "b")])[0], 0);
+        assert_eq!(order(Select::Weighted, &[(3e-300, "a"), (2e-300, "b"), (2e-300, "b")])[0], 1);
+        assert_eq!(order(Select::Weighted, &[(3e20, "a"), (1e20, "b"), (2e20, "b")])[0], 0);
+        assert_eq!(order(Select::Majority, &[(1e-12, "a"), (3e-12, "b")])[0], 1);
+        assert_eq!(order(Select::Weighted, &[(0.0, "a"), (0.0, "b")])[0], 0);
+        assert_eq!(order(Select::Weighted, &[(0.0, "a"), (5e-324, "b")])[0], 1);
     }
 
     #[test]

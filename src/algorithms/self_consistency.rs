@@ -14,7 +14,7 @@ use crate::scorers::{Scorer, Scores};
 
 use super::Observer;
 use super::best_of_n::what_it_says;
-use super::outcome::{Answer, Candidate, Outcome, RunError, Stop, StopReason, fewer_answers};
+use super::outcome::{Answer, Candidate, Outcome, RunError, Stop, StopReason, fewer_answers, is_limit};
 use super::plan::{Plan, SelfConsistency};
 use super::sampling::{Heard, Sampling};
 use super::stop_rule::{Stopped, Watch};
@@ -33,7 +33,7 @@ pub(super) async fn run(
     let ballot = Ballot::new(Arc::clone(&settings.rules), Arc::clone(&validity), sampling.allowed());
     let mut ballot = ballot.weighted(settings.weighting);
     let mut stopped = sample(settings, plan, &mut sampling, &mut ballot, observer).await;
-    let candidates = sampling.finish().await;
+    let candidates = sampling.finish();
 
     let mut warnings = Vec::new();
     let mut scores = None;
@@ -48,12 +48,11 @@ pub(super) async fn run(
             Err(failure) => {
                 let who = scorer.name();
                 let instead = match fallback {
-                    JudgeFallback::Error => return Err(RunError::of_scorer(who, failure)),
+                    JudgeFallback::Error if !is_limit(&failure) => return Err(RunError::of_scorer(who, failure)),
                     JudgeFallback::First => "the first candidate is returned",
-                    JudgeFallback::Vote => "all votes weigh the same",
+                    JudgeFallback::Error | JudgeFallback::Vote => "all votes weigh the same",
                 };
-                // A limit that left no room for scores has ended the run.
-                stopped.reason = run.exhausted().map_or(stopped.reason, StopReason::from);
+                stopped.reason = stopped.reason.after_failed_scores(&failure, run);
                 is_first_wanted = *fallback == JudgeFallback::First;
                 let fallback = fallback.as_str();
                 warnings.push(format!("{who} failed, so {instead} (`judge_fallback` is `{fallback}`): {failure}"));
@@ -93,6 +92,7 @@ async fn sample(
     observer: &mut impl Observer,
 ) -> Stopped {
     let mut watch = Watch::new(settings.stopping, plan.answers);
+    let mut reached = None;
     loop {
         let stopped = match sampling.next().await {
             Heard::Ended(candidate) => {
@@ -112,12 +112,17 @@ async fn sample(
                 None
             }
             Heard::Idle => Some(Stopped { reason: sampling.reason_of_end(), after: None }),
-            Heard::Bound(bound) => Some(Stopped { reason: bound.into(), after: None }),
+            Heard::Bound(bound) => {
+                reached = Some(bound);
+                Some(Stopped { reason: bound.into(), after: None })
+            }
         };
         let Some(mut stopped) = stopped else { continue };
-        // What is here already is paid for, and reading it keeps its connection usable.
-        for candidate in sampling.take_arrived() {
+        for candidate in sampling.close().await {
             ballot.record(candidate, sampling.completion(candidate));
+        }
+        if let Some(bound) = reached {
+            stopped.reason = sampling.reason_at(bound);
         }
         // Nothing was stopped where nothing was left.
         if sampling.ended() == plan.budget && stopped.after.is_none_or(|after| after == plan.budget) {
@@ -159,14 +164,11 @@ async fn score(
     if let (Some(bound), Scorer::Judge(_)) = (run.exhausted(), scorer) {
         return Err(StopReason::from(bound).without_scores());
     }
-    let given = match scorer {
-        Scorer::Judge(_) => run.until_deadline(scorer.score(prompt, &shown, run)).await??,
-        Scorer::Confidence(_) => scorer.score(prompt, &shown, run).await?,
-    };
+    let given = scorer.score(prompt, &shown, run).await?;
     let mut values = vec![None; candidates.len()];
     for (index, position) in voting {
         values[index] = given.values.get(position).copied().flatten();
     }
     ballot.weigh(&values);
-    Ok(Some(Scores { values, notes: given.notes }))
+    Ok(Some(Scores { values, ..given }))
 }

@@ -19,7 +19,7 @@ pub(super) async fn run(
 ) -> Result<Outcome, RunError> {
     let mut sampling = Sampling::new(generator, prompt, run, plan.budget).at_most(plan.max_candidates);
     let reason = sampling.hear_all(observer, |_, _| {}).await;
-    let candidates = sampling.finish().await;
+    let candidates = sampling.finish();
     let completed = candidates.iter().enumerate().filter(|(_, end)| end.completion().is_some());
     let chosen: Vec<usize> = completed.map(|(index, _)| index).collect();
     if chosen.is_empty() {

@@ -47,6 +47,18 @@ pub fn from_environment(environment: &Environment) -> Option<FirstConfiguration>
     Some(FirstConfiguration { variable, document, origins })
 }
 
+/// The variable that would make the configuration if nobody had made one, where the active one, of these fields
+/// and origins, owes it nothing: neither its model nor its key. Whoever has just exported it may wonder.
+pub fn unheeded(environment: &Environment, active: &Document, origins: &FieldOrigins) -> Option<&'static str> {
+    let FirstConfiguration { variable, document, .. } = from_environment(environment)?;
+    let is_origin = origins.values().any(|origin| *origin == origin::environment(variable));
+    let text = Value::from(active.clone()).to_string();
+    let is_named =
+        [format!("\"env:{variable}\""), format!("\"${{{variable}}}\"")].iter().any(|name| text.contains(name));
+    let is_same = ["provider", "model"].iter().all(|field| active.get(*field) == document.get(*field));
+    (!is_origin && !is_named && !is_same).then_some(variable)
+}
+
 /// The directory of the GGUF file that the environment names, so that it is among those where models lie.
 pub fn model_dir(environment: &Environment) -> Option<PathBuf> {
     let file = environment.var(MODEL_VARIABLE).map(str::trim).filter(|model| is_gguf(model))?;
@@ -93,6 +105,29 @@ mod tests {
             assert!(!Value::from(made.document.clone()).to_string().contains("sk-"));
             ActiveSettings::parse(&made.document).unwrap();
         }
+    }
+
+    #[test]
+    fn a_variable_that_the_active_configuration_has_no_use_for_is_unheeded() {
+        let unheeded = |variables: &[(&str, &str)], active: Value, origins: &[(&str, &str)]| {
+            let origins = origins.iter().map(|(field, origin)| ((*field).to_owned(), (*origin).to_owned())).collect();
+            let environment = Environment::from_pairs(variables.iter().copied());
+            super::unheeded(&environment, active.as_object().unwrap(), &origins)
+        };
+        let key = [("OPENAI_API_KEY", "sk-a")];
+        let llama = json!({"provider": "llama", "model": "m"});
+        assert_eq!(unheeded(&[], llama.clone(), &[]), None);
+        assert_eq!(unheeded(&key, llama.clone(), &[("model", "request")]), Some("OPENAI_API_KEY"));
+        let both = [("OPENAI_API_KEY", "sk-a"), ("OPENROUTER_API_KEY", "sk-r")];
+        assert_eq!(unheeded(&both, llama, &[]), Some("OPENROUTER_API_KEY"));
+        for reference in ["env:OPENAI_API_KEY", "${OPENAI_API_KEY}"] {
+            assert_eq!(unheeded(&key, json!({"model": "gpt-4o", "api_key": reference}), &[]), None);
+            assert_eq!(unheeded(&key, json!({"model": "m", "extra_args": {"headers": {"X": reference}}}), &[]), None);
+        }
+        assert_eq!(unheeded(&key, json!({"model": "gpt-4o"}), &[("api_key", "environment OPENAI_API_KEY")]), None);
+        let model = [("VLLM_MODEL_PATH", "/models/a.gguf")];
+        assert_eq!(unheeded(&model, json!({"provider": "llama", "model": "a", "budget": 3}), &[]), None);
+        assert_eq!(unheeded(&model, json!({"provider": "llama", "model": "b"}), &[]), Some("VLLM_MODEL_PATH"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod active;
 mod choices;
 pub mod cli;
 pub mod document;
+pub mod earlier;
 pub mod endpoint;
 mod env_file;
 pub mod environment;

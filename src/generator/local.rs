@@ -118,13 +118,23 @@ impl Stream for Generating {
 }
 
 impl Extension for Generating {
-    fn cancel(mut self: Box<Self>) -> BoxFuture<'static, ()> {
+    fn cancel(mut self: Box<Self>) -> BoxFuture<'static, Vec<(usize, StepEvent)>> {
         // The engine answers a closed channel with what every candidate had generated until then.
         self.events.close();
         async move {
+            let mut ended = Vec::new();
             while let Some((candidate, event)) = self.events.recv().await {
                 self.account(candidate, &event);
+                let is_own_end = match &event {
+                    StepEvent::Delta(_) => false,
+                    StepEvent::Finished(completion) => completion.finish_reason.as_str() != CANCELLED,
+                    StepEvent::Failed(_) => true,
+                };
+                if is_own_end {
+                    ended.push((candidate, event));
+                }
             }
+            ended
         }
         .boxed()
     }
@@ -136,21 +146,40 @@ mod tests {
     use crate::completion::{Completion, FinishReason, Reply, Usage};
     use crate::generator::{Ledger, Phase};
 
+    fn completion(finish_reason: FinishReason, (prompt_tokens, completion_tokens): (u64, u64)) -> Completion {
+        Completion {
+            reply: Reply::new(None, Vec::new()),
+            finish_reason,
+            logprobs: None,
+            mean_logprob: None,
+            tokens: None,
+            usage: Usage { prompt_tokens, completion_tokens, ..Usage::default() },
+        }
+    }
+
+    #[tokio::test]
+    async fn whoever_cancels_hears_of_those_that_had_ended_by_themselves() {
+        let ledger = Arc::new(Ledger::default());
+        let (sender, events) = tokio::sync::mpsc::channel(4);
+        let calls = (0..3).map(|candidate| (candidate, ledger.begin(Phase::Generate))).collect();
+        let finished = |finish_reason| StepEvent::Finished(completion(finish_reason, (0, 2)));
+        sender.try_send((2, finished(FinishReason::Stop))).unwrap();
+        sender.try_send((0, finished(FinishReason::Other(CANCELLED.to_owned())))).unwrap();
+        sender.try_send((1, finished(FinishReason::Length))).unwrap();
+        drop(sender);
+        let ended = Box::new(Generating { events, calls }).cancel().await;
+        assert_eq!(ended.iter().map(|(candidate, _)| *candidate).collect::<Vec<_>>(), [2, 1]);
+        assert_eq!(ledger.total().total_tokens(), 6, "all of them are paid for");
+    }
+
     #[test]
     fn a_cancelled_candidate_is_withdrawn_only_if_it_cost_nothing() {
         let ledger = Arc::new(Ledger::default());
         let (_, events) = tokio::sync::mpsc::channel(1);
         let calls = (0..3).map(|candidate| (candidate, ledger.begin(Phase::Generate))).collect();
         let mut generating = Generating { events, calls };
-        for (candidate, (prompt_tokens, completion_tokens)) in [(7, 0), (0, 0), (0, 2)].into_iter().enumerate() {
-            let completion = Completion {
-                reply: Reply::new(None, Vec::new()),
-                finish_reason: FinishReason::Other(CANCELLED.to_owned()),
-                logprobs: None,
-                mean_logprob: None,
-                tokens: None,
-                usage: Usage { prompt_tokens, completion_tokens, ..Usage::default() },
-            };
+        for (candidate, tokens) in [(7, 0), (0, 0), (0, 2)].into_iter().enumerate() {
+            let completion = completion(FinishReason::Other(CANCELLED.to_owned()), tokens);
             generating.account(candidate, &StepEvent::Finished(completion));
         }
         assert_eq!(ledger.by_phase()[&Phase::Generate].calls, 2);

@@ -73,8 +73,9 @@ pub struct SignalSupport {
 /// Dropping the extension ends every unfinished path at once: connections are closed, sequences freed.
 pub trait Extension: Stream<Item = (usize, StepEvent)> + Send + Unpin {
     /// Ends every unfinished path like a drop, and returns when what they had cost until then is in the
-    /// ledger, as far as it can be known.
-    fn cancel(self: Box<Self>) -> BoxFuture<'static, ()>;
+    /// ledger, as far as it can be known. Those that had come to an end of their own by then, which nobody has heard of
+    /// yet, are returned with that end: they are paid for. No path begins that has waited for its turn until now.
+    fn cancel(self: Box<Self>) -> BoxFuture<'static, Vec<(usize, StepEvent)>>;
 }
 
 /// What the in-process engine tells of its tokens, also while its model is not loaded.
@@ -161,8 +162,8 @@ impl Stream for Refused {
 }
 
 impl Extension for Refused {
-    fn cancel(self: Box<Self>) -> BoxFuture<'static, ()> {
-        std::future::ready(()).boxed()
+    fn cancel(self: Box<Self>) -> BoxFuture<'static, Vec<(usize, StepEvent)>> {
+        std::future::ready(self.0.into()).boxed()
     }
 }
 

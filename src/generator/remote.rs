@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, poll_fn};
 use futures_util::stream::{BoxStream, FuturesUnordered, StreamExt, poll_fn as poll_fn_stream, select_all};
 use futures_util::{FutureExt, Stream};
+use tokio::task::unconstrained;
 use tokio::time::timeout;
 
 use crate::completion::StepEvent;
@@ -149,10 +150,17 @@ impl Stream for Calls {
 }
 
 impl Extension for Calls {
-    fn cancel(self: Box<Self>) -> BoxFuture<'static, ()> {
-        // Nobody waits for these answers: the ledger counts the calls as unknown.
+    fn cancel(mut self: Box<Self>) -> BoxFuture<'static, Vec<(usize, StepEvent)>> {
         self.closing.store(true, Ordering::Relaxed);
+        let mut ended = Vec::new();
+        // Not as far as this task's turn goes, but as far as there is something to hear.
+        while let Some(Some(event)) = unconstrained(self.calls.next()).now_or_never() {
+            if !matches!(event, (_, StepEvent::Delta(_))) {
+                ended.push(event);
+            }
+        }
+        // Nobody waits for the others: the ledger counts the calls as unknown.
         tokio::spawn(timeout(ALMOST_DONE, self.calls.for_each(|_| std::future::ready(()))));
-        std::future::ready(()).boxed()
+        std::future::ready(ended).boxed()
     }
 }

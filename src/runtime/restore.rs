@@ -35,7 +35,27 @@ impl Runtime {
             tracing::warn!("no configuration is active; POST /configure sets one");
         }
         self.not_restored.store(Arc::new(failures));
+        if settings.active.is_none() {
+            self.tell_of_unheeded_variable();
+        }
         Ok(())
+    }
+
+    /// What was configured once wins over what is exported now, which is not what everybody expects.
+    fn tell_of_unheeded_variable(&self) {
+        // Where it is the model that ships, the failure has been told.
+        let Some(active) = self.snapshot().filter(|active| active.revision > 0) else { return };
+        let description = &active.description;
+        let variable = first::unheeded(&self.environment, &description.document, &description.origins);
+        if let Some(variable) = variable {
+            tracing::info!(
+                "{variable} is set, but revision {} stays active (provider {}, model {}), because it was configured: \
+                 POST or PATCH /configure changes it, and another --state-dir begins without it",
+                active.revision,
+                active.names.provider.as_str(),
+                active.names.model,
+            );
+        }
     }
 
     async fn restore_configured(&self, settings: &Settings, failures: &mut Vec<String>) -> Result<bool, StoreError> {

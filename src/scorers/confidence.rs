@@ -108,7 +108,7 @@ impl Confidence {
         }
         match first_failure {
             Some(failure) if values.iter().all(Option::is_none) => Err(failure),
-            _ => Ok(Scores { values, notes }),
+            _ => Ok(Scores { values, ranks: Vec::new(), notes }),
         }
     }
 

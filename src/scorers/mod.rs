@@ -11,6 +11,8 @@ use std::sync::Arc;
 
 use crate::completion::{Completion, Prompt};
 use crate::failure::Failure;
+#[cfg(doc)]
+use crate::failure::FailureKind;
 use crate::generator::Run;
 
 pub use confidence::Confidence;
@@ -31,6 +33,9 @@ pub struct Scores {
     /// In the order in which the candidates were given, finite, higher for better ones; `None` for a candidate that
     /// could not be scored. At least one is scored.
     pub values: Vec<Option<f64>>,
+    /// In the same order, what the scorer put first among candidates of equal score: the lower rank is the better one.
+    /// Empty where it has no more to say than the scores.
+    pub ranks: Vec<usize>,
     /// What a reader should know about how the scores came to be, in sentences without a full stop.
     pub notes: Vec<String>,
 }
@@ -40,7 +45,8 @@ impl Scorer {
     ///
     /// # Errors
     ///
-    /// When not one candidate could be scored.
+    /// When not one candidate could be scored, or the run reached a bound ([`FailureKind::Deadline`],
+    /// [`FailureKind::Limit`]) before every one was asked about.
     ///
     /// # Cancel safety
     ///

@@ -53,6 +53,31 @@ def wait_for(daemon: Daemon, told) -> None:
         time.sleep(0.02)
 
 
+def test_a_variable_that_comes_too_late_is_told_with_the_revision_that_stays(start):
+    daemon = start()
+    daemon.configure(provider="openai-compatible", endpoint="http://127.0.0.1:9/v1", model="configured")
+    assert daemon.stop() == 0
+    told = "OPENAI_API_KEY is set, but revision 1 stays active"
+    assert told not in daemon.log_text()
+    daemon = start(OPENAI_API_KEY="sk-secret")
+    assert daemon.call("GET", "/configure")[2]["model"] == "configured"
+    log = daemon.log_text()
+    assert log.count(told) == 1 and "--state-dir" in log and "sk-secret" not in log, log
+    # Once the configuration uses the variable, there is nothing to tell.
+    daemon.configure(provider="openai", model="gpt-4o-mini")
+    assert daemon.stop() == 0
+    assert start(OPENAI_API_KEY="sk-secret").log_text().count("OPENAI_API_KEY is set") == 1
+
+
+def test_variables_of_earlier_services_that_are_not_read_are_told_once(start):
+    quiet = start(PORT="0", ENABLE_CACHE="false")
+    assert "not read by this version" not in quiet.log_text()
+    quiet.stop()
+    log = start(HEAVY_MODEL_PATH="/models/heavy.gguf", ENABLE_CACHE="true").log_text()
+    told = [line for line in log.splitlines() if "not read by this version" in line]
+    assert len(told) == 1 and "HEAVY_MODEL_PATH, ENABLE_CACHE" in told[0], log
+
+
 def test_sighup_applies_a_changed_active_table_and_names_what_needs_a_restart(start, tmp_path):
     settings = tmp_path / "itsd.json"
     write(settings, {}, ACTIVE)

@@ -34,6 +34,9 @@ async fn offline_best_of_n_scores_eight_by_entropy() {
     assert!(seen.iter().all(|call| call.json()["logprobs"] == true), "entropy is of the tokens' probabilities");
     let metadata = &body["choices"][0]["tts_metadata"];
     assert_eq!(metadata["strategy"], "offline_bon");
+    for of_a_vote in ["consensus_score", "answer_distribution"] {
+        assert!(metadata.get(of_a_vote).is_none(), "nobody voted: {metadata}");
+    }
     let trajectories = metadata["all_trajectories"].as_array().unwrap();
     assert_eq!(trajectories.len(), 8);
     assert_eq!(trajectories.iter().filter(|trajectory| trajectory["selected"] == true).count(), 1);
@@ -116,4 +119,30 @@ async fn progress_tells_when_candidates_are_judged() {
         }
     }
     assert!(text.ends_with("data: [DONE]\n\n") && text.contains("answer "), "{text}");
+}
+
+#[tokio::test]
+async fn a_field_that_its_run_does_not_read_is_warned_of() {
+    let upstream = Upstream::start().await;
+    upstream.answer_with(|_| Step::content("\\boxed{42}"));
+    let app = spawn_app_for(&upstream, json!({"budget": 2, "wait_rounds": 1, "stop_rule": "beta"})).await;
+    for (path, fields, words) in [
+        ("/v1/self-consistency/llm-judge/chat/completions", json!({}), "`rm_name` has no effect"),
+        ("/v1/chat/completions", json!({"rm_name": "entropy", "alg": "wait"}), "`rm_name` has no effect"),
+        ("/v1/chat/completions", json!({"wait_rounds": 3}), "`wait_rounds` has no effect"),
+        (
+            "/v1/adaptive-self-consistency/chat/completions",
+            json!({"stop_rule": "none"}),
+            "`stop_rule` `none` has no effect",
+        ),
+    ] {
+        let answer = app.post(path, &question(fields.clone())).await;
+        answer.ok();
+        let warnings = answer.header("x-its-warnings").unwrap_or_default();
+        assert!(warnings.starts_with(words) && !warnings.contains(';'), "{path} {fields}: {warnings}");
+    }
+    // What the configuration says is for the requests that it fits.
+    for path in ["/v1/chat/completions", "/v1/beta-self-consistency/chat/completions"] {
+        assert_eq!(app.post(path, &question(json!({}))).await.header("x-its-warnings"), None, "{path}");
+    }
 }

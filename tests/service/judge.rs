@@ -102,9 +102,10 @@ async fn a_groupwise_judge_picks_the_answer_and_what_it_cost_is_told() {
     );
     assert_eq!(metadata["usage_by_phase"]["generate"]["calls"], 4);
     assert_eq!(body["usage"]["prompt_tokens"], 140);
-    for (name, value) in [("x-its-algorithm", "best-of-n"), ("x-its-candidates", "4"), ("x-its-agreement", "0.250")] {
+    for (name, value) in [("x-its-algorithm", "best-of-n"), ("x-its-candidates", "4")] {
         assert_eq!(answer.header(name), Some(value), "{name}");
     }
+    assert_eq!(answer.header("x-its-agreement"), None, "nobody voted");
 
     let [case] = &cases(&upstream)[..] else { panic!("one question for four candidates") };
     assert_eq!(case.conversation, json!([{"role": "user", "content": "What is 6 times 7?"}]));
@@ -224,9 +225,14 @@ async fn the_judge_sees_tools_and_calls_and_never_a_call_that_nothing_could_run(
 async fn candidates_that_say_the_same_need_no_judge() {
     let upstream = upstream(texts(&["It is 42", " It is 42\n"]), |_| unreachable!()).await;
     let app = spawn_app_for(&upstream, judged(json!({"budget": 3}))).await;
-    let metadata = ask(&app, json!({})).await.ok()["metadata"].clone();
-    assert_eq!((&metadata["scores"], &metadata["agreement"]), (&json!([null, null, null]), &json!(1.0)));
-    assert!(metadata["usage_by_phase"].get("judge").is_none());
+    for (mode, highest) in [("groupwise", 1.0), ("pointwise", 10.0)] {
+        let metadata = ask(&app, json!({"judge_mode": mode})).await.ok()["metadata"].clone();
+        let expected = (json!([highest, highest, highest]), json!(1.0));
+        assert_eq!((metadata["scores"].clone(), metadata["agreement"].clone()), expected);
+        assert!(metadata["usage_by_phase"].get("judge").is_none());
+        let note = "there is one answer to choose from, so the judge was not asked, and it has the highest score";
+        assert_eq!(metadata["warnings"], json!([note]));
+    }
 }
 
 #[tokio::test]
@@ -268,7 +274,10 @@ async fn classes_of_answers_may_be_weighed_or_counted() {
     let upstream = upstream(texts(&candidates), judge).await;
     let app = spawn_app_for(&upstream, judged(json!({"budget": 5, "judge_mode": "pointwise"}))).await;
     for (select, winner, agreement) in [("argmax", 4, 0.2), ("weighted", 2, 0.4), ("majority", 2, 0.4)] {
-        let body = ask(&app, json!({"select": select})).await.ok();
+        let answer = ask(&app, json!({"select": select})).await;
+        let share = (select != "argmax").then(|| format!("{agreement:.3}"));
+        assert_eq!(answer.header("x-its-agreement"), share.as_deref(), "{select}");
+        let body = answer.ok();
         let metadata = &body["metadata"];
         assert_eq!((&metadata["vote"], &metadata["selected_index"]), (&json!(select), &json!(winner)), "{metadata}");
         assert_eq!(metadata["agreement"], agreement, "{select}");

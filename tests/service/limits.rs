@@ -132,3 +132,57 @@ async fn a_limit_of_cost_without_a_price_is_refused_where_it_is_set() {
     assert_eq!(app.chat(json!({"model": "alias"})).await.error(400)["param"], "limits.max_cost_usd");
     assert_eq!(upstream.counters().requests, 1);
 }
+
+#[tokio::test]
+async fn no_more_is_asked_for_than_a_limit_has_room_for() {
+    let upstream = Upstream::start().await;
+    upstream.answer_with(|_| Step::content("\\boxed{42}"));
+    let app = spawn_app_for(&upstream, json!({"budget": 30, "stop_rule": "none"})).await;
+    // Each answer costs 11: one, then four that have room in the 49 that are left, then the one that passes the limit.
+    for (fields, asked) in [(json!({}), 6), (json!({"alg": "mixture-of-n"}), 6), (json!({"alg": "none", "n": 30}), 6)] {
+        let before = upstream.counters().requests;
+        let mut request = fields.clone();
+        request["return_response_only"] = json!(false);
+        request["limits"] = json!({"max_total_tokens": 60});
+        let answer = app.chat(request).await;
+        assert_eq!(answer.header("x-its-stop"), Some("max_total_tokens"), "{fields}");
+        assert_eq!(upstream.counters().requests - before, asked, "{fields}");
+        let body = answer.ok();
+        let stop = &body["metadata"]["stop"];
+        assert_eq!((&stop["planned"], &stop["started"]), (&json!(30), &json!(asked)), "{fields}");
+        assert_eq!((&stop["completed"], &stop["cancelled"]), (&json!(asked), &json!(0)), "{fields}");
+        assert_eq!(body["usage"]["total_tokens"], 11 * asked, "{fields}");
+    }
+}
+
+#[tokio::test]
+#[cfg_attr(not(feature = "llama"), ignore = "needs the in-process engine")]
+async fn a_limit_leaves_the_embedded_model_the_same_answer_every_time() {
+    let app = spawn_app().await;
+    for most in [30, 200] {
+        let request = json!({
+            "model": "arithmetic-demo", "messages": [{"role": "user", "content": "What is 12 + 7?"}], "seed": 11,
+            "budget": 31, "stop_rule": "none", "temperature": 1, "return_response_only": false,
+            "limits": {"max_total_tokens": most}
+        });
+        let mut told = Vec::new();
+        for _ in 0..3 {
+            let body = app.post("/v1/chat/completions", &request).await.ok();
+            let (metadata, stop) = (&body["metadata"], &body["metadata"]["stop"]);
+            assert_eq!((&stop["reason"], &stop["planned"]), (&json!("max_total_tokens"), &json!(31)));
+            let count = |name: &str| stop[name].as_u64().unwrap();
+            // Whatever was begun is in the bill, and what ended by itself is in the vote.
+            assert_eq!(count("started"), count("completed") + count("cancelled"));
+            assert_eq!(metadata["usage_by_phase"]["generate"]["calls"], stop["started"]);
+            assert_eq!(metadata["usage_by_phase"]["generate"]["unknown_calls"], 0);
+            assert!(count("started") < 31, "{stop}");
+            let responses = metadata["responses"].as_array().unwrap();
+            assert_eq!(responses.iter().filter(|response| !response.is_null()).count() as u64, count("completed"));
+            told.push((body["choices"][0]["message"].clone(), metadata["responses"].clone(), stop.clone()));
+        }
+        if most == 30 {
+            assert!(told.iter().all(|one| *one == told[0]), "{told:?}");
+        }
+        println!("{most}: {:?}", told.iter().map(|one| one.2.to_string()).collect::<Vec<_>>());
+    }
+}

@@ -48,6 +48,7 @@ async fn one_call_makes_the_answer_of_all_candidates() {
     let upstream = upstream(texts(), Step::content("It is 42, all told.")).await;
     let app = app_for(&upstream).await;
     let answer = app.chat(json!({"return_response_only": false, "seed": 5, "max_tokens": 50})).await;
+    assert_eq!(answer.header("x-its-agreement"), None, "no candidate won");
     let body = answer.ok();
     assert_eq!(
         body["choices"][0]["message"],

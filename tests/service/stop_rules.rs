@@ -35,6 +35,7 @@ async fn a_rule_that_is_content_starts_nothing_more() {
         let stop = &answer.json()["metadata"]["stop"];
         let planned = fields["budget"].as_u64().unwrap_or(40);
         assert_eq!((&stop["planned"], &stop["started"]), (&json!(planned), &json!(calls)), "{fields}");
+        assert_eq!((&stop["completed"], &stop["cancelled"]), (&json!(calls), &json!(0)), "{fields}");
         // The scripted answers are of one token each.
         assert_eq!(stop["saved_tokens_estimate"], planned - calls, "{fields}");
     }
@@ -72,6 +73,7 @@ async fn no_more_candidates_are_asked_for_than_the_limit_allows() {
     assert_eq!(upstream.counters().requests, 3);
     let stop = &answer.ok()["metadata"]["stop"];
     assert_eq!((&stop["planned"], &stop["started"], &stop["completed"]), (&json!(8), &json!(3), &json!(3)));
+    assert_eq!(stop["cancelled"], 0, "what never began was not cancelled");
 }
 
 /// An answer whose one token has this log-probability.

@@ -83,6 +83,7 @@ async fn a_request_chooses_how_often_it_waits() {
     let app = spawn_app_for(&upstream, json!({"budget": 4})).await;
     three_rounds(&upstream);
     let answer = app.chat(json!({"alg": "wait", "wait_rounds": 2})).await;
+    assert_eq!(answer.header("x-its-agreement"), None, "nobody voted");
     assert_eq!(answer.content(), format!("{ENVELOPE}It is 42."));
     assert_eq!(app.chat(json!({"alg": "wait", "wait_rounds": 21})).await.error(400)["param"], "wait_rounds");
 }

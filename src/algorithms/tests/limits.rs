@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::scripted::{Ending, Scripted, answers};
+use super::scripted::{Ending, Scripted, answers, answers_at};
 use super::*;
 use crate::algorithms::StopReason;
 use crate::config::prices::Price;
-use crate::config::run::{AlgorithmName, Limits, StopRule, Wave};
-use crate::failure::FailureKind;
+use crate::config::run::{AlgorithmName, Limits, RewardName, StopRule, VoteWeight, Wave};
+use crate::failure::{Failure, FailureKind};
 use crate::generator::{Bounds, Phase};
 
 fn settings(stop_rule: StopRule, budget: usize) -> RunSettings {
@@ -68,11 +68,82 @@ async fn tokens_and_money_are_spent_up_to_their_limit() {
         let run = Run { bounds, prices: BTreeMap::from([(Phase::Generate, price)]), ..Run::new(Some(1)) };
         let settings = RunSettings { wave: Wave::Of(2), ..settings(StopRule::None, 8) };
         let generator = Scripted::new(alike(8));
-        // Eleven tokens, at a dollar each, for every answer: the third passes the limit, and no third wave starts.
+        // Eleven tokens, at a dollar each, for every answer: there is never room for two more, and the third passes the
+        // limit.
         let outcome = ask_for(1, &settings, &generator, &Arc::new(run)).await.unwrap();
         assert_eq!((outcome.stop.reason, outcome.counts()), (reason, (3, 0, 5)));
-        assert_eq!(generator.waves(), [2, 2]);
+        assert_eq!(generator.waves(), [1, 1, 1]);
     }
+}
+
+/// The algorithms that sample in parallel, with what they need.
+fn sampling_algorithms(budget: usize) -> [RunSettings; 4] {
+    use AlgorithmName::{BestOfN, MixtureOfN, None, SelfConsistency};
+    [SelfConsistency, BestOfN, MixtureOfN, None].map(|algorithm| RunSettings {
+        algorithm,
+        rm_name: Some(RewardName::LlmJudge),
+        ..settings(StopRule::None, budget)
+    })
+}
+
+#[tokio::test]
+async fn with_a_limit_only_so_many_are_started_as_it_has_room_for() {
+    let bounds = Bounds { max_total_tokens: Some(60), ..Bounds::default() };
+    for settings in sampling_algorithms(8) {
+        let n = if settings.algorithm == AlgorithmName::None { 8 } else { 1 };
+        let generator = Scripted::new(alike(8));
+        let scope = within(bounds);
+        let outcome = ask_for(n, &settings, &generator, &scope).await.unwrap();
+        // 11 are spent, and 49 have room for four more; after these there are 5, and one more passes the limit.
+        assert_eq!(generator.waves(), [1, 4, 1], "{:?}", settings.algorithm);
+        assert_eq!((outcome.stop.reason, outcome.counts()), (StopReason::MaxTotalTokens, (6, 0, 2)));
+        assert_eq!(scope.ledger.total().total_tokens(), 66);
+
+        let generator = Scripted::new(alike(8));
+        ask_for(n, &settings, &generator, &within(Bounds::default())).await.unwrap();
+        assert_eq!(generator.waves()[0], 8, "without a limit all of them start at once");
+    }
+}
+
+#[tokio::test]
+async fn a_stop_rule_starts_no_more_for_a_limit_that_has_room() {
+    let bounds = Bounds { max_total_tokens: Some(1000), ..Bounds::default() };
+    let differ: Vec<Ending> = (0..10).map(|number| answers(&format!("The answer is {number}."))).collect();
+    let generator = Scripted::new(differ);
+    let outcome = ask_for(1, &settings(StopRule::Beta, 10), &generator, &within(bounds)).await.unwrap();
+    assert_eq!((generator.waves(), outcome.stop.reason), (vec![1, 2, 2, 2, 2, 1], StopReason::Completed));
+    // The first is heard out before there is room for others.
+    let prime = RunSettings { wave: Wave::Prime, ..settings(StopRule::None, 4) };
+    let generator = Scripted::new(alike(4));
+    ask_for(1, &prime, &generator, &within(bounds)).await.unwrap();
+    assert_eq!(generator.waves(), [1, 3]);
+}
+
+#[tokio::test]
+async fn what_has_ended_when_a_limit_is_reached_is_heard() {
+    // The second wave is dearer than the first let expect: it is over the limit before one of it is heard.
+    let bounds = Bounds { max_total_tokens: Some(100), ..Bounds::default() };
+    let mut endings = vec![answers_at("The answer is 42.", 50); 8];
+    endings[0] = answers_at("The answer is 41.", 10);
+    for settings in sampling_algorithms(8) {
+        let n = if settings.algorithm == AlgorithmName::None { 8 } else { 1 };
+        let generator = Scripted::at_once(endings.clone());
+        let outcome = ask_for(n, &settings, &generator, &within(bounds)).await.unwrap();
+        assert_eq!((generator.waves(), outcome.counts()), (vec![1, 7], (8, 0, 0)), "{:?}", settings.algorithm);
+        match settings.algorithm {
+            // What comes after the candidates is beyond the limit.
+            AlgorithmName::BestOfN | AlgorithmName::MixtureOfN => {
+                assert_eq!((outcome.stop.reason, outcome.selected()), (StopReason::MaxTotalTokens, Some(1)));
+            }
+            _ => assert_eq!(outcome.stop.reason, StopReason::Completed),
+        }
+    }
+    let mut endings = endings;
+    endings[7] = Ending::Hangs;
+    let generator = Scripted::at_once(endings);
+    let outcome = ask_for(1, &settings(StopRule::None, 8), &generator, &within(bounds)).await.unwrap();
+    assert_eq!((outcome.stop.reason, outcome.counts()), (StopReason::MaxTotalTokens, (7, 0, 1)));
+    assert_eq!(outcome.selected(), Some(1));
 }
 
 #[tokio::test]
@@ -108,4 +179,34 @@ async fn no_more_candidates_are_started_than_are_allowed() {
 
     let generator = Scripted::new(vec![Ending::Fails; 8]);
     assert_eq!(ask(&capped, &generator).await.unwrap_err().failures.len(), 3);
+}
+
+#[tokio::test]
+async fn a_limit_is_named_only_where_it_cut_something_short() {
+    let judged = RunSettings {
+        algorithm: AlgorithmName::BestOfN,
+        rm_name: Some(RewardName::LlmJudge),
+        ..settings(StopRule::None, 2)
+    };
+    let weighed =
+        RunSettings { vote_weight: VoteWeight::Score, algorithm: AlgorithmName::SelfConsistency, ..judged.clone() };
+    let endings = || vec![answers("It is 1."), answers("It is 2.")];
+    for settings in [judged, weighed] {
+        // The candidates and one answer of the judge are within the limit, which is reached with the next.
+        for (most, reason) in [(22, StopReason::MaxTotalTokens), (1000, StopReason::Completed)] {
+            let bounds = Bounds { max_total_tokens: Some(most), ..Bounds::default() };
+            let generator = Scripted::judging(endings(), &["I would not know"; 9]);
+            let outcome = ask_for(1, &settings, &generator, &within(bounds)).await.unwrap();
+            assert_eq!(outcome.stop.reason, reason, "{:?} {most}", settings.algorithm);
+            assert!(outcome.warnings[0].contains("failed"), "{:?}", outcome.warnings);
+        }
+    }
+}
+
+#[test]
+fn a_judge_that_answers_badly_is_no_limit() {
+    let spent = within(Bounds { max_total_tokens: Some(0), ..Bounds::default() });
+    let after = |kind| StopReason::Completed.after_failed_scores(&Failure::new(kind, "so it is"), &spent);
+    assert_eq!(after(FailureKind::Malformed), StopReason::Completed);
+    assert_eq!(after(FailureKind::Limit), StopReason::MaxTotalTokens);
 }

@@ -1,6 +1,7 @@
 //! Whole runs over a scripted generator.
 
 mod answers;
+mod judged;
 mod limits;
 mod scored;
 mod scripted;

@@ -34,6 +34,8 @@ pub struct Scripted {
     arrival: Vec<u32>,
     /// What the judge says of the candidates, in the order in which it is asked.
     judgements: Vec<String>,
+    /// Whether candidates are over and paid for as soon as they are asked for, although each is heard in its turn.
+    at_once: bool,
     /// The waves as they were asked for.
     waves: Mutex<Vec<(Range<usize>, Delivery)>>,
 }
@@ -46,13 +48,18 @@ impl Scripted {
 
     /// Candidates that end so, in the order of these numbers.
     pub fn arriving(endings: Vec<Ending>, arrival: Vec<u32>) -> Arc<Self> {
-        Arc::new(Self { endings, arrival, judgements: Vec::new(), waves: Mutex::default() })
+        Arc::new(Self { endings, arrival, judgements: Vec::new(), at_once: false, waves: Mutex::default() })
+    }
+
+    /// The same, all of them over and paid for before the first of a wave is heard.
+    pub fn at_once(endings: Vec<Ending>) -> Arc<Self> {
+        Arc::new(Self { endings, arrival: Vec::new(), judgements: Vec::new(), at_once: true, waves: Mutex::default() })
     }
 
     /// The same with a judge that gives these scores.
     pub fn judging(endings: Vec<Ending>, judgements: &[&str]) -> Arc<Self> {
         let judgements = judgements.iter().map(|text| (*text).to_owned()).collect();
-        Arc::new(Self { endings, arrival: Vec::new(), judgements, waves: Mutex::default() })
+        Arc::new(Self { endings, arrival: Vec::new(), judgements, at_once: false, waves: Mutex::default() })
     }
 
     /// How many candidates each wave had.
@@ -85,6 +92,12 @@ pub fn answers(text: &str) -> Ending {
         tokens: None,
         usage: Usage { prompt_tokens: 10, completion_tokens: 1, ..Usage::default() },
     })
+}
+
+/// A candidate that answers this at the price of so many tokens.
+pub fn answers_at(text: &str, tokens: u64) -> Ending {
+    let Ending::Completes(completion) = answers(text) else { unreachable!("an answer completes") };
+    Ending::Completes(Completion { usage: Usage { completion_tokens: tokens, ..Usage::default() }, ..completion })
 }
 
 /// A candidate that answers this with this mean log-probability.
@@ -126,7 +139,11 @@ impl Generator for Scripted {
             }
         }
         events.extend(ends);
-        let scene: Box<dyn Extension> = Box::new(Scene { events, calls, hangs, is_due: false });
+        let mut scene = Scene { events, calls, hangs, is_due: false, at_once: self.at_once };
+        if self.at_once {
+            scene.settle_all();
+        }
+        let scene: Box<dyn Extension> = Box::new(scene);
         std::future::ready(scene).boxed()
     }
 }
@@ -139,6 +156,19 @@ struct Scene {
     calls: BTreeMap<usize, Settle>,
     hangs: bool,
     is_due: bool,
+    at_once: bool,
+}
+
+impl Scene {
+    fn settle_all(&mut self) {
+        for (candidate, event) in &self.events {
+            if let StepEvent::Finished(completion) = event
+                && let Some(settle) = self.calls.remove(candidate)
+            {
+                settle(completion.usage);
+            }
+        }
+    }
 }
 
 impl Stream for Scene {
@@ -164,7 +194,8 @@ impl Stream for Scene {
 }
 
 impl Extension for Scene {
-    fn cancel(self: Box<Self>) -> BoxFuture<'static, ()> {
-        std::future::ready(()).boxed()
+    fn cancel(self: Box<Self>) -> BoxFuture<'static, Vec<(usize, StepEvent)>> {
+        let over = if self.at_once { self.events.into() } else { Vec::new() };
+        std::future::ready(over).boxed()
     }
 }

@@ -17,7 +17,8 @@ pub struct Verdict {
     /// class after class, and at last those that did not vote, the better founded first. Within a class the
     /// higher score comes first, or where there is none the likelier candidate; else the lower index.
     pub ranking: Vec<usize>,
-    /// Class label and number of votes; the winner first, then by weight, then by lowest index.
+    /// Class label and number of votes; the winner first, then by weight, then by lowest index. Empty where no
+    /// classes were counted.
     pub response_counts: Vec<(String, usize)>,
     /// Class label and its share of the weight, which sum to 1, in the same order; where votes are weighted.
     pub weights: Option<Vec<(String, f64)>>,
@@ -30,6 +31,14 @@ pub struct Verdict {
     pub set_aside: Vec<SetAside>,
     /// What a reader should know about how it came to this verdict, in sentences without a full stop.
     pub notes: Vec<String>,
+}
+
+impl Verdict {
+    /// Whether classes of answers were counted, so that there are shares to tell of. The best by a score alone wins
+    /// without any.
+    pub fn has_classes(&self) -> bool {
+        !self.response_counts.is_empty()
+    }
 }
 
 /// A completed candidate that did not vote.

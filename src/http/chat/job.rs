@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use actix_web::http::header::{HeaderName, HeaderValue};
 use uuid::Uuid;
 
-use crate::algorithms::{self, Observer, Outcome, Plan, Resources, RunError, Wanted};
+use crate::algorithms::{self, Named, Observer, Outcome, Plan, Resources, RunError, Wanted};
 use crate::completion::Prompt;
 use crate::config::run::{AlgorithmName, RunSettings};
 use crate::failure::{Failure, FailureKind};
@@ -65,6 +65,7 @@ impl Job {
         let client_model = request.prompt.model.clone();
         let (route, wait_rounds) = precedence::route(active, &client_model, destination)?;
         path.put_over(&mut request.overrides)?;
+        let named_by_client = Named::of(|field| request.overrides.contains_key(field));
         if let Some(rounds) = wait_rounds {
             request.warnings.extend(precedence::put_suffix_under(rounds, &mut request.overrides)?);
         }
@@ -99,6 +100,7 @@ impl Job {
             Plan::resolve(&settings, Resources { rules, judge }, wanted, &mut request.prompt.sampling)?;
         answers::check(request.n, &plan, warning.as_deref())?;
         request.warnings.extend(warning);
+        request.warnings.extend(named_by_client.without_effect(&settings));
         request.prompt.signals = plan.signals(route.generator.signals())?;
         request.prompt.model = route.model;
 

@@ -51,7 +51,7 @@ struct SetAside<'a> {
 struct StopObject {
     reason: &'static str,
     planned: usize,
-    started: u64,
+    started: usize,
     completed: usize,
     cancelled: usize,
     saved_tokens_estimate: u64,
@@ -74,7 +74,7 @@ impl<'a> Metadata<'a> {
     /// Tells of a finished run.
     pub fn of(run: &'a Finished<'_>) -> Self {
         let outcome = run.outcome;
-        let (completed, _, cancelled) = outcome.counts();
+        let (completed, _, _) = outcome.counts();
         let spent = run.by_phase.get(&Phase::Generate).copied().unwrap_or_default();
         let responses: Vec<_> = outcome
             .candidates
@@ -119,9 +119,9 @@ impl<'a> Metadata<'a> {
             stop: StopObject {
                 reason: outcome.stop.reason.as_str(),
                 planned: outcome.stop.planned,
-                started: spent.calls,
+                started: outcome.started(&spent),
                 completed,
-                cancelled,
+                cancelled: outcome.cancelled(&spent),
                 saved_tokens_estimate: outcome.saved_tokens(&spent),
             },
             failures: failures.collect(),

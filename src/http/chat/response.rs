@@ -131,8 +131,10 @@ impl Finished<'_> {
         headers.push((HeaderName::from_static("x-its-candidates"), HeaderValue::from(completed)));
         headers
             .push((HeaderName::from_static("x-its-stop"), HeaderValue::from_static(self.outcome.stop.reason.as_str())));
-        let agreement = HeaderValue::try_from(format!("{:.3}", self.agreement())).expect("digits are header text");
-        headers.push((HeaderName::from_static("x-its-agreement"), agreement));
+        if let Some(share) = self.winning_share() {
+            let share = HeaderValue::try_from(format!("{share:.3}")).expect("digits are header text");
+            headers.push((HeaderName::from_static("x-its-agreement"), share));
+        }
         headers.extend(warnings_header(&self.outcome.warnings));
         headers
     }
@@ -148,7 +150,16 @@ impl Finished<'_> {
         Some(TtsMetadata::of(self, strategy))
     }
 
-    /// The winning share of the votes; 1 where nobody voted.
+    /// The winner's share of the votes where classes of answers were counted, and 1 for a single call; `None` where
+    /// the answer was chosen or made in another way.
+    fn winning_share(&self) -> Option<f64> {
+        match &self.outcome.verdict {
+            Some(verdict) => verdict.has_classes().then_some(verdict.agreement),
+            None => (self.identity.algorithm == "none" && self.outcome.candidates.len() == 1).then_some(1.0),
+        }
+    }
+
+    /// The share of the candidates that agree with the winner; 1 where there was nothing to choose.
     pub fn agreement(&self) -> f64 {
         self.outcome.verdict.as_ref().map_or(1.0, |verdict| verdict.agreement)
     }

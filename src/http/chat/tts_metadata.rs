@@ -18,7 +18,7 @@ pub struct TtsMetadata<'a> {
     /// The class that won the vote; without a vote, the answer that the text gives.
     #[serde(skip_serializing_if = "Option::is_none")]
     selected_answer: Option<&'a str>,
-    /// The winner's share of the votes.
+    /// The winner's share of the votes, where classes of answers were counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     consensus_score: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,7 +54,7 @@ impl<'a> TtsMetadata<'a> {
     /// Tells of a finished run that was chosen in these words.
     pub fn of(run: &'a Finished<'_>, strategy: &'a str) -> Self {
         let outcome = run.outcome;
-        let verdict = outcome.verdict.as_ref();
+        let vote = outcome.verdict.as_ref().filter(|verdict| verdict.has_classes());
         let selected = outcome.selected();
         let trajectories = outcome.candidates.iter().enumerate().filter_map(|(index, candidate)| match candidate {
             Candidate::Completed(completion) => Some(Trajectory {
@@ -65,7 +65,7 @@ impl<'a> TtsMetadata<'a> {
             }),
             Candidate::Failed(_) | Candidate::Cancelled => None,
         });
-        let winning_class = verdict.and_then(|verdict| verdict.response_counts.first());
+        let winning_class = vote.and_then(|vote| vote.response_counts.first());
         Self {
             strategy,
             elapsed_time: run.elapsed_ms.round() / 1000.0,
@@ -73,8 +73,8 @@ impl<'a> TtsMetadata<'a> {
                 Some((label, _)) => Some(label),
                 None => outcome.winner().reply.content().and_then(answer::extract),
             },
-            consensus_score: verdict.map(|verdict| verdict.agreement),
-            answer_distribution: verdict.map(|verdict| Shares(&verdict.response_counts)),
+            consensus_score: vote.map(|vote| vote.agreement),
+            answer_distribution: vote.map(|vote| Shares(&vote.response_counts)),
             all_trajectories: trajectories.collect(),
             token_stats: TokenStats {
                 input_tokens: run.usage.prompt_tokens,

@@ -46,6 +46,12 @@ struct Manner {
     limit: MaxTokensName,
 }
 
+/// Whether a failed question means that no other one needs to be asked: the judge is not there for us, or the run may not
+/// spend more. Verdicts that are in by then are of some candidates only, and decide nothing.
+pub(super) fn ends_judging(kind: FailureKind) -> bool {
+    matches!(kind, FailureKind::Auth | FailureKind::NotFound | FailureKind::Deadline | FailureKind::Limit)
+}
+
 impl<'a> Bench<'a> {
     pub fn new(judge: &'a Judge, prompt: &Prompt, candidates: &[&Completion], run: &'a Arc<Run>) -> Self {
         let manner =

@@ -5,7 +5,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha12Rng;
 
-use super::ask::{Bench, Question};
+use super::ask::{Bench, Question, ends_judging};
 use super::case::Wanted;
 use super::verdict;
 use crate::failure::{Failure, FailureKind};
@@ -19,7 +19,8 @@ const MAX_GROUP: usize = 8;
 const SHUFFLE: usize = usize::MAX / 2;
 
 /// Has the judge pick among `count` candidates: 1 for those picked, 0 for the others. In a tournament those of a group
-/// that could not be judged have no score.
+/// that could not be judged have no score. Those picked are ranked as the judge named them; those that were picked out of
+/// different groups are ranked by their places in them.
 ///
 /// Every round shuffles the candidates anew, by the run's seed: judges prefer places, above all the first.
 pub(super) async fn score(bench: &Bench<'_>, count: usize) -> Result<Scores, Failure> {
@@ -29,6 +30,8 @@ pub(super) async fn score(bench: &Bench<'_>, count: usize) -> Result<Scores, Fai
     let mut values = vec![Some(0.0); count];
     let mut notes = Vec::new();
     let mut left: Vec<usize> = (0..count).collect();
+    // Of the last round alone, which everybody who is picked has come through.
+    let mut ranks = vec![0; count];
     let mut asked = 0;
     let wanted = bench.top_n().max(1);
     for round in 0.. {
@@ -50,6 +53,11 @@ pub(super) async fn score(bench: &Bench<'_>, count: usize) -> Result<Scores, Fai
         }))
         .await;
         asked += groups.len();
+        for ((group, winners), picked) in groups.iter().zip(&picked) {
+            for (place, winner) in picked.iter().flatten().enumerate() {
+                ranks[*winner] = if group.len() <= *winners { 0 } else { place };
+            }
+        }
         left = advance(&groups, picked, &mut values, &mut notes)?;
     }
     if asked == 0 && count > 1 {
@@ -58,10 +66,11 @@ pub(super) async fn score(bench: &Bench<'_>, count: usize) -> Result<Scores, Fai
     for winner in left {
         values[winner] = Some(1.0);
     }
-    Ok(Scores { values, notes })
+    Ok(Scores { values, ranks, notes })
 }
 
-/// Those who go on to the next round. The failure is returned when it struck every group.
+/// Those who go on to the next round. The failure is returned when it struck every group, or would strike every further
+/// question.
 fn advance(
     groups: &[(Vec<usize>, usize)],
     picked: Vec<Result<Vec<usize>, Failure>>,
@@ -73,6 +82,7 @@ fn advance(
     for ((group, _), picked) in groups.iter().zip(picked) {
         match picked {
             Ok(winners) => left.extend(winners),
+            Err(failure) if ends_judging(failure.kind) => return Err(failure),
             Err(failure) => {
                 group.iter().for_each(|candidate| values[*candidate] = None);
                 notes.push(format!("the judge could not compare {} of the candidates: {failure}", group.len()));

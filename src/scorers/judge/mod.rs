@@ -8,11 +8,11 @@
 mod ask;
 mod case;
 mod criterion;
+mod exhibit;
 mod groupwise;
+mod line;
 mod pointwise;
 mod verdict;
-
-pub(crate) use case::candidate;
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,6 +27,8 @@ use crate::generator::{Generator, Run};
 
 use super::Scores;
 use ask::Bench;
+use exhibit::{LeftOut, exhibit};
+use line::one_line;
 
 /// A judge: who it is, and how it judges.
 #[derive(Debug, Clone)]
@@ -51,6 +53,7 @@ impl Judge {
     /// # Errors
     ///
     /// When not one candidate could be judged: the judge could not be reached, or its answers could not be understood.
+    /// Also when the judge refuses us or is not there, and when a bound of the run is reached, whatever was judged by then.
     ///
     /// # Cancel safety
     ///
@@ -91,6 +94,13 @@ impl fmt::Debug for JudgeTarget {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("JudgeTarget").field("model", &self.model).finish_non_exhaustive()
     }
+}
+
+/// A candidate as a judge is shown it: one line of JSON, an object. Also whether any of it is left out.
+pub(crate) fn candidate_line(completion: &Completion) -> (String, bool) {
+    let mut left_out = LeftOut::default();
+    let line = one_line(&exhibit(completion, &mut left_out));
+    (line, !left_out.notes().is_empty())
 }
 
 #[cfg(test)]

@@ -157,8 +157,45 @@ async fn a_failed_call_is_not_made_again_here() {
         let refuse = |_: usize, _: &Prompt| Err(Failure::new(FailureKind::Auth, "wrong key"));
         let judged = judge_by(settings(mode), StructuredOutput::JsonSchema, question(), &candidates, refuse).await;
         assert_eq!(judged.scores.unwrap_err().kind, FailureKind::Auth);
-        assert_eq!(judged.seen.len(), if mode == JudgeMode::Pointwise { 2 } else { 1 });
+        assert_eq!(judged.seen.len(), 1);
     }
+}
+
+#[tokio::test]
+async fn a_judge_that_is_gone_for_good_is_not_asked_about_every_candidate() {
+    for kind in [FailureKind::Auth, FailureKind::NotFound] {
+        for mode in [JudgeMode::Pointwise, JudgeMode::Groupwise] {
+            let answer = move |number: usize, prompt: &Prompt| match number {
+                0 => Ok(completion(&Shown::read(prompt).prefers("x"))),
+                _ => Err(Failure::new(kind, "not for you")),
+            };
+            let candidates: Vec<Completion> = texts(100).iter().map(|text| completion(text)).collect();
+            let judged = judge_by(settings(mode), StructuredOutput::JsonSchema, question(), &candidates, answer).await;
+            assert_eq!(judged.scores.unwrap_err().kind, kind, "what was judged before decides nothing");
+            assert!(judged.seen.len() <= 40, "{mode:?}: {}", judged.seen.len());
+        }
+    }
+}
+
+#[tokio::test]
+async fn those_who_are_picked_are_ranked_as_the_judge_named_them() {
+    let settings = JudgeSettings { top_n: 3, ..settings(JudgeMode::Groupwise) };
+    let last_first = |_: usize, prompt: &Prompt| {
+        let shown = Shown::read(prompt).candidates;
+        let mut places: Vec<usize> = (0..shown.len()).collect();
+        places.sort_by_key(|place| std::cmp::Reverse(shown[*place]["content"].as_str().unwrap().to_owned()));
+        json!({"selected_indices": places}).to_string()
+    };
+    let judged = judge(settings.clone(), &texts(5), last_first).await;
+    assert_eq!(judged.values(), [Some(0.0), Some(0.0), Some(1.0), Some(1.0), Some(1.0)]);
+    assert_eq!(judged.scores.unwrap().ranks[2..], [2, 1, 0]);
+    // The last round of a tournament ranks.
+    let judged = judge(settings.clone(), &texts(10), last_first).await;
+    assert_eq!(judged.picked(), [7, 8, 9]);
+    assert_eq!(judged.scores.unwrap().ranks[7..], [2, 1, 0]);
+    // Where nobody had to be compared nobody is ranked.
+    let judged = judge(settings, &texts(3), |_, _| unreachable!()).await;
+    assert_eq!(judged.scores.unwrap().ranks, [0, 0, 0]);
 }
 
 #[tokio::test]

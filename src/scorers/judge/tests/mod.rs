@@ -97,8 +97,8 @@ impl Stream for Once {
 }
 
 impl Extension for Once {
-    fn cancel(self: Box<Self>) -> BoxFuture<'static, ()> {
-        std::future::ready(()).boxed()
+    fn cancel(self: Box<Self>) -> BoxFuture<'static, Vec<(usize, StepEvent)>> {
+        std::future::ready(self.0.into_iter().collect()).boxed()
     }
 }
 
