@@ -10,22 +10,25 @@
 //! nobody could run) leaves that winner as the answer.
 //!
 //! A synthesis is told live only where its first words are final: not where it calls tools or writes JSON, which are
-//! checked first.
+//! checked first. A refusal is held back until it is known to be all that there is. One that is cut off does not
+//! replace a candidate that is whole, unless its first words are out.
 
 mod question;
 
 use std::sync::Arc;
 
-use crate::completion::{Completion, Delta, Prompt};
+use crate::completion::{Completion, Delta, FinishReason, Prompt};
 use crate::failure::Failure;
 use crate::generator::{Generator, Phase, Run};
 
 use super::Observer;
 use super::outcome::{Answer, Candidate, Outcome, RunError, Stop, StopReason};
 use super::plan::Plan;
+use super::said::{Said, said};
 use super::sampling::Sampling;
 use super::single::Call;
 use super::vote::{Ballot, Pool, Validity, VoteRules};
+use question::{Question, Shown};
 
 /// What is done without a synthesis.
 const INSTEAD: &str = "the answer is the candidate that wins the vote";
@@ -58,9 +61,14 @@ pub(super) async fn run(
         let bound = reason.as_str();
         warnings.push(format!("the run reached `{bound}` before a synthesis, so {INSTEAD}"));
     } else {
-        let synthesis = Synthesis { prompt: &prompt, shown: &shown, validity: &validity, live: plan.live };
+        let Question { prompt, notes } = question::of(&prompt, &shown);
+        warnings.extend(notes);
+        let synthesis = Synthesis { prompt: Arc::new(prompt), best, validity: &validity, live: plan.live };
         match synthesis.make(generator, run, observer).await {
-            Ok(completion) => answer = Some(Answer::Composed(Box::new(completion))),
+            Ok(completion) => {
+                warnings.extend(cut_off(&completion).map(|by| format!("the synthesis was cut off by {by}")));
+                answer = Some(Answer::Composed(Box::new(completion)));
+            }
             Err(Unusable::Begun(error)) => return Err(RunError { failures: vec![(planned, error)] }),
             Err(Unusable::Replaced(why)) => {
                 if run.exhausted().is_some_and(|bound| StopReason::from(bound) == StopReason::Deadline) {
@@ -86,17 +94,29 @@ pub(super) async fn run(
 }
 
 /// The candidates of the pool that answer in the way of the best one: by calls, or by text.
-fn alike<'a>(pool: &Pool, candidates: &'a [Candidate], best: &Completion) -> Vec<&'a Completion> {
+fn alike<'a>(pool: &'a Pool, candidates: &'a [Candidate], best: &Completion) -> Vec<Shown<'a>> {
     let calls_tools = |completion: &Completion| !completion.reply.tool_calls().is_empty();
-    let members = pool.members.iter().filter_map(|member| candidates[member.candidate].completion());
-    members.filter(|completion| calls_tools(completion) == calls_tools(best)).collect()
+    let members = pool.members.iter().filter_map(|member| {
+        let completion = candidates[member.candidate].completion()?;
+        Some(Shown { completion, class: member.class.as_deref() })
+    });
+    members.filter(|shown| calls_tools(shown.completion) == calls_tools(best)).collect()
+}
+
+/// What has ended a reply before its time.
+fn cut_off(completion: &Completion) -> Option<&'static str> {
+    match completion.finish_reason {
+        FinishReason::Length => Some("the length limit"),
+        FinishReason::ContentFilter => Some("the provider's content filter"),
+        FinishReason::Stop | FinishReason::ToolCalls | FinishReason::Other(_) => None,
+    }
 }
 
 /// The call that makes one answer of several.
 struct Synthesis<'a> {
-    prompt: &'a Prompt,
-    /// At least two.
-    shown: &'a [&'a Completion],
+    prompt: Arc<Prompt>,
+    /// The candidate that is the answer without it.
+    best: &'a Completion,
     validity: &'a Validity,
     live: bool,
 }
@@ -116,11 +136,10 @@ impl Synthesis<'_> {
         run: &Arc<Run>,
         observer: &mut impl Observer,
     ) -> Result<Completion, Unusable> {
-        let calls_tools = !self.shown[0].reply.tool_calls().is_empty();
+        let calls_tools = !self.best.reply.tool_calls().is_empty();
         let live = self.live && !calls_tools && !self.validity.wants_json();
-        let prompt = Arc::new(question::of(self.prompt, self.shown));
-        let mut listener = Listener { observer, has_begun: false };
-        let call = Call { prompt, number: 0, phase: Phase::Synthesize, live };
+        let mut listener = Listener { observer, held: Vec::new(), has_begun: false };
+        let call = Call { prompt: self.prompt, number: 0, phase: Phase::Synthesize, live };
         let result = call.make(generator, run, &mut listener).await;
         let has_begun = listener.has_begun;
         let completion = match result {
@@ -135,22 +154,36 @@ impl Synthesis<'_> {
             let why = "the synthesis calls no tool while the candidates do";
             return Err(Unusable::Replaced(why.to_owned()));
         }
-        match self.validity.fault(&completion.reply) {
-            Some(fault) => Err(Unusable::Replaced(format!("the synthesis is invalid ({fault})"))),
-            None => Ok(completion),
+        if let Some(fault) = self.validity.fault(&completion.reply) {
+            return Err(Unusable::Replaced(format!("the synthesis is invalid ({fault})")));
+        }
+        match cut_off(&completion) {
+            Some(by) if cut_off(self.best).is_none() => {
+                Err(Unusable::Replaced(format!("the synthesis was cut off by {by}")))
+            }
+            _ => Ok(completion),
         }
     }
 }
 
-/// Passes deltas on, and remembers that it did.
+/// Passes deltas on from the first that says something besides a refusal, and remembers that it did.
 struct Listener<'a, O> {
     observer: &'a mut O,
+    /// Those that came before that one.
+    held: Vec<Delta>,
     has_begun: bool,
 }
 
 impl<O: Observer> Observer for Listener<'_, O> {
     async fn delta(&mut self, delta: Delta) {
+        if !self.has_begun && said(&delta.fields) <= Said::Refusal {
+            self.held.push(delta);
+            return;
+        }
         self.has_begun = true;
+        for held in self.held.drain(..) {
+            self.observer.delta(held).await;
+        }
         self.observer.delta(delta).await;
     }
 

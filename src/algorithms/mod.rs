@@ -7,6 +7,7 @@ mod best_of_n;
 mod mixture_of_n;
 mod outcome;
 mod plan;
+mod said;
 mod sampling;
 mod selection;
 mod self_consistency;

@@ -18,8 +18,10 @@
 //!
 //! Where a round fails, or a bound is reached, the rounds until then are the run, and the last of them is the
 //! answer.
+//!
+//! The `logprobs` of an answer are those of the last reply, without its envelope: they do not spell out the whole
+//! text. The finish reason too is that of the last reply, while the usage is that of all rounds.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::value::{RawValue, to_raw_value};
@@ -31,6 +33,7 @@ use crate::generator::{Generator, Phase, Run};
 use super::Observer;
 use super::outcome::{Answer, Candidate, Outcome, RunError, Stop, StopReason};
 use super::plan::Plan;
+use super::said::{Said, said};
 use super::single::Call;
 
 /// What a round is followed by.
@@ -194,7 +197,7 @@ impl<O: Observer> Observer for AfterEnvelope<'_, O> {
                 self.has_begun = true;
                 self.observer.delta(delta).await;
             }
-            Said::Nothing | Said::Text => {
+            Said::Nothing | Said::Refusal | Said::Text => {
                 self.has_begun = true;
                 self.send_envelope().await;
                 self.observer.delta(delta).await;
@@ -205,30 +208,6 @@ impl<O: Observer> Observer for AfterEnvelope<'_, O> {
     fn progress(&mut self, completed: usize, planned: usize) {
         self.observer.progress(completed, planned);
     }
-}
-
-/// What a delta tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Said {
-    /// The role alone, or empty strings.
-    Nothing,
-    /// Reasoning alone, which stands beside the text and not in it.
-    Reasoning,
-    Text,
-}
-
-fn said(fields: &RawValue) -> Said {
-    let fields: BTreeMap<String, Box<RawValue>> = serde_json::from_str(fields.get()).unwrap_or_default();
-    let mut said = Said::Nothing;
-    for (name, value) in fields {
-        match name.as_str() {
-            "role" => {}
-            _ if matches!(value.get(), r#""""# | "null" | "[]") => {}
-            "reasoning_content" | "reasoning" => said = Said::Reasoning,
-            _ => return Said::Text,
-        }
-    }
-    said
 }
 
 #[cfg(test)]

@@ -125,6 +125,38 @@ async fn a_synthesis_that_fails_before_its_first_word_is_replaced_in_a_stream_to
 }
 
 #[tokio::test]
+async fn a_synthesis_that_is_cut_off_replaces_no_candidate_that_is_whole() {
+    let cut = || Step { finish_reason: Some("length".to_owned()), ..Step::content("It is 42, all") };
+    for stream in [false, true] {
+        let upstream = upstream(texts(), cut()).await;
+        let answer = app_for(&upstream).await.chat(json!({"stream": stream, "return_response_only": false})).await;
+        let body = if stream { answer.events().last().unwrap().clone() } else { answer.ok() };
+        let warning = body["metadata"]["warnings"][0].as_str().unwrap().to_owned();
+        assert!(warning.starts_with("the synthesis was cut off by the length limit"), "{warning}");
+        // What a reader has begun to read cannot be taken back.
+        assert_eq!(body["metadata"]["selected_index"].is_null(), stream);
+        assert_eq!(body["choices"][0]["finish_reason"], if stream { "length" } else { "stop" });
+    }
+    // Where nobody finished, the synthesis is no worse than they are.
+    let upstream = upstream(vec![cut()], cut()).await;
+    let body = app_for(&upstream).await.chat(json!({"return_response_only": false})).await.ok();
+    assert!(body["metadata"]["selected_index"].is_null(), "{}", body["metadata"]);
+}
+
+#[tokio::test]
+async fn a_synthesis_that_refuses_is_replaced_whether_it_is_told_live_or_not() {
+    for stream in [false, true] {
+        let refusal = Step { refusal: Some("I would rather not say.".to_owned()), ..Step::default() };
+        let upstream = upstream(texts(), refusal).await;
+        let answer = app_for(&upstream).await.chat(json!({"stream": stream, "return_response_only": false})).await;
+        let body = if stream { answer.events().last().unwrap().clone() } else { answer.ok() };
+        assert!(answer.text.contains("I say") && !answer.text.contains("\"I would"), "{}", answer.text);
+        assert_eq!(body["metadata"]["selected_index"], 1);
+        assert!(body["metadata"]["warnings"][0].as_str().unwrap().contains("the model refused"));
+    }
+}
+
+#[tokio::test]
 async fn one_candidate_that_survives_is_the_answer_and_none_is_an_error() {
     let broken = || Step::status(500, r#"{"error":{"message":"gpu on fire"}}"#);
     let one = upstream(vec![broken(), Step::content("It is 42."), broken()], Step::content("never")).await;

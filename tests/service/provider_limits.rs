@@ -81,6 +81,30 @@ async fn a_run_of_many_and_a_run_of_one_take_turns() {
 }
 
 #[tokio::test]
+async fn a_call_that_waits_for_its_turn_when_it_is_cancelled_is_never_made() {
+    for delivery in [Delivery::Whole, Delivery::Live] {
+        let upstream = Upstream::start().await;
+        upstream.answer_with(|_| Step::content("42").gated("go"));
+        let provider = provider(&upstream, |spec| spec.n_parallel = 1);
+        let generator = generator::remote(Arc::clone(&provider));
+        let first = tokio::spawn({
+            let provider = Arc::clone(&provider);
+            async move { complete(&provider).await }
+        });
+        upstream.wait_for(|counters| counters.in_flight == 1).await;
+        let run = Arc::new(Run::new(Some(1)));
+        let paths = generator::open(&Arc::new(prompt()), 0..1, Phase::Generate, &run);
+        let mut queued = generator.extend(paths, Until::End, delivery).await;
+        assert!(queued.next().now_or_never().is_none());
+        queued.cancel().await;
+        upstream.open_gate("go");
+        first.await.unwrap().unwrap();
+        complete(&provider).await.unwrap();
+        assert_eq!(upstream.counters().requests, 2);
+    }
+}
+
+#[tokio::test]
 async fn a_call_waits_for_its_retry_without_holding_a_place() {
     let upstream = Upstream::start().await;
     upstream.push(Step::status(429, "").header("retry-after", "50"));

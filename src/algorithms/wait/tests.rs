@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::completion::{FinishReason, Sampling, ToolCall};
 use crate::failure::Failure;
@@ -24,7 +26,7 @@ fn round(message: &str, tokens: u64) -> Candidate {
     Candidate::Completed(Completion {
         reply: Reply::parse(json(message)).unwrap(),
         finish_reason: FinishReason::Stop,
-        logprobs: None,
+        logprobs: Some(json(&format!(r#"{{"content":[{tokens}]}}"#))),
         mean_logprob: None,
         tokens: None,
         usage: Usage { prompt_tokens: 10, completion_tokens: tokens, ..Usage::default() },
@@ -63,6 +65,7 @@ fn the_envelope_is_the_contracts_to_the_byte() {
     assert_eq!(whole.reply.content(), Some("<test-time-compute>\none\ntwo\nlines\n</test-time-compute>\n\nthree"));
     assert!(whole.reply.raw().get().ends_with(r#","reasoning_content":"so","refusal":null}"#));
     assert_eq!((whole.usage.prompt_tokens, whole.usage.completion_tokens), (30, 7));
+    assert_eq!(whole.logprobs.unwrap().get(), r#"{"content":[4]}"#, "those of the last reply alone");
     assert_eq!(
         composed(&rounds[..2]).reply.content(),
         Some("<test-time-compute>\none\n</test-time-compute>\n\ntwo\nlines")
@@ -87,6 +90,17 @@ fn a_round_that_calls_tools_is_the_answer_as_it_is() {
     let calling = Reply::new(Some("let me see".into()), vec![call]);
     let rounds = [round(r#"{"role":"assistant","content":"one"}"#, 1), round(calling.raw().get(), 1)];
     assert!(matches!(answer(&rounds), Some(Answer::Chosen(chosen)) if chosen == [1]));
+}
+
+#[test]
+fn a_round_that_calls_a_custom_tool_or_a_function_of_old_is_the_answer_as_it_is() {
+    for calling in [
+        r#"{"content":null,"tool_calls":[{"type":"custom","custom":{"name":"sql","input":"select"}}]}"#,
+        r#"{"content":null,"function_call":{"name":"f","arguments":"{}"}}"#,
+    ] {
+        let rounds = [round(r#"{"role":"assistant","content":"one"}"#, 1), round(calling, 1)];
+        assert!(matches!(answer(&rounds), Some(Answer::Chosen(chosen)) if chosen == [1]), "{calling}");
+    }
 }
 
 #[test]

@@ -28,6 +28,8 @@ use crate::generator::{Generator, Run};
 
 use super::Scores;
 use ask::Bench;
+use exhibit::{LeftOut, exhibit};
+use line::one_line;
 
 pub use manner::Lessons;
 
@@ -97,6 +99,13 @@ impl fmt::Debug for JudgeTarget {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("JudgeTarget").field("model", &self.model).finish_non_exhaustive()
     }
+}
+
+/// A candidate as a judge is shown it: one line of JSON, an object. Also whether any of it is left out.
+pub(crate) fn candidate_line(completion: &Completion) -> (String, bool) {
+    let mut left_out = LeftOut::default();
+    let line = one_line(&exhibit(completion, &mut left_out));
+    (line, !left_out.notes().is_empty())
 }
 
 #[cfg(test)]
