@@ -11,11 +11,11 @@ pub(super) fn means(values: &[f64], width: usize) -> Vec<f64> {
     let mut to_end_of_block = values.to_vec();
     let mut from_start_of_block = values.to_vec();
     for position in 1..values.len() {
-        if position % width != 0 {
+        if !position.is_multiple_of(width) {
             from_start_of_block[position] += from_start_of_block[position - 1];
         }
         let position = values.len() - 1 - position;
-        if (position + 1) % width != 0 {
+        if !(position + 1).is_multiple_of(width) {
             to_end_of_block[position] += to_end_of_block[position + 1];
         }
     }
