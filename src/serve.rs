@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::app::{self, Application, Stopper};
@@ -83,7 +83,9 @@ async fn run(start: Start, workers: tokio::runtime::Handle) -> anyhow::Result<()
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "listening on http://{address}");
 
     let (end_now, ended) = oneshot::channel();
-    let watch = actix_web::rt::spawn(heed_signals(application.stopper(), end_now));
+    // Before anybody is told that the daemon is ready: a signal that nobody waits for would kill it.
+    let signals = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let watch = actix_web::rt::spawn(heed_signals(signals, application.stopper(), end_now));
     let watchdog = actix_web::rt::spawn(feed_watchdog());
     let reload = actix_web::rt::spawn(Reloader { arguments, environment, running: settings, as_read, runtime }.watch());
     tell_supervisor(&[NotifyState::Ready]);
@@ -115,12 +117,8 @@ fn write_port_file(server: &ServerSettings, port: u16) -> anyhow::Result<Option<
 }
 
 /// The first SIGTERM or SIGINT drains, the second ends at once.
-async fn heed_signals(stopper: Stopper, end_now: oneshot::Sender<()>) {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        tracing::error!("signals cannot be received; stop the daemon with SIGKILL");
-        return;
-    };
+async fn heed_signals(signals: (Signal, Signal), stopper: Stopper, end_now: oneshot::Sender<()>) {
+    let (mut terminate, mut interrupt) = signals;
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
