@@ -4,10 +4,11 @@
 //! whoever prepares it.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::calls::{self, CallSettings};
+use super::capabilities::CapabilityTable;
 use super::endpoint::Endpoint;
 use super::extra_args::ExtraArgs;
 use super::field::{self, SettingsError};
@@ -35,12 +36,7 @@ pub struct ActiveSettings {
     /// Who judges; `None` where the configuration says nothing of it.
     pub judge: Option<JudgeSource>,
     pub prices: Prices,
-    /// Calls to the provider at a time, 1 to 4096.
-    pub n_parallel: usize,
-    /// One attempt's limit, 1 ms to 24 h.
-    pub timeout: Duration,
-    /// Attempts after the first, 0 to 20.
-    pub max_retries: u32,
+    pub calls: CallSettings,
     pub extra_args: ExtraArgs,
 }
 
@@ -105,9 +101,7 @@ impl ActiveSettings {
             run: run_settings(&named)?,
             judge: judge(&named)?,
             prices: named.get("prices").map_or(Ok(Prices::default()), |value| Prices::parse(value))?,
-            n_parallel: integer_or(&named, "n_parallel", 32)? as usize,
-            timeout: Duration::from_millis(integer_or(&named, "timeout_ms", 600_000)? as u64),
-            max_retries: integer_or(&named, "max_retries", 3)? as u32,
+            calls: CallSettings::parse(&named)?,
             extra_args: extra_args(&named, "extra_args")?.unwrap_or_default(),
             model,
         };
@@ -139,13 +133,13 @@ impl ActiveSettings {
 
     /// Whether the provider can tell what a scorer or a weight would read in its tokens.
     fn check_token_signals(&self) -> Result<(), SettingsError> {
-        let (provider, _) = self.provider.resolve(&self.model)?;
+        let (provider, model) = self.provider.resolve(&self.model)?;
         let reads_tokens = self.run.rm_name.is_some_and(RewardName::reads_tokens);
         let refused = |param: &str, word: &str, what: &str| {
             let message = format!("`{param}` `{word}` needs {what}; choose another `{param}`");
             Err(SettingsError::invalid(param, message))
         };
-        if provider.max_top_logprobs().is_none() {
+        if CapabilityTable::new(provider).of(model).max_top_logprobs.is_none() {
             let what = format!("log-probabilities, which `{}` does not give in OpenAI's shape", provider.as_str());
             if let Some(name) = self.run.rm_name.filter(|_| reads_tokens) {
                 return refused("rm_name", name.as_str(), &what);
@@ -178,10 +172,10 @@ impl ActiveSettings {
                     ));
                 }
                 // Read and ignored would be worse than refused.
-                for field in ["api_key", "n_parallel", "timeout_ms", "max_retries", "allow_any_model"] {
+                for field in ["api_key", "allow_any_model"].iter().chain(calls::FIELDS) {
                     if named.get(field).is_some_and(|value| **value != Value::Bool(false)) {
                         return Err(SettingsError::invalid(
-                            field,
+                            *field,
                             format!(
                                 "`{field}` has no meaning for the provider `llama`, which runs in this process; leave it out"
                             ),
@@ -266,10 +260,6 @@ fn secret(named: &BTreeMap<&str, &Value>, name: &str) -> Result<Option<SecretSou
     SecretSource::parse(name, text.trim()).map(Some)
 }
 
-fn integer_or(named: &BTreeMap<&str, &Value>, name: &str, default: i64) -> Result<i64, SettingsError> {
-    named.get(name).map_or(Ok(default), |value| fields::integer(name, value))
-}
-
 fn model_mapping(value: &Value) -> Result<BTreeMap<String, String>, SettingsError> {
     field::object("model_mapping", value)?
         .iter()
@@ -302,9 +292,7 @@ mod tests {
         assert_eq!(settings.endpoint, Endpoint::Auto);
         assert!(settings.api_key.is_none());
         assert!(!settings.allow_any_model);
-        assert_eq!(settings.n_parallel, 32);
-        assert_eq!(settings.timeout, Duration::from_secs(600));
-        assert_eq!(settings.max_retries, 3);
+        assert_eq!(settings.calls, CallSettings::default());
         assert_eq!(settings.run, RunSettings::default());
         assert_eq!(settings.run.algorithm, AlgorithmName::SelfConsistency);
         assert_eq!(settings.run.budget, 8);

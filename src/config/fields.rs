@@ -5,6 +5,7 @@
 
 use serde_json::Value;
 
+use super::calls::UseN;
 use super::field::{self, SettingsError};
 use super::provider::ProviderName;
 use super::run::{
@@ -105,6 +106,39 @@ pub const LIMITS: &[Field] = &[
     field("max_candidates", Scope::Run, Kind::Integer(1, 1000), "null", "Candidates that a request may start."),
 ];
 
+/// Members of `breaker`.
+pub const BREAKER: &[Field] = &[
+    field("enabled", Scope::Configuration, Kind::Boolean, "true", "Whether there is one."),
+    field(
+        "failure_share",
+        Scope::Configuration,
+        Kind::Positive(1.0),
+        "0.5",
+        "The share of failed attempts from which the provider is left alone.",
+    ),
+    field(
+        "min_calls",
+        Scope::Configuration,
+        Kind::Integer(1, 1_000_000),
+        "20",
+        "Attempts within the window below which the share says nothing.",
+    ),
+    field(
+        "window_ms",
+        Scope::Configuration,
+        Kind::Integer(1, DAY_MS),
+        "10000",
+        "Milliseconds that are looked back on.",
+    ),
+    field(
+        "cool_down_ms",
+        Scope::Configuration,
+        Kind::Integer(1, DAY_MS),
+        "5000",
+        "Milliseconds until a first call is let through again.",
+    ),
+];
+
 /// Members of one model's entry in `prices`, in US dollars for a million tokens.
 pub const PRICE: &[Field] = &[
     field("prompt", Scope::Configuration, Kind::Number(0.0, 1e6), "0", "Prompt tokens."),
@@ -148,8 +182,52 @@ pub const FIELDS: &[Field] = &[
         "Whether the headers X-ITS-Endpoint and X-ITS-API-Key are honoured.",
     ),
     field("n_parallel", Configuration, Kind::Integer(1, 4096), "32", "Calls to the provider at a time."),
+    field(
+        "max_queued",
+        Configuration,
+        Kind::Integer(0, 1_000_000),
+        "1024",
+        "Requests that may wait for a place among these calls.",
+    ),
+    field(
+        "use_n",
+        Configuration,
+        word(UseN::WORDS, &[]),
+        "\"auto\"",
+        "Whether several candidates are asked for in one call, by `n`.",
+    ),
     field("timeout_ms", Configuration, Kind::Integer(1, DAY_MS), "600000", "Milliseconds that one attempt may take."),
+    field(
+        "connect_timeout_ms",
+        Configuration,
+        Kind::Integer(1, DAY_MS),
+        "10000",
+        "Milliseconds until a connection must be there.",
+    ),
+    field(
+        "first_byte_timeout_ms",
+        Configuration,
+        Kind::Integer(1, DAY_MS),
+        "null",
+        "Milliseconds until an answer must have begun; as long as the attempt may take where it is not given.",
+    ),
+    field(
+        "idle_timeout_ms",
+        Configuration,
+        Kind::Integer(1, DAY_MS),
+        "120000",
+        "Milliseconds that an answer may be silent after it has begun.",
+    ),
     field("max_retries", Configuration, Kind::Integer(0, 20), "3", "Attempts of a call after the first."),
+    field(
+        "retry_budget",
+        Configuration,
+        Kind::Number(0.0, 20.0),
+        "0.2",
+        "Retries as a share of all calls to the provider; above it a failure is final.",
+    ),
+    field("breaker", Configuration, Kind::Object(BREAKER), "{}", "When a failing provider is left alone."),
+    field("http2", Configuration, Kind::Boolean, "false", "Whether to speak HTTP/2 where the provider offers it."),
     field("prices", Configuration, Kind::ObjectMap(PRICE), "{}", "US dollars for a million tokens, by model."),
     field(
         "extra_args",
@@ -252,7 +330,6 @@ pub const LATER: &[&str] = &[
     "temperature_switch",
     "tempering",
     "thinking_budget",
-    "use_n",
     "weights",
 ];
 

@@ -2,7 +2,6 @@
 
 use super::field::SettingsError;
 use super::word::words;
-use crate::completion::Logprobs;
 
 words! {
     /// Who answers: the model engine in this process, or a service that speaks OpenAI's protocol.
@@ -151,24 +150,6 @@ impl ProviderName {
         Self::Groq,
         Self::Together,
     ];
-
-    /// The most alternatives that log-probabilities tell of a token; `None` where there are none, or none in
-    /// OpenAI's shape. Whether a model behind the provider tells them shows only in its answers.
-    pub fn max_top_logprobs(self) -> Option<u8> {
-        match self {
-            Self::OpenAi
-            | Self::LiteLlm
-            | Self::OpenAiCompatible
-            | Self::Llama
-            | Self::Vllm
-            | Self::LlamaServer
-            | Self::Ollama
-            | Self::OpenRouter
-            | Self::DeepInfra => Some(Logprobs::MOST),
-            // Groq refuses the parameter, LM Studio takes it and answers null, Together has lists of its own.
-            Self::Groq | Self::LmStudio | Self::Together => None,
-        }
-    }
 
     /// `None` for the engine in this process.
     pub fn remote_defaults(self) -> Option<RemoteDefaults> {

@@ -40,7 +40,7 @@ impl Generator for Local {
         text_local::continue_texts(&self.engine, request, run).boxed()
     }
 
-    fn signals(&self) -> SignalSupport {
+    fn signals(&self, _: &str) -> SignalSupport {
         super::LOCAL_SIGNALS
     }
 }

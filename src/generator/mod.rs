@@ -49,8 +49,18 @@ pub trait Generator: Send + Sync {
         std::future::ready(Err(failure)).boxed()
     }
 
-    /// What it can tell of its tokens, as far as that is known before it was asked.
-    fn signals(&self) -> SignalSupport {
+    /// Makes a request fit for the model that it names, and says of everything that is asked for in another way than
+    /// the client did. The algorithm's own prompts, such as a judge's, come here too.
+    ///
+    /// # Errors
+    ///
+    /// What the model cannot do and nothing can stand for, by the parameter to change.
+    fn fit(&self, _: &mut Prompt) -> Result<Vec<String>, Failure> {
+        Ok(Vec::new())
+    }
+
+    /// What a model of this name can tell of its tokens, as far as that is known before it was asked.
+    fn signals(&self, _model: &str) -> SignalSupport {
         SignalSupport { max_top: Some(Logprobs::MOST), self_certainty: false }
     }
 }

@@ -52,8 +52,8 @@ impl Generator for Remote {
         .boxed()
     }
 
-    fn signals(&self) -> SignalSupport {
-        SignalSupport { max_top: self.provider.max_top_logprobs(), self_certainty: false }
+    fn signals(&self, model: &str) -> SignalSupport {
+        SignalSupport { max_top: self.provider.capabilities(model).max_top_logprobs, self_certainty: false }
     }
 }
 

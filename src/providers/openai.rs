@@ -4,6 +4,7 @@
 //! serialised once for a run and shared by its candidates; the answer's message stays as the upstream wrote
 //! it. Everything that can go wrong comes back as a [`Failure`] that never holds a key.
 
+mod address;
 mod chunks;
 mod error;
 mod logprobs;
@@ -29,10 +30,13 @@ use url::Url;
 pub use self::request::PreparedRequest;
 pub use self::text::{Members, TextCall};
 
+use self::address::Address;
 use self::error::{Upstream, malformed};
 use super::http_client;
 use super::retry::{AttemptFailure, Retries};
 use crate::completion::{Completion, Prompt, StepEvent, Usage};
+use crate::config::calls::CallSettings;
+use crate::config::capabilities::{Capabilities, CapabilityTable};
 use crate::config::extra_args::visit_secrets;
 use crate::failure::{Failure, FailureKind};
 
@@ -56,15 +60,9 @@ pub struct ProviderSpec {
     pub headers: Vec<(String, SecretString)>,
     /// Body fields for requests that do not name them themselves.
     pub body: Map<String, Value>,
-    /// The most alternatives that it tells of a token; `None` where it knows no log-probabilities, or writes
-    /// them otherwise than OpenAI.
-    pub max_top_logprobs: Option<u8>,
-    /// Calls in flight at once; further ones wait. At least 1.
-    pub n_parallel: usize,
-    /// The limit of one attempt, from the request's first byte to the answer's last.
-    pub timeout: Duration,
-    /// Attempts after the first.
-    pub max_retries: u32,
+    /// What its models can do.
+    pub capabilities: CapabilityTable,
+    pub calls: CallSettings,
 }
 
 /// What is told of a call's attempts as they are made, so that their caller can keep an account: `Begun`, then
@@ -110,14 +108,12 @@ pub enum ProviderError {
 /// An OpenAI-compatible upstream, with its connections and limits.
 pub struct Provider {
     client: reqwest::Client,
-    chat_url: Url,
-    text_url: Url,
+    address: Address,
     headers: HeaderMap,
     extra: Map<String, Value>,
     permits: Arc<Semaphore>,
-    timeout: Duration,
-    max_retries: u32,
-    max_top_logprobs: Option<u8>,
+    capabilities: CapabilityTable,
+    calls: CallSettings,
     upstream: Upstream,
 }
 
@@ -129,35 +125,32 @@ impl Provider {
     /// When the address, the key or a header cannot be used, and for an `https` address on a machine whose
     /// certificates cannot be read.
     pub fn new(spec: ProviderSpec) -> Result<Self, ProviderError> {
-        let chat_url = url_under(&spec.base_url, &["chat", "completions"])?;
-        let text_url = url_under(&spec.base_url, &["completions"])?;
-        if spec.n_parallel == 0 {
+        let address = Address::new(&spec.base_url)?;
+        if spec.calls.n_parallel == 0 {
             return Err(ProviderError::NoParallelCalls);
         }
         let headers = headers(&spec)?;
-        let client = http_client::build(&chat_url).map_err(ProviderError::Tls)?;
+        let client = http_client::build(&spec.base_url).map_err(ProviderError::Tls)?;
         let upstream = Upstream {
             name: spec.name,
-            origin: chat_url.origin().ascii_serialization(),
+            origin: address.origin(),
             secrets: secrets(spec.api_key, &spec.headers, &spec.body),
         };
         Ok(Self {
             client,
-            chat_url,
-            text_url,
+            address,
             headers,
             extra: spec.body,
-            permits: Arc::new(Semaphore::new(spec.n_parallel.min(Semaphore::MAX_PERMITS))),
-            timeout: spec.timeout,
-            max_retries: spec.max_retries,
-            max_top_logprobs: spec.max_top_logprobs,
+            permits: Arc::new(Semaphore::new(spec.calls.n_parallel.min(Semaphore::MAX_PERMITS))),
+            capabilities: spec.capabilities,
+            calls: spec.calls,
             upstream,
         })
     }
 
-    /// The most alternatives that it tells of a token; `None` where it tells no log-probabilities.
-    pub fn max_top_logprobs(&self) -> Option<u8> {
-        self.max_top_logprobs
+    /// What a model can do, by the name that the provider knows it by.
+    pub fn capabilities(&self, model: &str) -> Capabilities {
+        self.capabilities.of(model)
     }
 
     /// Serialises what the candidates of a run share. The prompt's own seed is left out: each call brings
@@ -199,7 +192,7 @@ impl Provider {
         told: &mut impl FnMut(Attempt),
         once: impl Fn(OwnedSemaphorePermit) -> F,
     ) -> Result<T, Failure> {
-        let mut retries = Retries::new(self.max_retries);
+        let mut retries = Retries::new(self.calls.max_retries);
         loop {
             let permit = self.permit(queue).await;
             told(Attempt::Begun);
@@ -240,15 +233,15 @@ impl Provider {
 
     async fn complete_once(&self, request: &PreparedRequest, seed: Option<i64>) -> Result<Completion, AttemptFailure> {
         let attempt = async {
-            let mut response = self.send(&self.chat_url, request.whole(seed)).await?;
+            let mut response = self.send(self.address.chat(request.model()), request.whole(seed)).await?;
             self.read_whole(request, &mut response).await
         };
-        timeout(self.timeout, attempt).await.unwrap_or_else(|_| Err(self.out_of_time()))
+        timeout(self.calls.timeout, attempt).await.unwrap_or_else(|_| Err(self.out_of_time()))
     }
 
     /// Sends one request and waits for the head of a successful response.
-    async fn send(&self, url: &Url, body: reqwest::Body) -> Result<Response, AttemptFailure> {
-        let mut request = reqwest::Request::new(Method::POST, url.clone());
+    async fn send(&self, url: Url, body: reqwest::Body) -> Result<Response, AttemptFailure> {
+        let mut request = reqwest::Request::new(Method::POST, url);
         *request.headers_mut() = self.headers.clone();
         *request.body_mut() = Some(body);
         let mut response = self.client.execute(request).await.map_err(|error| self.broken(&error))?;
@@ -300,7 +293,7 @@ impl Provider {
     }
 
     fn out_of_time(&self) -> AttemptFailure {
-        let limit = self.timeout.as_secs_f64();
+        let limit = self.calls.timeout.as_secs_f64();
         let message = format!("{} did not answer within {limit} s; `timeout_ms` sets this limit", self.upstream.name);
         Failure::new(FailureKind::Timeout, message).into()
     }
@@ -333,20 +326,6 @@ async fn read_refusal(response: &mut Response) -> Vec<u8> {
 
 fn content_type(response: &Response) -> Option<&str> {
     response.headers().get(CONTENT_TYPE)?.to_str().ok()
-}
-
-/// `base_url` with a path appended to its own.
-fn url_under(base_url: &Url, path: &[&str]) -> Result<Url, ProviderError> {
-    if !matches!(base_url.scheme(), "http" | "https") || !base_url.has_host() {
-        return Err(ProviderError::NotHttp);
-    }
-    if !base_url.username().is_empty() || base_url.password().is_some() {
-        return Err(ProviderError::Credentials);
-    }
-    let mut url = base_url.clone();
-    url.set_fragment(None);
-    url.path_segments_mut().expect("an http address has a path").pop_if_empty().extend(path);
-    Ok(url)
 }
 
 fn headers(spec: &ProviderSpec) -> Result<HeaderMap, ProviderError> {

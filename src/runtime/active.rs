@@ -177,7 +177,7 @@ impl ActiveConfig {
         let resources = Resources { rules: Arc::clone(&self.rules), judge: self.judge(&route) };
         let wanted = Wanted { answers: 1, live: false };
         let (plan, _) = Plan::resolve(&settings, resources, wanted, &mut Sampling::default())?;
-        plan.signals(route.generator.signals()).map(drop)
+        plan.signals(route.generator.signals(&route.model)).map(drop)
     }
 
     /// Every name that a request may use, the active model first.

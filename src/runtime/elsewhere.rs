@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use secrecy::SecretString;
 
 use crate::config::active::ActiveSettings;
+use crate::config::calls::CallSettings;
 use crate::config::endpoint::{ChosenBy, OutboundPolicy, base_url};
 use crate::config::first;
 use crate::config::provider::{ProviderName, StructuredOutput};
@@ -19,7 +20,7 @@ use crate::scorers::Lessons;
 
 use super::active::{ActiveConfig, Route, UnknownModel};
 use super::judge::structured_output;
-use super::remote::{CallLimits, usual_spec};
+use super::remote::{bare_spec, usual_spec};
 use super::remotes::Remotes;
 
 /// The header with an endpoint for one request.
@@ -57,7 +58,7 @@ pub(super) struct Elsewhere {
     own: Option<(ProviderName, ProviderSpec)>,
     /// Providers for which the operator has set a key or an address.
     usual: BTreeMap<ProviderName, Usual>,
-    limits: CallLimits,
+    calls: CallSettings,
     /// `vllm` has the operator's GGUF file, which the engine in this process runs.
     vllm_is_local: bool,
     allows_own_endpoint: bool,
@@ -79,11 +80,11 @@ impl Elsewhere {
         remotes: &Arc<Remotes>,
         warnings: &mut Vec<String>,
     ) -> Self {
-        let limits = CallLimits::of(settings);
+        let calls = settings.calls;
         let mut usual = BTreeMap::new();
         // `litellm` is a way to name the others.
         for provider in ProviderName::ALL.into_iter().filter(|provider| *provider != ProviderName::LiteLlm) {
-            match usual_spec(limits, provider, environment, policy) {
+            match usual_spec(calls, provider, environment, policy) {
                 Some(Ok(spec)) => drop(usual.insert(provider, Usual { spec, client: OnceLock::new() })),
                 Some(Err(error)) => {
                     warnings.push(format!("requests cannot name the provider {}: {error}", provider.as_str()));
@@ -96,7 +97,7 @@ impl Elsewhere {
             policy: policy.clone(),
             own,
             usual,
-            limits,
+            calls,
             vllm_is_local: first::model_dir(environment).is_some(),
             allows_own_endpoint: settings.allow_request_endpoint,
         }
@@ -207,7 +208,7 @@ impl Elsewhere {
         self.policy.check(ENDPOINT_HEADER, &url, ChosenBy::Request)?;
         self.client(ProviderSpec {
             api_key,
-            ..self.limits.at("the request's endpoint", ProviderName::OpenAiCompatible, url)
+            ..bare_spec("the request's endpoint", ProviderName::OpenAiCompatible, url, self.calls)
         })
     }
 

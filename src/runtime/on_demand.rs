@@ -97,7 +97,7 @@ impl Generator for LocalModel {
         async move { self.load().await?.continue_texts(request, run).await }.boxed()
     }
 
-    fn signals(&self) -> SignalSupport {
+    fn signals(&self, _: &str) -> SignalSupport {
         generator::LOCAL_SIGNALS
     }
 }

@@ -2,7 +2,6 @@
 //! provider's defaults.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Map;
@@ -10,6 +9,8 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::config::active::ActiveSettings;
+use crate::config::calls::CallSettings;
+use crate::config::capabilities::CapabilityTable;
 use crate::config::endpoint::{ChosenBy, Endpoint, OutboundPolicy, base_url};
 use crate::config::first::MODEL_VARIABLE;
 use crate::config::provider::{ProviderName, RemoteDefaults};
@@ -46,10 +47,8 @@ pub fn provider_spec(
         api_key,
         headers,
         body,
-        max_top_logprobs: provider.max_top_logprobs(),
-        n_parallel: settings.n_parallel,
-        timeout: settings.timeout,
-        max_retries: settings.max_retries,
+        capabilities: CapabilityTable::new(provider),
+        calls: settings.calls,
     };
     Ok((spec, warnings))
 }
@@ -79,9 +78,7 @@ pub fn usual_variables(settings: &ActiveSettings, environment: &Environment) -> 
 /// What makes two providers one and the same: everything in the specification, secrets included, hashed so
 /// that the registry holds no copy of them.
 pub fn identity(spec: &ProviderSpec) -> [u8; 32] {
-    // The alternatives that it tells follow from its name.
-    let ProviderSpec { name, base_url, api_key, headers, body, n_parallel, timeout, max_retries, max_top_logprobs: _ } =
-        spec;
+    let ProviderSpec { name, base_url, api_key, headers, body, capabilities, calls } = spec;
     let secret = |secret: &SecretString| secret.expose_secret().to_owned();
     let headers: Vec<_> = headers.iter().map(|(name, value)| (name, secret(value))).collect();
     let body: BTreeMap<_, _> = body.iter().collect();
@@ -91,9 +88,7 @@ pub fn identity(spec: &ProviderSpec) -> [u8; 32] {
         api_key.as_ref().map(secret),
         headers,
         body,
-        n_parallel,
-        timeout.as_millis(),
-        max_retries,
+        format!("{capabilities:?} {calls:?}"),
     ))
     .expect("strings and numbers serialise");
     Sha256::digest(whole).into()
@@ -106,7 +101,7 @@ pub fn identity(spec: &ProviderSpec) -> [u8; 32] {
 ///
 /// When the address that the operator gave is none, or the outbound policy forbids it.
 pub fn usual_spec(
-    limits: CallLimits,
+    calls: CallSettings,
     provider: ProviderName,
     environment: &Environment,
     policy: &OutboundPolicy,
@@ -118,38 +113,21 @@ pub fn usual_spec(
     let spec = usual_address("provider", &defaults, environment).and_then(|base_url| {
         policy.check("provider", &base_url, ChosenBy::Operator)?;
         let api_key = usual_key(&base_url, ChosenBy::Operator, &defaults, environment, &mut Vec::new());
-        Ok(ProviderSpec { api_key, ..limits.at(provider.as_str(), provider, base_url) })
+        Ok(ProviderSpec { api_key, ..bare_spec(provider.as_str(), provider, base_url, calls) })
     });
     Some(spec)
 }
 
-/// What a configuration says of calls, wherever they go.
-#[derive(Debug, Clone, Copy)]
-pub struct CallLimits {
-    n_parallel: usize,
-    timeout: Duration,
-    max_retries: u32,
-}
-
-impl CallLimits {
-    pub fn of(settings: &ActiveSettings) -> Self {
-        Self { n_parallel: settings.n_parallel, timeout: settings.timeout, max_retries: settings.max_retries }
-    }
-
-    /// A provider of which no more is known than its address: nothing that is sent there could be a secret.
-    pub fn at(self, name: &str, provider: ProviderName, base_url: Url) -> ProviderSpec {
-        let Self { n_parallel, timeout, max_retries } = self;
-        ProviderSpec {
-            name: name.to_owned(),
-            base_url,
-            api_key: None,
-            headers: Vec::new(),
-            body: Map::new(),
-            max_top_logprobs: provider.max_top_logprobs(),
-            n_parallel,
-            timeout,
-            max_retries,
-        }
+/// A provider of which no more is known than its address: nothing that is sent there could be a secret.
+pub fn bare_spec(name: &str, provider: ProviderName, base_url: Url, calls: CallSettings) -> ProviderSpec {
+    ProviderSpec {
+        name: name.to_owned(),
+        base_url,
+        api_key: None,
+        headers: Vec::new(),
+        body: Map::new(),
+        capabilities: CapabilityTable::new(provider),
+        calls,
     }
 }
 

@@ -38,11 +38,12 @@ impl Remotes {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use secrecy::SecretString;
 
     use super::*;
+    use crate::config::calls::CallSettings;
+    use crate::config::capabilities::CapabilityTable;
+    use crate::config::provider::ProviderName;
 
     fn with_key(key: &str) -> ProviderSpec {
         ProviderSpec {
@@ -51,10 +52,8 @@ mod tests {
             api_key: Some(SecretString::from(key)),
             headers: Vec::new(),
             body: serde_json::Map::new(),
-            max_top_logprobs: None,
-            n_parallel: 1,
-            timeout: Duration::from_secs(1),
-            max_retries: 0,
+            capabilities: CapabilityTable::new(ProviderName::OpenAiCompatible),
+            calls: CallSettings::default(),
         }
     }
 

@@ -96,6 +96,7 @@ async fn a_client_that_leaves_while_calls_wait_for_their_turn_leaves_the_queue()
     let again = app.chat_in_background(json!({"budget": 2}));
     upstream.wait_for(|counters| counters.in_flight == 2).await;
     again.abort();
+    upstream.wait_for(|counters| counters.in_flight == 0).await;
 }
 
 #[tokio::test]

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use itsd::completion::{Completion, Prompt, Sampling, StepEvent};
+use itsd::config::calls::CallSettings;
+use itsd::config::capabilities::CapabilityTable;
+use itsd::config::provider::ProviderName;
 use itsd::failure::Failure;
 use itsd::providers::openai::{Provider, ProviderSpec};
 use serde_json::value::RawValue;
@@ -22,10 +25,8 @@ pub fn spec(base_url: &str) -> ProviderSpec {
         api_key: Some(KEY.into()),
         headers: Vec::new(),
         body: serde_json::Map::new(),
-        max_top_logprobs: Some(20),
-        n_parallel: 32,
-        timeout: Duration::from_secs(30),
-        max_retries: 0,
+        capabilities: CapabilityTable::new(ProviderName::OpenAiCompatible),
+        calls: CallSettings { timeout: Duration::from_secs(30), max_retries: 0, ..CallSettings::default() },
     }
 }
 

@@ -41,7 +41,7 @@ async fn an_attempt_that_broke_off_is_a_call_of_unknown_usage_and_a_refused_one_
         upstream.push(Step::body(r#"{"error":{"message":"slow down","code":429}}"#));
         upstream.push(Step::close_at(Point::Head));
         upstream.push(Step { usage: Some(json!({"prompt_tokens": 9, "completion_tokens": 2})), ..Step::content("42") });
-        let account = account_of(&upstream, 1, delivery, |spec| spec.max_retries = 3).await;
+        let account = account_of(&upstream, 1, delivery, |spec| spec.calls.max_retries = 3).await;
         assert_eq!(upstream.counters().requests, 4);
         assert_eq!((account.calls, account.usage.unknown_calls), (1, 1), "{delivery:?}");
         assert_eq!((account.usage.prompt_tokens, account.usage.completion_tokens), (9, 2), "{delivery:?}");
@@ -53,7 +53,7 @@ async fn every_answer_that_cannot_be_read_is_a_call_of_unknown_usage() {
     for delivery in [Delivery::Whole, Delivery::Live] {
         let upstream = Upstream::start().await;
         upstream.answer_with(|_| Step::body(r#"{"choices":[{"message":{"content":"4"#));
-        let account = account_of(&upstream, 1, delivery, |spec| spec.max_retries = 1).await;
+        let account = account_of(&upstream, 1, delivery, |spec| spec.calls.max_retries = 1).await;
         assert_eq!((account.calls, account.usage.unknown_calls), (1, 2), "{delivery:?}");
     }
 }
@@ -86,7 +86,7 @@ async fn a_candidate_whose_turn_never_came_is_no_call() {
         let upstream = Upstream::start().await;
         upstream.answer_with(|_| Step::hang_at(Point::Request));
         let run = Arc::new(Run::new(None));
-        let provider = provider(&upstream, |spec| spec.n_parallel = 1);
+        let provider = provider(&upstream, |spec| spec.calls.n_parallel = 1);
         let mut extension = extend(&provider, &run, 3, delivery).await;
         tokio::select! {
             _ = extension.next() => panic!("nothing was answered"),

@@ -132,7 +132,7 @@ async fn a_connection_that_breaks_is_the_upstreams_fault_wherever_it_breaks() {
 async fn an_answer_without_end_is_not_kept() {
     let upstream = Upstream::start().await;
     upstream.push(Step { split_bytes: Some(1 << 20), ..Step::body(&"x".repeat(65 << 20)) });
-    let failure = complete(&provider(&upstream, |spec| spec.max_retries = 3)).await.unwrap_err();
+    let failure = complete(&provider(&upstream, |spec| spec.calls.max_retries = 3)).await.unwrap_err();
     assert_eq!(failure.message, "scripted answered with a body of more than 64 MiB");
     assert_eq!(upstream.counters().requests, 1);
 }
@@ -143,7 +143,7 @@ async fn a_stream_without_end_is_not_kept() {
     // No event of it is large, and none ends the answer.
     let event = format!("data: {}\n\n", json!({"choices": [{"delta": {"content": "x".repeat(1 << 20)}}]}));
     upstream.push(Step { split_bytes: Some(1 << 20), ..Step::events(&event.repeat(65)) });
-    let (_, end) = stream(&provider(&upstream, |spec| spec.max_retries = 3), &prompt()).await;
+    let (_, end) = stream(&provider(&upstream, |spec| spec.calls.max_retries = 3), &prompt()).await;
     let failure = end.unwrap_err();
     assert_eq!((failure.kind, upstream.counters().requests), (Malformed, 1));
     assert_eq!(failure.message, "scripted answered with a stream of more than 64 MiB");
@@ -153,7 +153,7 @@ async fn a_stream_without_end_is_not_kept() {
 async fn a_completion_of_another_shape_is_not_paid_for_again() {
     let upstream = Upstream::start().await;
     upstream.answer_with(|_| Step::body(r#"{"choices":[{"text":"42"}]}"#));
-    let provider = provider(&upstream, |spec| spec.max_retries = 3);
+    let provider = provider(&upstream, |spec| spec.calls.max_retries = 3);
     for failure in [complete(&provider).await.unwrap_err(), stream(&provider, &prompt()).await.1.unwrap_err()] {
         assert_eq!((failure.kind, failure.message.contains("without a message")), (Malformed, true), "{failure}");
     }
@@ -200,7 +200,8 @@ async fn an_upstream_that_hangs_runs_out_of_time_once() {
     let upstream = Upstream::start().await;
     for point in [Point::Request, Point::Head, Point::Body] {
         upstream.push(Step::hang_at(point));
-        let provider = provider(&upstream, |spec| (spec.timeout, spec.max_retries) = (Duration::from_secs(2), 3));
+        let provider =
+            provider(&upstream, |spec| (spec.calls.timeout, spec.calls.max_retries) = (Duration::from_secs(2), 3));
         let failure = complete(&provider).await.unwrap_err();
         assert_eq!(failure.kind, Timeout, "{point:?}");
         assert_eq!(failure.message, "scripted did not answer within 2 s; `timeout_ms` sets this limit");
@@ -217,7 +218,7 @@ async fn what_may_pass_is_retried_until_it_does() {
         upstream.push(soon(Step::status(status, "")));
     }
     upstream.push(Step::content("at last"));
-    let completion = complete(&provider(&upstream, |spec| spec.max_retries = 7)).await.unwrap();
+    let completion = complete(&provider(&upstream, |spec| spec.calls.max_retries = 7)).await.unwrap();
     assert_eq!(completion.reply.content(), Some("at last"));
     assert_eq!(upstream.counters().requests, 8);
 }
@@ -228,7 +229,7 @@ async fn a_broken_connection_and_a_body_that_breaks_off_are_retried() {
     upstream.push(Step::close_at(Point::Request));
     upstream.push(Step::close_at(Point::Body));
     upstream.push(Step::content("whole"));
-    let completion = complete(&provider(&upstream, |spec| spec.max_retries = 2)).await.unwrap();
+    let completion = complete(&provider(&upstream, |spec| spec.calls.max_retries = 2)).await.unwrap();
     assert_eq!(completion.reply.content(), Some("whole"));
 }
 
@@ -238,7 +239,7 @@ async fn what_cannot_pass_is_asked_once() {
     for (status, body) in [(400, ""), (401, ""), (402, ""), (403, ""), (404, ""), (413, ""), (422, ""), (429, quota)] {
         let upstream = Upstream::start().await;
         upstream.push(Step::status(status, body).header("retry-after-ms", "1"));
-        complete(&provider(&upstream, |spec| spec.max_retries = 3)).await.unwrap_err();
+        complete(&provider(&upstream, |spec| spec.calls.max_retries = 3)).await.unwrap_err();
         assert_eq!(upstream.counters().requests, 1, "{status} {body}");
     }
 }
@@ -249,7 +250,7 @@ async fn the_last_failure_is_returned_when_the_retries_are_used_up() {
     for at in 0..3 {
         upstream.push(Step::status(503, &format!("failure {at}")).header("retry-after-ms", "1"));
     }
-    let failure = complete(&provider(&upstream, |spec| spec.max_retries = 2)).await.unwrap_err();
+    let failure = complete(&provider(&upstream, |spec| spec.calls.max_retries = 2)).await.unwrap_err();
     assert_eq!(failure.message, "scripted answered 503: failure 2");
     assert_eq!(failure.retry_after, Some(Duration::from_millis(1)));
     assert_eq!(upstream.counters().requests, 3);
@@ -259,7 +260,7 @@ async fn the_last_failure_is_returned_when_the_retries_are_used_up() {
 async fn an_upstream_that_wants_to_be_left_alone_for_long_is_not_waited_for() {
     let upstream = Upstream::start().await;
     upstream.push(Step::status(429, "").header("retry-after", "3600"));
-    let failure = complete(&provider(&upstream, |spec| spec.max_retries = 3)).await.unwrap_err();
+    let failure = complete(&provider(&upstream, |spec| spec.calls.max_retries = 3)).await.unwrap_err();
     assert_eq!((failure.kind, failure.retry_after), (RateLimited, Some(Duration::from_secs(3600))));
     assert_eq!(upstream.counters().requests, 1);
 }
@@ -271,7 +272,7 @@ async fn a_redirect_is_not_followed_and_its_target_never_sees_the_key() {
         let target = format!("{}/chat/completions", elsewhere.base_url());
         let with_token = format!("{}?session=0123#there", target.replace("http://", "http://user:word@"));
         upstream.push(Step::status(status, "").header("location", &with_token));
-        let failure = complete(&provider(&upstream, |spec| spec.max_retries = 3)).await.unwrap_err();
+        let failure = complete(&provider(&upstream, |spec| spec.calls.max_retries = 3)).await.unwrap_err();
         assert_eq!((failure.kind, failure.status), (NotFound, Some(status)));
         assert!(failure.message.contains(&format!("redirect to {target}, which")), "{failure}");
     }

@@ -14,7 +14,7 @@ use crate::upstream::{Point, Step, Upstream};
 async fn calls_in_flight_stay_within_n_parallel() {
     let upstream = Upstream::start().await;
     upstream.answer_with(|_| Step::content("42").gated("go"));
-    let provider = provider(&upstream, |spec| spec.n_parallel = 3);
+    let provider = provider(&upstream, |spec| spec.calls.n_parallel = 3);
     let calls: Vec<_> = (0..20)
         .map(|_| {
             let provider = Arc::clone(&provider);
@@ -34,7 +34,7 @@ async fn calls_in_flight_stay_within_n_parallel() {
 async fn many_calls_are_answered_each_with_its_own_answer_over_few_connections() {
     let upstream = Upstream::start().await;
     upstream.answer_with(|seen| Step::content(&format!("seed {}", seen.json()["seed"])));
-    let provider = provider(&upstream, |spec| spec.n_parallel = 16);
+    let provider = provider(&upstream, |spec| spec.calls.n_parallel = 16);
     let request = provider.prepare(&prompt());
     let calls = (0..400i64).map(|seed| {
         let (provider, request) = (Arc::clone(&provider), request.clone());
@@ -54,7 +54,7 @@ async fn a_run_of_many_and_a_run_of_one_take_turns() {
     for delivery in [Delivery::Whole, Delivery::Live] {
         let upstream = Upstream::start().await;
         upstream.answer_with(|_| Step::content("42").gated("go"));
-        let generator = generator::remote(provider(&upstream, |spec| spec.n_parallel = 2));
+        let generator = generator::remote(provider(&upstream, |spec| spec.calls.n_parallel = 2));
         let begin = async |count, seed| {
             let run = Arc::new(Run::new(Some(seed)));
             generator
@@ -85,7 +85,7 @@ async fn a_call_that_waits_for_its_turn_when_it_is_cancelled_is_never_made() {
     for delivery in [Delivery::Whole, Delivery::Live] {
         let upstream = Upstream::start().await;
         upstream.answer_with(|_| Step::content("42").gated("go"));
-        let provider = provider(&upstream, |spec| spec.n_parallel = 1);
+        let provider = provider(&upstream, |spec| spec.calls.n_parallel = 1);
         let generator = generator::remote(Arc::clone(&provider));
         let first = tokio::spawn({
             let provider = Arc::clone(&provider);
@@ -108,7 +108,7 @@ async fn a_call_that_waits_for_its_turn_when_it_is_cancelled_is_never_made() {
 async fn a_call_waits_for_its_retry_without_holding_a_place() {
     let upstream = Upstream::start().await;
     upstream.push(Step::status(429, "").header("retry-after", "50"));
-    let provider = provider(&upstream, |spec| (spec.n_parallel, spec.max_retries) = (1, 1));
+    let provider = provider(&upstream, |spec| (spec.calls.n_parallel, spec.calls.max_retries) = (1, 1));
     let waiting = tokio::spawn({
         let provider = Arc::clone(&provider);
         async move { complete(&provider).await }
@@ -142,7 +142,7 @@ async fn dropping_a_call_closes_its_connection_wherever_it_stands() {
 async fn dropping_a_stream_closes_its_connection_and_frees_its_place() {
     let upstream = Upstream::start().await;
     upstream.push(Step { stream_gate: Some("never".to_owned()), ..Step::content("one two three") });
-    let provider = provider(&upstream, |spec| spec.n_parallel = 1);
+    let provider = provider(&upstream, |spec| spec.calls.n_parallel = 1);
     let mut events = Box::pin(provider.stream(provider.prepare(&prompt()), None, |_| ()));
     assert!(matches!(events.next().await, Some(StepEvent::Delta(_))));
     drop(events);

@@ -195,7 +195,7 @@ fn a_provider_that_could_not_work_is_refused_when_it_is_made() {
     assert!(matches!(error(&|spec| spec.base_url = "ftp://a/v1".parse().unwrap()), ProviderError::NotHttp));
     assert!(matches!(error(&|spec| spec.base_url = "unix:/a".parse().unwrap()), ProviderError::NotHttp));
     assert!(matches!(error(&|spec| spec.base_url = "http://u:p@a/v1".parse().unwrap()), ProviderError::Credentials));
-    assert!(matches!(error(&|spec| spec.n_parallel = 0), ProviderError::NoParallelCalls));
+    assert!(matches!(error(&|spec| spec.calls.n_parallel = 0), ProviderError::NoParallelCalls));
     assert!(matches!(error(&|spec| spec.api_key = Some("a\nb".into())), ProviderError::ApiKey));
     let with_header = |name: &str, value: &str| {
         let header = (name.to_owned(), value.into());

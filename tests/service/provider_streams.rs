@@ -196,7 +196,7 @@ async fn an_error_before_any_content_is_retried_unseen() {
     upstream.push(Step { hang_at: None, close_at: Some(Point::Head), ..Step::events("") });
     upstream.push(Step::status(503, "").header("retry-after-ms", "1"));
     upstream.push(Step::content("42"));
-    let (deltas, end) = stream(&provider(&upstream, |spec| spec.max_retries = 3), &prompt()).await;
+    let (deltas, end) = stream(&provider(&upstream, |spec| spec.calls.max_retries = 3), &prompt()).await;
     assert_eq!(deltas, [r#"{"role":"assistant","content":""}"#, r#"{"content":"42"}"#]);
     assert_eq!(end.unwrap().reply.content(), Some("42"));
     assert_eq!(upstream.counters().requests, 4);
@@ -212,7 +212,7 @@ async fn an_error_after_the_first_content_is_final() {
     ] {
         let before = upstream.counters().requests;
         upstream.push(step);
-        let (deltas, end) = stream(&provider(&upstream, |spec| spec.max_retries = 3), &prompt()).await;
+        let (deltas, end) = stream(&provider(&upstream, |spec| spec.calls.max_retries = 3), &prompt()).await;
         assert!(deltas.len() >= 2, "{deltas:?}");
         assert_eq!(end.unwrap_err().kind, Unavailable);
         assert_eq!(upstream.counters().requests, before + 1);
@@ -289,7 +289,7 @@ async fn an_answer_that_comes_whole_although_a_stream_was_asked_for_is_an_answer
     let choice = json!({"message": {"role": "assistant", "content": "42"}, "finish_reason": "stop"});
     let whole = Step::body(&json!({"choices": [choice], "usage": usage}).to_string());
     upstream.push(whole.clone());
-    let (deltas, end) = stream(&provider(&upstream, |spec| spec.max_retries = 3), &prompt()).await;
+    let (deltas, end) = stream(&provider(&upstream, |spec| spec.calls.max_retries = 3), &prompt()).await;
     let completion = end.unwrap();
     assert_eq!((deltas.len(), completion.reply.content()), (0, Some("42")));
     assert_eq!((completion.finish_reason, completion.usage.total_tokens()), (FinishReason::Stop, 5));
@@ -309,7 +309,7 @@ async fn a_stream_that_stops_runs_out_of_time() {
     let upstream = Upstream::start().await;
     for step in [Step::hang_at(Point::Request), Step::hang_at(Point::Body)] {
         upstream.push(step);
-        let provider = provider(&upstream, |spec| spec.timeout = Duration::from_millis(200));
+        let provider = provider(&upstream, |spec| spec.calls.timeout = Duration::from_millis(200));
         assert_eq!(stream(&provider, &prompt()).await.1.unwrap_err().kind, Timeout);
     }
     assert!(complete(&provider(&upstream, |_| {})).await.is_ok());

@@ -140,7 +140,7 @@ async fn a_confident_minority_outweighs_a_doubtful_majority() {
         vec![answers_likely("It is 1.", -2.0), answers_likely("It is 2.", -0.1), answers_likely("It is 1.", -2.0)];
     let generator = Scripted::new(endings);
     let weighted = RunSettings { vote_weight: VoteWeight::Confidence, ..settings(StopRule::None, Wave::Auto, 3) };
-    assert!(plan(&weighted, 1, &generator).signals(generator.signals()).unwrap().is_some());
+    assert!(plan(&weighted, 1, &generator).signals(generator.signals("m")).unwrap().is_some());
     let outcome = ask(&weighted, &generator).await.unwrap();
     assert_eq!(outcome.selected(), Some(1));
     let verdict = outcome.verdict.unwrap();

@@ -101,8 +101,9 @@ impl Job {
         answers::check(request.n, &plan, warning.as_deref())?;
         request.warnings.extend(warning);
         request.warnings.extend(named_by_client.without_effect(&settings));
-        request.prompt.signals = plan.signals(route.generator.signals())?;
+        request.prompt.signals = plan.signals(route.generator.signals(&route.model))?;
         request.prompt.model = route.model;
+        request.warnings.extend(route.generator.fit(&mut request.prompt).map_err(|failure| ApiError::from(&failure))?);
 
         let run = Arc::new(Run { prices, bounds, ..Run::new(request.prompt.sampling.seed) });
         let identity = Identity {

@@ -24,6 +24,7 @@ pub struct PreparedRequest {
     /// A whole JSON object, so that a call without a seed sends it as it stands.
     object: Bytes,
     readers: Readers,
+    model: Arc<str>,
     queue: Arc<Semaphore>,
 }
 
@@ -37,12 +38,18 @@ impl PreparedRequest {
     pub(super) fn new(prompt: &Prompt, extra: &Map<String, Value>) -> Self {
         let mut text = Vec::with_capacity(prompt.messages.get().len() + 512);
         write(&mut text, prompt, extra).expect("numbers, strings and raw JSON always serialise to memory");
-        Self { object: text.into(), readers: Readers::of(prompt), queue: Arc::new(Semaphore::new(1)) }
+        let model = prompt.model.as_str().into();
+        Self { object: text.into(), readers: Readers::of(prompt), model, queue: Arc::new(Semaphore::new(1)) }
     }
 
     /// Lets one call of the run after the other through to where the calls of all runs wait.
     pub(super) fn queue(&self) -> &Semaphore {
         &self.queue
+    }
+
+    /// The model, by the name that the provider knows it by.
+    pub(super) fn model(&self) -> &str {
+        &self.model
     }
 
     /// Who wants which log-probabilities of the answers.

@@ -32,7 +32,7 @@ pub(super) fn events(
     seed: Option<i64>,
     told: impl FnMut(Attempt) + Send + 'static,
 ) -> impl Stream<Item = StepEvent> + Send + 'static {
-    let retries = Retries::new(provider.max_retries);
+    let retries = Retries::new(provider.calls.max_retries);
     let call = StreamedCall { provider, request, seed, told, retries, state: State::Closed };
     unfold(call, |mut call| async move { call.next().await.map(|event| (event, call)) })
 }
@@ -116,7 +116,8 @@ impl OpenStream {
         seed: Option<i64>,
         permit: OwnedSemaphorePermit,
     ) -> Result<Self, AttemptFailure> {
-        let mut source = EventSource::open(provider, &provider.chat_url, request.streamed(seed), permit).await?;
+        let mut source =
+            EventSource::open(provider, provider.address.chat(request.model()), request.streamed(seed), permit).await?;
         // A server that knows no streams answers whole.
         let completion = match source.is_whole {
             true => Some(source.read_whole(provider, request).await?),
@@ -190,11 +191,11 @@ impl EventSource {
     /// Sends a request for a stream and waits until its head is here.
     pub async fn open(
         provider: &Provider,
-        url: &Url,
+        url: Url,
         body: reqwest::Body,
         permit: OwnedSemaphorePermit,
     ) -> Result<Self, AttemptFailure> {
-        let deadline = Instant::now() + provider.timeout;
+        let deadline = Instant::now() + provider.calls.timeout;
         let attempt = async {
             let mut response = provider.send(url, body).await?;
             let Some(kind) = content_type(&response).filter(|kind| !is_event_stream(kind)).map(str::to_owned) else {

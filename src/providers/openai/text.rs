@@ -25,7 +25,10 @@ pub type Members = BTreeMap<String, Box<RawValue>>;
 
 /// A request that is ready to be sent, as often as it takes.
 #[derive(Debug, Clone)]
-pub struct TextCall(Bytes);
+pub struct TextCall {
+    model: String,
+    body: Bytes,
+}
 
 impl Provider {
     /// Serialises a request for the upstream's `model`. Body fields of the configuration that it does not name join
@@ -47,7 +50,7 @@ impl Provider {
             all.insert(name, value);
         }
         let body = serde_json::to_vec(&Body { model, fields: all }).expect("raw JSON always serialises to memory");
-        TextCall(body.into())
+        TextCall { model: model.to_owned(), body: body.into() }
     }
 
     /// Sends the request and returns the answer whole. `told` hears of every attempt.
@@ -66,12 +69,12 @@ impl Provider {
     ) -> Result<Members, Failure> {
         let once = |permit| async move {
             let attempt = async {
-                let mut response = self.send(&self.text_url, call.0.clone().into()).await?;
+                let mut response = self.send(self.address.text(&call.model), call.body.clone().into()).await?;
                 let body =
                     self.read_body(&mut response, MAX_BODY_BYTES).await?.ok_or_else(|| self.too_large("body"))?;
                 self.read_text(&body, content_type(&response))
             };
-            let answer = timeout(self.timeout, attempt).await.unwrap_or_else(|_| Err(self.out_of_time()));
+            let answer = timeout(self.calls.timeout, attempt).await.unwrap_or_else(|_| Err(self.out_of_time()));
             // Others may call while this one waits to try again.
             drop(permit);
             answer
@@ -117,7 +120,8 @@ impl Provider {
         call: &TextCall,
         permit: OwnedSemaphorePermit,
     ) -> Result<(Option<Members>, EventSource), AttemptFailure> {
-        let mut source = EventSource::open(self, &self.text_url, call.0.clone().into(), permit).await?;
+        let mut source =
+            EventSource::open(self, self.address.text(&call.model), call.body.clone().into(), permit).await?;
         let first = match source.is_whole {
             // A server that knows no streams answers whole, which has the shape of a single chunk.
             true => {
