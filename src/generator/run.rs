@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use std::collections::BTreeMap;
 
+use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::ledger::{Account, Ledger, Phase};
@@ -18,6 +19,26 @@ pub struct Run {
     pub bounds: Bounds,
     /// What tokens of each phase cost, where that is known.
     pub prices: BTreeMap<Phase, Price>,
+    pub notes: Arc<Notes>,
+}
+
+/// What the client of a run should know of how calls were made.
+#[derive(Debug, Default)]
+pub struct Notes(Mutex<Vec<String>>);
+
+impl Notes {
+    /// Adds a note, unless it is there already.
+    pub fn add(&self, note: String) {
+        let mut notes = self.0.lock();
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
+    }
+
+    /// The notes so far.
+    pub fn all(&self) -> Vec<String> {
+        self.0.lock().clone()
+    }
 }
 
 /// What a run may spend. On exhaustion the best answer so far wins.
@@ -52,7 +73,8 @@ impl Run {
             Some(seed) => RunSeed::Named(seed),
             None => RunSeed::Drawn(rand::random()),
         };
-        Self { seed, ledger: Arc::new(Ledger::default()), bounds: Bounds::default(), prices: BTreeMap::new() }
+        let (ledger, bounds, prices) = (Arc::default(), Bounds::default(), BTreeMap::new());
+        Self { seed, ledger, bounds, prices, notes: Arc::default() }
     }
 
     /// US dollars spent so far; `None` where that cannot be told: nothing was called, a phase that was called has no
@@ -102,12 +124,12 @@ impl Run {
         }
         let least = usize::from(running == 0);
         let heard = self.ledger.by_phase().get(&Phase::Generate).copied().unwrap_or_default();
-        if heard.counted == 0 {
+        if heard.counted_candidates == 0 {
             // Where nobody counts, nothing is learnt by waiting.
             return if heard.uncounted > 0 { usize::MAX } else { least };
         }
         let fits = |most: f64, spent: f64, of_heard: f64| {
-            let room = (most - spent) / (of_heard / heard.counted as f64);
+            let room = (most - spent) / (of_heard / heard.counted_candidates as f64);
             // Free candidates leave room without end; none at all, if they are over their limit already.
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
             if room.is_nan() { usize::MAX } else { room.floor() as usize }
@@ -172,7 +194,8 @@ impl Run {
             RunSeed::Named(seed) => RunSeed::Drawn(seed.cast_unsigned()),
             drawn @ RunSeed::Drawn(_) => drawn,
         };
-        Self { seed, ledger: Arc::clone(&self.ledger), bounds: self.bounds, prices: self.prices.clone() }
+        let (ledger, notes) = (Arc::clone(&self.ledger), Arc::clone(&self.notes));
+        Self { seed, ledger, bounds: self.bounds, prices: self.prices.clone(), notes }
     }
 
     /// The seed of a candidate in the in-process engine, and of whatever else is drawn for it.

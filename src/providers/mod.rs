@@ -5,6 +5,7 @@
 //! which of them still matter, is the caller's business: dropping a call closes its connection.
 
 pub mod openai;
+mod habits;
 mod http_client;
 mod retry;
 mod sse;

@@ -1,6 +1,6 @@
 //! Any server that speaks OpenAI's chat completions over HTTP.
 //!
-//! One call is one candidate: `n` is never sent, since servers accept and ignore it. The request is
+//! One call is one candidate, or several where the server honours `n` (`together.rs`). The request is
 //! serialised once for a run and shared by its candidates; the answer's message stays as the upstream wrote
 //! it. Everything that can go wrong comes back as a [`Failure`] that never holds a key.
 
@@ -12,6 +12,7 @@ mod request;
 mod response;
 mod stream;
 mod text;
+mod together;
 
 use std::fmt;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub use self::text::{Members, TextCall};
 
 use self::address::Address;
 use self::error::{Upstream, malformed};
+use super::habits::Habits;
 use super::http_client;
 use super::retry::{AttemptFailure, Retries};
 use crate::completion::{Completion, Prompt, StepEvent, Usage};
@@ -113,6 +115,7 @@ pub struct Provider {
     extra: Map<String, Value>,
     permits: Arc<Semaphore>,
     capabilities: CapabilityTable,
+    habits: Habits,
     calls: CallSettings,
     upstream: Upstream,
 }
@@ -143,6 +146,7 @@ impl Provider {
             extra: spec.body,
             permits: Arc::new(Semaphore::new(spec.calls.n_parallel.min(Semaphore::MAX_PERMITS))),
             capabilities: spec.capabilities,
+            habits: Habits::default(),
             calls: spec.calls,
             upstream,
         })
