@@ -26,24 +26,23 @@ impl Calling {
     }
 
     /// `begins` says whether the candidates begin with these calls, or had begun with another that left them out.
-    fn in_few_calls(&self, paths: Vec<Path>, mut single: Vec<Path>, begins: bool) -> Ends {
-        let most = paths.first().map_or(1, |path| self.provider.most_together(&path.prompt)).max(1);
-        let mut calls = Vec::new();
+    fn in_few_calls(&self, paths: Vec<Path>, others: Vec<Path>, begins: bool) -> Ends {
+        let most = paths.first().map_or(1, |path| self.provider.most_together(&path.prompt.model));
+        let (mut calls, mut single) = (Vec::new(), Vec::new());
         for group in paths.chunks(most) {
             match group {
                 [path] => single.push(path.clone()),
                 several => calls.push(self.in_one_call(several.to_vec(), begins)),
             }
         }
-        match (calls.len(), single.is_empty()) {
-            (0, _) => self.separately(single, begins),
-            (1, true) => calls.remove(0),
-            (_, true) => select_all(calls).boxed(),
-            (_, false) => {
-                calls.push(self.separately(single, begins));
-                select_all(calls).boxed()
-            }
+        single.extend(others);
+        if calls.is_empty() {
+            return self.separately(single, begins);
         }
+        if !single.is_empty() {
+            calls.push(self.separately(single, begins));
+        }
+        select_all(calls).boxed()
     }
 
     /// One call for all of these, two or more.

@@ -43,6 +43,7 @@ mod stop_rules;
 mod streams;
 mod swap;
 mod text_completions;
+mod together;
 mod told_usage;
 mod votes;
 mod wait;

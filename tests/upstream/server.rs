@@ -136,6 +136,11 @@ impl Upstream {
         self.shared.state().answer = Some(Box::new(answer));
     }
 
+    /// From then on answers once, whatever `n` says.
+    pub fn ignore_n(&self) {
+        self.shared.state().honours_n = false;
+    }
+
     pub fn open_gate(&self, name: &str) {
         self.shared.state().gate(name).send_replace(true);
     }

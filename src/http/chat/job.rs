@@ -198,6 +198,7 @@ impl Job {
             usage: self.run.ledger.total(),
             by_phase: self.run.ledger.by_phase(),
             cost_usd: self.run.cost_usd(),
+            stops_billing: self.generator.stops_billing(&self.prompt.model),
             elapsed_ms: self.record.elapsed_ms(),
             with_metadata: self.with_metadata,
             strategy: self.strategy.as_deref(),

@@ -24,6 +24,8 @@ pub struct Finished<'a> {
     pub by_phase: BTreeMap<Phase, Account>,
     /// What all calls cost, where their models have prices.
     pub cost_usd: Option<f64>,
+    /// Whether a call that is cancelled is paid for no further.
+    pub stops_billing: bool,
     pub elapsed_ms: f64,
     pub with_metadata: bool,
     /// The strategy in the client's words, where a `tts_*` field or the path chose the run.

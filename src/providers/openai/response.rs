@@ -57,12 +57,12 @@ pub(super) fn read_several(
     }
     let (mut choices, usage) = choices::<&RawValue>(body, content_type, upstream)?;
     // Servers that number all of them alike, or none, have written them in their order.
-    choices.sort_by_cached_key(|choice| serde_json::from_str(choice.get()).map_or(u64::MAX, |Numbered { index }| index));
+    choices
+        .sort_by_cached_key(|choice| serde_json::from_str(choice.get()).map_or(u64::MAX, |Numbered { index }| index));
     let came = choices.len();
     let read = |(position, choice): (usize, &RawValue)| {
-        let choice: Choice = serde_json::from_str(choice.get()).map_err(|error| {
-            malformed(upstream, &format!("a choice that cannot be read ({error})")).failure
-        })?;
+        let choice: Choice = serde_json::from_str(choice.get())
+            .map_err(|error| malformed(upstream, &format!("a choice that cannot be read ({error})")).failure)?;
         let completion = completion(choice, readers, upstream).map_err(|attempt| attempt.failure)?;
         Ok(Completion { usage: share(usage, position, came), ..completion })
     };

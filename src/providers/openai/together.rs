@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::response::{self, Several};
 use super::{Attempt, MAX_BODY_BYTES, PreparedRequest, Provider, content_type};
-use crate::completion::{Completion, Prompt};
+use crate::completion::Completion;
 use crate::config::calls::UseN;
 use crate::config::capabilities::Support;
 use crate::failure::{Failure, FailureKind};
@@ -15,23 +15,17 @@ use crate::providers::retry::AttemptFailure;
 
 /// The most choices of one call, which is OpenAI's own bound.
 const MOST_CHOICES: usize = 128;
-/// vLLM takes temperatures below this for none, and then refuses to answer several times.
-const GREEDY_BELOW: f64 = 1e-5;
 
 impl Provider {
-    /// How many candidates for `prompt` to ask for in one call; 1 where each is to be a call of its own, be it because
-    /// the configuration says so, the server is not known to honour `n`, or it was seen not to.
-    pub fn most_together(&self, prompt: &Prompt) -> usize {
+    /// How many candidates to ask a model for in one call; 1 where each is to be a call of its own, be it because the
+    /// configuration says so, the server is not known to honour `n`, or it was seen not to.
+    pub fn most_together(&self, model: &str) -> usize {
         let is_wanted = match self.calls.use_n {
             UseN::Never => false,
             UseN::Always => true,
-            UseN::Auto => self.capabilities(&prompt.model).n == Support::Yes,
+            UseN::Auto => self.capabilities(model).n == Support::Yes,
         };
-        let is_greedy = prompt.sampling.temperature.is_some_and(|temperature| temperature < GREEDY_BELOW);
-        if !is_wanted || is_greedy {
-            return 1;
-        }
-        self.habits.most_choices(&prompt.model).unwrap_or(MOST_CHOICES).min(MOST_CHOICES)
+        if is_wanted { self.habits.most_choices(model).unwrap_or(MOST_CHOICES).min(MOST_CHOICES) } else { 1 }
     }
 
     /// Asks for `count` candidates in one call, and returns those that came: at least one, maybe fewer than were asked
