@@ -43,8 +43,8 @@ impl CapabilityTable {
     pub fn of(&self, _model: &str) -> Capabilities {
         use ProviderName as P;
         let n = match self.provider {
-            P::OpenAi | P::LiteLlm | P::Vllm | P::Together | P::DeepInfra => Support::Yes,
-            P::Groq | P::Ollama | P::LmStudio => Support::No,
+            P::OpenAi | P::LiteLlm | P::Vllm | P::Together | P::DeepInfra | P::Azure => Support::Yes,
+            P::Groq | P::Ollama | P::LmStudio | P::TextGenerationWebui => Support::No,
             P::OpenAiCompatible | P::Llama | P::LlamaServer | P::OpenRouter => Support::Unknown,
         };
         let max_top_logprobs = match self.provider {
