@@ -86,19 +86,6 @@ const ELSEWHERE: [&str; 31] = [
     "xai",
 ];
 
-/// How far a server can be held to a shape of answer by `response_format`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StructuredOutput {
-    /// To a JSON Schema.
-    JsonSchema,
-    /// To any JSON object, by `json_object`.
-    JsonObject,
-    /// Not at all.
-    Unsupported,
-    /// It differs by model or nobody knows: a schema is asked for, and a refusal of it is no surprise.
-    Unknown,
-}
-
 /// What a remote provider's name stands for.
 #[derive(Debug, Clone, Copy)]
 pub struct RemoteDefaults {
@@ -108,7 +95,6 @@ pub struct RemoteDefaults {
     pub base_url_variables: &'static [&'static str],
     /// The variables that may hold the key, in the order in which they are looked at.
     pub key_variables: &'static [&'static str],
-    pub structured_output: StructuredOutput,
 }
 
 impl ProviderName {
@@ -172,86 +158,63 @@ impl ProviderName {
     /// `None` for the engine in this process. Variables that LiteLLM reads for the same purpose come after the
     /// provider's own.
     pub fn remote_defaults(self) -> Option<RemoteDefaults> {
-        use StructuredOutput::{JsonObject, JsonSchema, Unknown};
-        let remote = |base_url, base_url_variables, key_variables, structured_output| RemoteDefaults {
+        let remote = |base_url, base_url_variables, key_variables| RemoteDefaults {
             base_url: Some(base_url),
             base_url_variables,
             key_variables,
-            structured_output,
         };
-        let without_address = |base_url_variables, key_variables, structured_output| RemoteDefaults {
-            base_url: None,
-            base_url_variables,
-            key_variables,
-            structured_output,
-        };
+        let without_address =
+            |base_url_variables, key_variables| RemoteDefaults { base_url: None, base_url_variables, key_variables };
         Some(match self {
-            Self::OpenAi | Self::LiteLlm => remote(
-                "https://api.openai.com/v1",
-                &["OPENAI_BASE_URL", "OPENAI_API_BASE"],
-                &["OPENAI_API_KEY"],
-                JsonSchema,
-            ),
-            Self::OpenAiCompatible => without_address(&[], &[], Unknown),
+            Self::OpenAi | Self::LiteLlm => {
+                remote("https://api.openai.com/v1", &["OPENAI_BASE_URL", "OPENAI_API_BASE"], &["OPENAI_API_KEY"])
+            }
+            Self::OpenAiCompatible => without_address(&[], &[]),
             Self::Llama => return None,
             Self::Vllm => remote(
                 "http://localhost:8000/v1",
                 &["VLLM_BASE_URL", "HOSTED_VLLM_API_BASE"],
                 &["VLLM_API_KEY", "HOSTED_VLLM_API_KEY"],
-                JsonSchema,
             ),
             Self::LlamaServer => remote(
                 "http://localhost:8080/v1",
                 &["LLAMA_SERVER_BASE_URL", "LLAMAFILE_API_BASE"],
                 &["LLAMA_API_KEY", "LLAMAFILE_API_KEY"],
-                JsonSchema,
             ),
-            Self::Ollama => remote(
-                "http://localhost:11434/v1",
-                &["OLLAMA_BASE_URL", "OLLAMA_API_BASE"],
-                &["OLLAMA_API_KEY"],
-                JsonSchema,
-            ),
+            Self::Ollama => {
+                remote("http://localhost:11434/v1", &["OLLAMA_BASE_URL", "OLLAMA_API_BASE"], &["OLLAMA_API_KEY"])
+            }
             Self::LmStudio => remote(
                 "http://localhost:1234/v1",
                 &["LMSTUDIO_BASE_URL", "LM_STUDIO_API_BASE"],
                 &["LM_API_TOKEN", "LM_STUDIO_API_KEY"],
-                JsonSchema,
             ),
             Self::TextGenerationWebui => remote(
                 "http://localhost:5000/v1",
                 &["TEXT_GENERATION_WEBUI_BASE_URL", "OOBABOOGA_API_BASE"],
                 &["TEXT_GENERATION_WEBUI_API_KEY", "OOBABOOGA_API_KEY"],
-                Unknown,
             ),
             Self::OpenRouter => remote(
                 "https://openrouter.ai/api/v1",
                 &["OPENROUTER_BASE_URL", "OPENROUTER_API_BASE"],
                 &["OPENROUTER_API_KEY"],
-                Unknown,
             ),
             Self::DeepInfra => remote(
                 "https://api.deepinfra.com/v1/openai",
                 &["DEEPINFRA_BASE_URL", "DEEPINFRA_API_BASE"],
                 &["DEEPINFRA_API_KEY", "DEEPINFRA_TOKEN"],
-                JsonObject,
             ),
-            Self::Groq => remote(
-                "https://api.groq.com/openai/v1",
-                &["GROQ_BASE_URL", "GROQ_API_BASE"],
-                &["GROQ_API_KEY"],
-                JsonObject,
-            ),
+            Self::Groq => {
+                remote("https://api.groq.com/openai/v1", &["GROQ_BASE_URL", "GROQ_API_BASE"], &["GROQ_API_KEY"])
+            }
             Self::Together => remote(
                 "https://api.together.xyz/v1",
                 &["TOGETHER_BASE_URL", "TOGETHER_AI_API_BASE"],
                 &["TOGETHER_API_KEY", "TOGETHERAI_API_KEY", "TOGETHER_AI_API_KEY"],
-                Unknown,
             ),
             Self::Azure => without_address(
                 &["AZURE_OPENAI_ENDPOINT", "AZURE_API_BASE"],
                 &["AZURE_OPENAI_API_KEY", "AZURE_API_KEY"],
-                JsonSchema,
             ),
         })
     }

@@ -43,6 +43,7 @@ pub fn provider_spec(
     for (name, source) in &settings.extra_args.headers {
         headers.push((name.clone(), source.resolve(&format!("extra_args.headers.{name}"), environment)?));
     }
+    let capabilities = CapabilityTable::at(provider, [&base_url]).with(settings.extra_args.capabilities);
     let spec = ProviderSpec {
         name: provider.as_str().to_owned(),
         base_url,
@@ -50,7 +51,7 @@ pub fn provider_spec(
         api_key,
         headers,
         body,
-        capabilities: CapabilityTable::new(provider),
+        capabilities,
         calls: settings.calls,
     };
     Ok((spec, warnings))
@@ -128,6 +129,7 @@ pub fn usual_spec(
 
 /// A provider of which no more is known than its address: nothing that is sent there could be a secret.
 pub fn bare_spec(name: &str, provider: ProviderName, base_url: Url, calls: CallSettings) -> ProviderSpec {
+    let capabilities = CapabilityTable::at(provider, [&base_url]);
     ProviderSpec {
         name: name.to_owned(),
         base_url,
@@ -135,7 +137,7 @@ pub fn bare_spec(name: &str, provider: ProviderName, base_url: Url, calls: CallS
         api_key: None,
         headers: Vec::new(),
         body: Map::new(),
-        capabilities: CapabilityTable::new(provider),
+        capabilities,
         calls,
     }
 }
@@ -300,6 +302,7 @@ mod tests {
             ("max_retries", json!(0)),
             ("extra_args", json!({"headers": {"X-A": "b"}})),
             ("extra_args", json!({"reasoning_effort": "low"})),
+            ("extra_args", json!({"capabilities": {"n": false}})),
         ] {
             let mut other = base.clone();
             other[field] = value;
