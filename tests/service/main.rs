@@ -9,6 +9,7 @@ mod app;
 mod bodies;
 mod cancel_requests;
 mod cancellation;
+mod capabilities;
 mod chosen_runs;
 mod confidence;
 mod configuration;
