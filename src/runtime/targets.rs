@@ -180,7 +180,9 @@ impl Targets {
 
 fn refused(error: ProviderError) -> SettingsError {
     let param = match &error {
-        ProviderError::NotHttp | ProviderError::Credentials | ProviderError::Tls(_) => "endpoint".to_owned(),
+        ProviderError::NotHttp | ProviderError::Credentials | ProviderError::AzurePath | ProviderError::Tls(_) => {
+            "endpoint".to_owned()
+        }
         ProviderError::Header(name) | ProviderError::ReservedHeader(name) => format!("extra_args.headers.{name}"),
         ProviderError::ApiKey => "api_key".to_owned(),
         ProviderError::NoParallelCalls => "n_parallel".to_owned(),
