@@ -13,7 +13,7 @@ use futures_util::{FutureExt, Stream};
 use tokio::task::unconstrained;
 use tokio::time::timeout;
 
-use crate::completion::{Completion, StepEvent};
+use crate::completion::{Completion, Prompt, StepEvent};
 use crate::config::capabilities::Support;
 use crate::failure::Failure;
 use crate::providers::openai::{Attempt, PreparedRequest, Provider};
@@ -52,6 +52,10 @@ impl Generator for Remote {
             self.provider.complete_text(&call, account).await.map(TextAnswer::Whole)
         }
         .boxed()
+    }
+
+    fn fit(&self, prompt: &mut Prompt) -> Result<Vec<String>, Failure> {
+        self.provider.fit(prompt)
     }
 
     fn stops_billing(&self, model: &str) -> bool {
