@@ -277,8 +277,7 @@ mod tests {
     fn the_daemon_counts_every_entry_at_its_price() {
         let metrics = Arc::new(Metrics::new());
         let price = Price { prompt: 10.0, cached_prompt: 1.0, completion: 100.0 };
-        let ledger =
-            Arc::new(Ledger::metered(Arc::clone(&metrics), [(Phase::Generate, price)].into_iter().collect()));
+        let ledger = Arc::new(Ledger::metered(Arc::clone(&metrics), [(Phase::Generate, price)].into_iter().collect()));
         assert_eq!(ledger.busy(), None, "nothing was called");
         let usage = Usage { prompt_tokens: 10_000, cached_tokens: 4000, completion_tokens: 500, ..Usage::default() };
         ledger.begin(Phase::Generate).settle(usage);

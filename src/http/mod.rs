@@ -73,7 +73,9 @@ pub fn routes(service: &mut ServiceConfig) {
         .service(resource("/health", "GET, HEAD").route(web::get().to(ops::health)).route(web::head().to(ops::health)))
         .service(resource("/ready", "GET, HEAD").route(web::get().to(ops::ready)).route(web::head().to(ops::ready)))
         .service(
-            resource("/metrics", "GET, HEAD").route(web::get().to(metrics::expose)).route(web::head().to(metrics::expose)),
+            resource("/metrics", "GET, HEAD")
+                .route(web::get().to(metrics::expose))
+                .route(web::head().to(metrics::expose)),
         )
         .service(resource("/docs", "GET").route(web::get().to(documentation::page)))
         .service(resource("/docs/", "GET").route(web::get().to(documentation::page)))

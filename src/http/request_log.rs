@@ -112,7 +112,7 @@ impl Drop for RequestRecord {
         let duration = self.started.elapsed();
         let overhead = busy.map(|busy| duration.saturating_sub(busy));
         self.metrics.requests.ended(Ended {
-            path: self.route.get().copied().unwrap_or(NO_ROUTE),
+            path: self.route.get().map_or(NO_ROUTE, |pattern| shown(pattern)),
             algorithm: algorithm.unwrap_or_default(),
             status,
             duration,
@@ -185,6 +185,14 @@ pub async fn record_request(
     });
     let given_up = response.request().extensions_mut().remove::<GivenUp>();
     Ok(response.map_body(|_, body| Recorded { body, record, ended: false, _given_up: given_up }))
+}
+
+/// A pattern as it is documented: without the expression that a part of it must match.
+fn shown(pattern: &'static str) -> &'static str {
+    match pattern {
+        "/v1/models/{id:.+}" => "/v1/models/{id}",
+        plain => plain,
+    }
 }
 
 /// In milliseconds, to the microsecond.

@@ -47,8 +47,7 @@ impl EncodeMetric for Timing {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
         let Buckets { bounds, counts, sum_ns } = &*self.0;
         let bounds = bounds.iter().copied().chain([f64::INFINITY]);
-        let buckets: Vec<(f64, u64)> =
-            bounds.zip(counts.iter().map(|count| count.load(Ordering::Relaxed))).collect();
+        let buckets: Vec<(f64, u64)> = bounds.zip(counts.iter().map(|count| count.load(Ordering::Relaxed))).collect();
         // Made of what is told, so that the last bucket and the count agree whatever is observed meanwhile.
         let count = buckets.iter().map(|(_, count)| count).sum();
         let sum = sum_ns.load(Ordering::Relaxed) as f64 / 1e9;

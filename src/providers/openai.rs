@@ -27,6 +27,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use url::Url;
 
+pub use self::address::Dialect;
 pub use self::request::PreparedRequest;
 pub use self::text::{Members, TextCall};
 
@@ -57,7 +58,8 @@ pub struct ProviderSpec {
     pub name: String,
     /// The address that `/chat/completions` is appended to, usually ending in `/v1`. A query stays.
     pub base_url: Url,
-    /// Sent as a bearer token, unless `headers` has an `Authorization` of its own.
+    pub dialect: Dialect,
+    /// Sent as the dialect has it, unless `headers` has an `Authorization` of its own.
     pub api_key: Option<SecretString>,
     /// Sent with every call.
     pub headers: Vec<(String, SecretString)>,
@@ -101,6 +103,11 @@ pub enum ProviderError {
     Header(String),
     #[error("the header `{0}` belongs to the connection and cannot be set")]
     ReservedHeader(String),
+    #[error(
+        "`endpoint` leads too far for `azure`: give the address of the resource, such as https://NAME.openai.azure.com, \
+         or one that ends in /openai/v1; the deployment's name is `model`"
+    )]
+    AzurePath,
     #[error("`api_key` has characters that HTTP does not allow")]
     ApiKey,
     #[error("`n_parallel` must be at least 1")]
@@ -130,7 +137,7 @@ impl Provider {
     /// When the address, the key or a header cannot be used, and for an `https` address on a machine whose
     /// certificates cannot be read.
     pub fn new(spec: ProviderSpec) -> Result<Self, ProviderError> {
-        let address = Address::new(&spec.base_url)?;
+        let address = Address::new(&spec.base_url, &spec.dialect)?;
         if spec.calls.n_parallel == 0 {
             return Err(ProviderError::NoParallelCalls);
         }
@@ -361,11 +368,16 @@ fn headers(spec: &ProviderSpec) -> Result<HeaderMap, ProviderError> {
     const RESERVED: [&str; 5] = ["connection", "content-length", "host", "transfer-encoding", "upgrade"];
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(key) = &spec.api_key {
-        let value = format!("Bearer {}", key.expose_secret());
+    // A token in place of the key would be doubted beside it.
+    let is_authorized = spec.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(AUTHORIZATION.as_str()));
+    if let Some(key) = spec.api_key.as_ref().filter(|_| !is_authorized) {
+        let (name, value) = match spec.dialect {
+            Dialect::OpenAi => (AUTHORIZATION, format!("Bearer {}", key.expose_secret())),
+            Dialect::Azure { .. } => (HeaderName::from_static("api-key"), key.expose_secret().to_owned()),
+        };
         let mut value = HeaderValue::try_from(value).map_err(|_| ProviderError::ApiKey)?;
         value.set_sensitive(true);
-        headers.insert(AUTHORIZATION, value);
+        headers.insert(name, value);
     }
     for (name, value) in &spec.headers {
         let invalid = || ProviderError::Header(name.clone());

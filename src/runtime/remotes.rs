@@ -55,11 +55,13 @@ mod tests {
     use super::*;
     use crate::config::calls::CallSettings;
     use crate::config::capabilities::CapabilityTable;
+    use crate::providers::openai::Dialect;
 
     fn with_key(key: &str) -> ProviderSpec {
         ProviderSpec {
             name: "test".to_owned(),
             base_url: "http://127.0.0.1:9/v1".parse().unwrap(),
+            dialect: Dialect::default(),
             api_key: Some(SecretString::from(key)),
             headers: Vec::new(),
             body: serde_json::Map::new(),

@@ -6,6 +6,7 @@ mod upstream;
 
 mod answers;
 mod app;
+mod azure;
 mod bodies;
 mod cancel_requests;
 mod cancellation;

@@ -30,9 +30,7 @@ impl Scrape {
     }
 
     fn requests(&self, path: &str, algorithm: &str, status: u16) -> f64 {
-        self.value(&format!(
-            "itsd_requests_total{{path=\"{path}\",algorithm=\"{algorithm}\",status=\"{status}\"}}"
-        ))
+        self.value(&format!("itsd_requests_total{{path=\"{path}\",algorithm=\"{algorithm}\",status=\"{status}\"}}"))
     }
 
     fn attempts(&self, outcome: &str) -> f64 {
@@ -87,7 +85,7 @@ async fn attempts_candidates_tokens_and_dollars_are_those_that_were() {
     let upstream = Upstream::start().await;
     let fields = json!({
         "budget": 3, "stop_rule": "none", "n_parallel": 1, "max_retries": 1,
-        "prices": {"scripted": {"prompt": 1e6, "completion": 2e6}}
+        "prices": {"scripted": {"prompt": 5e5, "completion": 1e6}}
     });
     let app = spawn_app_for(&upstream, fields).await;
     let soon = |step: Step| step.header("retry-after-ms", "1");
@@ -114,7 +112,7 @@ async fn attempts_candidates_tokens_and_dollars_are_those_that_were() {
     // The upstream counts 10 prompt tokens a call, and a completion token a word.
     assert_eq!([scrape.tokens("generate", "prompt"), scrape.tokens("generate", "completion")], [20.0, 2.0]);
     assert_eq!(scrape.value("itsd_unknown_usage_calls_total{phase=\"generate\"}"), 1.0, "the one that was closed");
-    assert_eq!(scrape.value("itsd_cost_usd_total{phase=\"generate\"}"), 24.0);
+    assert_eq!(scrape.value("itsd_cost_usd_total{phase=\"generate\"}"), 12.0);
     assert_eq!(scrape.sum("itsd_saved_tokens_total"), 0.0);
     let of_algorithm = "{algorithm=\"self-consistency\"}";
     assert_eq!(scrape.value(&format!("itsd_overhead_seconds_count{of_algorithm}")), 1.0);
@@ -188,8 +186,8 @@ async fn streams_and_raw_texts_are_counted_like_everything_else() {
     let app = spawn_app_for(&upstream, json!({"budget": 1, "prices": {"scripted": {"prompt": 1e6}}})).await;
     chat(&app, json!({"stream": true}), 200).await;
     for stream in [false, true] {
-        let text = app.post("/v1/completions", &json!({"model": "scripted", "prompt": "6 times 7 is", "stream": stream}));
-        assert_eq!(text.await.status, 200);
+        let request = json!({"model": "scripted", "prompt": "6 times 7 is", "stream": stream});
+        assert_eq!(app.post("/v1/completions", &request).await.status, 200);
     }
     let scrape = scrape_when(&app, |scrape| scrape.requests("/v1/completions", "none", 200) == 2.0).await;
     assert_eq!(scrape.requests(CHAT, "none", 200), 1.0);
@@ -271,7 +269,11 @@ async fn the_text_is_the_one_that_the_scraper_reads() {
     assert!(answer.text.ends_with("\n# EOF\n"), "{}", answer.text);
     assert!(answer.text.contains("# TYPE itsd_tokens counter\n"), "{}", answer.text);
     let older = app.get("/metrics").await;
-    assert!(older.text.contains("# TYPE itsd_tokens_total counter\n") && !older.text.contains("# EOF"), "{}", older.text);
+    assert!(
+        older.text.contains("# TYPE itsd_tokens_total counter\n") && !older.text.contains("# EOF"),
+        "{}",
+        older.text
+    );
     let head = receive(app.client.head(app.url("/metrics"))).await;
     assert_eq!((head.status, head.header("content-type"), &*head.text), (200, Some(PROMETHEUS), ""));
     for family in ["process_start_time_seconds", "process_resident_memory_bytes", "process_open_fds"] {

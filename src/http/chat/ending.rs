@@ -38,7 +38,9 @@ impl<'a> Ending<'a> {
                 self.runs.saved_tokens(outcome.saved_tokens(&spent));
                 self.count(of_outcome(outcome, &spent));
             }
-            Err(error) => self.count(of_error(&error.failures.iter().map(|(_, failure)| failure.kind), self.planned, &spent)),
+            Err(error) => {
+                self.count(of_error(&error.failures.iter().map(|(_, failure)| failure.kind), self.planned, &spent))
+            }
         }
     }
 
@@ -88,9 +90,8 @@ fn of_outcome(outcome: &Outcome, spent: &Account) -> Endings {
 fn of_error(failures: &(impl Iterator<Item = FailureKind> + Clone), planned: usize, spent: &Account) -> Endings {
     let mut endings = Endings::new();
     // A limit or a judge ends a run and not a candidate.
-    let is_own = |kind: &FailureKind| {
-        !matches!(kind, FailureKind::Deadline | FailureKind::Limit | FailureKind::JudgeFailed)
-    };
+    let is_own =
+        |kind: &FailureKind| !matches!(kind, FailureKind::Deadline | FailureKind::Limit | FailureKind::JudgeFailed);
     let mut failed = 0;
     for kind in failures.clone().filter(is_own) {
         *endings.entry(kind.as_str()).or_default() += 1;

@@ -62,11 +62,7 @@ impl Provider {
     /// # Cancel safety
     ///
     /// Dropping the future closes the upstream connection at once, or leaves the queue.
-    pub async fn complete_text(
-        &self,
-        call: &TextCall,
-        told: impl FnMut(Attempt) + Send,
-    ) -> Result<Members, Failure> {
+    pub async fn complete_text(&self, call: &TextCall, told: impl FnMut(Attempt) + Send) -> Result<Members, Failure> {
         let mut told = self.counted(told);
         let once = |permit| async move {
             let attempt = async {
