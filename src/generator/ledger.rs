@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn the_daemon_counts_every_entry_at_its_price() {
         let metrics = Arc::new(Metrics::new());
-        let price = Price { prompt: 10.0, cached_prompt: 1.0, completion: 100.0 };
+        let price = Price { prompt: 5e5, cached_prompt: 25e4, completion: 1e6 };
         let ledger = Arc::new(Ledger::metered(Arc::clone(&metrics), [(Phase::Generate, price)].into_iter().collect()));
         assert_eq!(ledger.busy(), None, "nothing was called");
         let usage = Usage { prompt_tokens: 10_000, cached_tokens: 4000, completion_tokens: 500, ..Usage::default() };
@@ -299,8 +299,8 @@ mod tests {
             "itsd_tokens_total{phase=\"judge\",kind=\"prompt\"} 10000",
             "itsd_unknown_usage_calls_total{phase=\"generate\"} 0",
             "itsd_unknown_usage_calls_total{phase=\"judge\"} 1",
-            // 6000 fresh, 4000 cached and 501 completion tokens: 0.06 + 0.004 + 0.0501.
-            "itsd_cost_usd_total{phase=\"generate\"} 0.1141",
+            // 6000 fresh, 4000 cached and 501 completion tokens: 3000 + 1000 + 501.
+            "itsd_cost_usd_total{phase=\"generate\"} 4501.0",
             "itsd_cost_usd_total{phase=\"judge\"} 0.0",
             "itsd_judge_failures_total{kind=\"upstream_malformed\"} 1",
         ] {
