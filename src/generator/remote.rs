@@ -12,7 +12,7 @@ use futures_util::{FutureExt, Stream};
 use tokio::task::unconstrained;
 use tokio::time::timeout;
 
-use crate::completion::StepEvent;
+use crate::completion::{Prompt, StepEvent};
 use crate::failure::Failure;
 use crate::providers::openai::{Attempt, Provider};
 
@@ -50,6 +50,10 @@ impl Generator for Remote {
             self.provider.complete_text(&call, account).await.map(TextAnswer::Whole)
         }
         .boxed()
+    }
+
+    fn fit(&self, prompt: &mut Prompt) -> Result<Vec<String>, Failure> {
+        self.provider.fit(prompt)
     }
 
     fn signals(&self, model: &str) -> SignalSupport {

@@ -7,6 +7,7 @@
 mod address;
 mod chunks;
 mod error;
+mod fit;
 mod logprobs;
 mod request;
 mod response;
@@ -185,10 +186,21 @@ impl Provider {
         self.capabilities.of(model)
     }
 
+    /// Makes a prompt fit for the model that it names, and says of everything that is asked for in another way than it
+    /// was.
+    ///
+    /// # Errors
+    ///
+    /// What the model cannot do and nothing can stand for, with the parameter to change.
+    pub fn fit(&self, prompt: &mut Prompt) -> Result<Vec<String>, Failure> {
+        let row = &self.capabilities(&prompt.model);
+        fit::fit(prompt, &fit::Target { provider: &self.upstream.name, row, configured: &self.extra })
+    }
+
     /// Serialises what the candidates of a run share. The prompt's own seed is left out: each call brings
     /// its own.
     pub fn prepare(&self, prompt: &Prompt) -> PreparedRequest {
-        PreparedRequest::new(prompt, &self.extra)
+        PreparedRequest::new(prompt, &self.extra, &self.capabilities(&prompt.model))
     }
 
     /// Asks for one candidate and returns it whole. `told` hears of every attempt.

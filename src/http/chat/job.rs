@@ -104,7 +104,10 @@ impl Job {
         request.warnings.extend(named_by_client.without_effect(&settings));
         request.prompt.signals = plan.signals(route.generator.signals(&route.model))?;
         request.prompt.model = route.model;
-        request.warnings.extend(route.generator.fit(&mut request.prompt).map_err(|failure| ApiError::from(&failure))?);
+        let fitted = route.generator.fit(&mut request.prompt).map_err(|failure| ApiError::from(&failure))?;
+        let forwarded = request.unknown_fields.iter().filter(|name| request.prompt.passthrough.contains_key(*name));
+        request.warnings.extend(forwarded.map(|name| format!("unknown field `{name}` was forwarded")));
+        request.warnings.extend(fitted);
 
         let metered = Run::metered(request.prompt.sampling.seed, Arc::clone(record.metrics()), prices);
         let run = Arc::new(Run { bounds, ..metered });
@@ -192,6 +195,8 @@ impl Job {
             tracing::debug!(request_id = %self.record.id, %error, "no candidate succeeded");
         }
         result.map(|mut outcome| {
+            // Prompts that the run makes itself are told of in the same words.
+            outcome.warnings.retain(|warning| !self.warnings.contains(warning));
             outcome.warnings.splice(0..0, self.warnings.iter().cloned());
             outcome
         })
