@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use super::ledger::{Account, Ledger, Phase};
 use crate::config::prices::Price;
 use crate::failure::{Failure, FailureKind};
+use crate::metrics::Metrics;
 
 /// One run of an algorithm for one request. Owned by the handler of the request.
 #[derive(Debug)]
@@ -75,6 +76,11 @@ impl Run {
         };
         let (ledger, bounds, prices) = (Arc::default(), Bounds::default(), BTreeMap::new());
         Self { seed, ledger, bounds, prices, notes: Arc::default() }
+    }
+
+    /// A run whose calls the daemon counts, at these prices.
+    pub fn metered(seed: Option<i64>, metrics: Arc<Metrics>, prices: BTreeMap<Phase, Price>) -> Self {
+        Self { ledger: Arc::new(Ledger::metered(metrics, prices.clone())), prices, ..Self::new(seed) }
     }
 
     /// US dollars spent so far; `None` where that cannot be told: nothing was called, a phase that was called has no

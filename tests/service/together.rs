@@ -138,33 +138,29 @@ async fn what_is_missing_is_asked_for_together_as_far_as_the_server_was_seen_to_
     }
 }
 
-/// Answers one at a time, and refuses more in the words of a server that cannot.
-fn refusing_several(seen: &Seen) -> Step {
-    match n(seen) {
-        0 | 1 => Step::content("\\boxed{42}"),
-        _ => Step::status(
-            400,
-            r#"{"error":{"code":400,"message":"Only one completion choice is allowed","type":"invalid_request_error"}}"#,
-        ),
-    }
-}
-
 #[tokio::test]
 async fn a_server_that_refuses_n_is_asked_one_by_one_and_remembered() {
-    let upstream = Upstream::start().await;
-    upstream.answer_with(refusing_several);
-    let app = spawn_app_for(&upstream, five(json!({"use_n": "always"}))).await;
-    let first = ask(&app, json!({})).await;
-    assert_eq!(first.ok()["metadata"]["response_counts"], json!({"42": 5}));
-    assert_eq!(asked(&upstream), [5, 0, 0, 0, 0, 0]);
-    assert!(warnings(&first).contains("refused to answer several times"), "{}", first.text);
-    let spent = generate(&first);
-    assert_eq!((&spent["calls"], &spent["prompt_tokens"], &spent["unknown_calls"]), (&json!(6), &json!(50), &json!(0)));
-    assert_eq!(first.ok()["metadata"]["failures"], json!([]));
+    let words = r#"{"error":{"code":500,"message":"Only one completion choice is allowed","type":"server_error"}}"#;
+    let field = r#"{"error":{"message":"'n' : number must be at most 1","type":"invalid_request_error"}}"#;
+    for (status, refusal) in [(400, field), (422, r#"{"detail":"n"}"#), (500, words), (501, "")] {
+        let upstream = Upstream::start().await;
+        upstream.answer_with(move |seen| match n(seen) {
+            0 => Step::content("\\boxed{42}"),
+            _ => Step::status(status, refusal),
+        });
+        let app = spawn_app_for(&upstream, five(json!({"use_n": "always", "max_retries": 3}))).await;
+        let first = ask(&app, json!({})).await;
+        assert_eq!(first.ok()["metadata"]["response_counts"], json!({"42": 5}));
+        assert_eq!(asked(&upstream), [5, 0, 0, 0, 0, 0], "{status}");
+        assert!(warnings(&first).contains("refused to answer several times"), "{}", first.text);
+        let spent = generate(&first);
+        assert_eq!((&spent["calls"], &spent["prompt_tokens"]), (&json!(6), &json!(50)), "{status}");
+        assert_eq!((&spent["unknown_calls"], &first.ok()["metadata"]["failures"]), (&json!(0), &json!([])));
 
-    let second = ask(&app, json!({})).await;
-    assert_eq!(asked(&upstream)[6..], [0; 5]);
-    assert_eq!(warnings(&second), "[]");
+        let second = ask(&app, json!({})).await;
+        assert_eq!(asked(&upstream)[6..], [0; 5], "{status}");
+        assert_eq!(warnings(&second), "[]");
+    }
 }
 
 #[tokio::test]

@@ -44,8 +44,9 @@ impl Provider {
         request: &PreparedRequest,
         count: usize,
         seed: Option<i64>,
-        mut told: impl FnMut(Attempt) + Send,
+        told: impl FnMut(Attempt) + Send,
     ) -> Result<Vec<Result<Completion, Failure>>, Failure> {
+        let mut told = self.counted(told);
         let once = |permit| async move {
             let several = self.several_once(request, count, seed).await;
             // Others may call while this one waits to try again.
@@ -64,9 +65,14 @@ impl Provider {
     /// several. It shows when one alone is answered.
     pub fn may_refuse_several(failure: &Failure) -> bool {
         const NOT_IMPLEMENTED: u16 = 501;
+        // Older builds of llama-server call it an error of their own.
+        const OWN_ERROR: &str = "only one completion choice is allowed";
         match failure.kind {
             FailureKind::InvalidRequest | FailureKind::NotSupported => true,
-            _ => failure.status == Some(NOT_IMPLEMENTED),
+            FailureKind::Unavailable => {
+                failure.status == Some(NOT_IMPLEMENTED) || failure.message.to_ascii_lowercase().contains(OWN_ERROR)
+            }
+            _ => false,
         }
     }
 
@@ -86,6 +92,11 @@ impl Provider {
             let body = self.read_body(&mut response, MAX_BODY_BYTES).await?.ok_or_else(|| self.too_large("body"))?;
             response::read_several(&body, content_type(&response), count, request.readers(), &self.upstream)
         };
-        timeout(self.calls.timeout, attempt).await.unwrap_or_else(|_| Err(self.out_of_time()))
+        let several = timeout(self.calls.timeout, attempt).await.unwrap_or_else(|_| Err(self.out_of_time()));
+        // However often it is said, it stays so.
+        several.map_err(|attempt| AttemptFailure {
+            may_retry: attempt.may_retry && !Self::may_refuse_several(&attempt.failure),
+            ..attempt
+        })
     }
 }
