@@ -72,19 +72,6 @@ const ELSEWHERE: [&str; 31] = [
     "xai",
 ];
 
-/// How far a server can be held to a shape of answer by `response_format`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StructuredOutput {
-    /// To a JSON Schema.
-    JsonSchema,
-    /// To any JSON object, by `json_object`.
-    JsonObject,
-    /// Not at all.
-    Unsupported,
-    /// It differs by model or nobody knows: a schema is asked for, and a refusal of it is no surprise.
-    Unknown,
-}
-
 /// What a remote provider's name stands for.
 #[derive(Debug, Clone, Copy)]
 pub struct RemoteDefaults {
@@ -94,7 +81,6 @@ pub struct RemoteDefaults {
     pub base_url_variable: Option<&'static str>,
     /// The variables that may hold the key, in the order in which they are looked at.
     pub key_variables: &'static [&'static str],
-    pub structured_output: StructuredOutput,
 }
 
 impl ProviderName {
@@ -153,45 +139,33 @@ impl ProviderName {
 
     /// `None` for the engine in this process.
     pub fn remote_defaults(self) -> Option<RemoteDefaults> {
-        use StructuredOutput::{JsonObject, JsonSchema, Unknown};
-        let remote = |base_url, base_url_variable, key_variables, structured_output| RemoteDefaults {
+        let remote = |base_url, base_url_variable, key_variables| RemoteDefaults {
             base_url: Some(base_url),
             base_url_variable: Some(base_url_variable),
             key_variables,
-            structured_output,
         };
         match self {
             Self::OpenAi | Self::LiteLlm => {
-                Some(remote("https://api.openai.com/v1", "OPENAI_BASE_URL", &["OPENAI_API_KEY"], JsonSchema))
+                Some(remote("https://api.openai.com/v1", "OPENAI_BASE_URL", &["OPENAI_API_KEY"]))
             }
-            Self::OpenAiCompatible => Some(RemoteDefaults {
-                base_url: None,
-                base_url_variable: None,
-                key_variables: &[],
-                structured_output: Unknown,
-            }),
+            Self::OpenAiCompatible => {
+                Some(RemoteDefaults { base_url: None, base_url_variable: None, key_variables: &[] })
+            }
             Self::Llama => None,
-            Self::Vllm => Some(remote("http://localhost:8000/v1", "VLLM_BASE_URL", &["VLLM_API_KEY"], JsonSchema)),
-            Self::LlamaServer => {
-                Some(remote("http://localhost:8080/v1", "LLAMA_SERVER_BASE_URL", &["LLAMA_API_KEY"], JsonSchema))
-            }
-            Self::Ollama => Some(remote("http://localhost:11434/v1", "OLLAMA_BASE_URL", &[], JsonSchema)),
-            Self::LmStudio => Some(remote("http://localhost:1234/v1", "LMSTUDIO_BASE_URL", &[], JsonSchema)),
+            Self::Vllm => Some(remote("http://localhost:8000/v1", "VLLM_BASE_URL", &["VLLM_API_KEY"])),
+            Self::LlamaServer => Some(remote("http://localhost:8080/v1", "LLAMA_SERVER_BASE_URL", &["LLAMA_API_KEY"])),
+            Self::Ollama => Some(remote("http://localhost:11434/v1", "OLLAMA_BASE_URL", &[])),
+            Self::LmStudio => Some(remote("http://localhost:1234/v1", "LMSTUDIO_BASE_URL", &[])),
             Self::OpenRouter => {
-                Some(remote("https://openrouter.ai/api/v1", "OPENROUTER_BASE_URL", &["OPENROUTER_API_KEY"], Unknown))
+                Some(remote("https://openrouter.ai/api/v1", "OPENROUTER_BASE_URL", &["OPENROUTER_API_KEY"]))
             }
             Self::DeepInfra => Some(remote(
                 "https://api.deepinfra.com/v1/openai",
                 "DEEPINFRA_BASE_URL",
                 &["DEEPINFRA_API_KEY", "DEEPINFRA_TOKEN"],
-                JsonObject,
             )),
-            Self::Groq => {
-                Some(remote("https://api.groq.com/openai/v1", "GROQ_BASE_URL", &["GROQ_API_KEY"], JsonObject))
-            }
-            Self::Together => {
-                Some(remote("https://api.together.xyz/v1", "TOGETHER_BASE_URL", &["TOGETHER_API_KEY"], Unknown))
-            }
+            Self::Groq => Some(remote("https://api.groq.com/openai/v1", "GROQ_BASE_URL", &["GROQ_API_KEY"])),
+            Self::Together => Some(remote("https://api.together.xyz/v1", "TOGETHER_BASE_URL", &["TOGETHER_API_KEY"])),
         }
     }
 }

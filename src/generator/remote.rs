@@ -53,7 +53,7 @@ impl Generator for Remote {
     }
 
     fn signals(&self, model: &str) -> SignalSupport {
-        SignalSupport { max_top: self.provider.capabilities(model).max_top_logprobs, self_certainty: false }
+        SignalSupport { max_top: self.provider.capabilities(model).top_logprobs(), self_certainty: false }
     }
 }
 

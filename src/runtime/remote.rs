@@ -41,13 +41,14 @@ pub fn provider_spec(
         headers.push((name.clone(), source.resolve(&format!("extra_args.headers.{name}"), environment)?));
     }
     let body = settings.extra_args.body.resolve(environment)?;
+    let capabilities = CapabilityTable::at(provider, [&base_url]).with(settings.extra_args.capabilities);
     let spec = ProviderSpec {
         name: provider.as_str().to_owned(),
         base_url,
         api_key,
         headers,
         body,
-        capabilities: CapabilityTable::new(provider),
+        capabilities,
         calls: settings.calls,
     };
     Ok((spec, warnings))
@@ -120,13 +121,14 @@ pub fn usual_spec(
 
 /// A provider of which no more is known than its address: nothing that is sent there could be a secret.
 pub fn bare_spec(name: &str, provider: ProviderName, base_url: Url, calls: CallSettings) -> ProviderSpec {
+    let capabilities = CapabilityTable::at(provider, [&base_url]);
     ProviderSpec {
         name: name.to_owned(),
         base_url,
         api_key: None,
         headers: Vec::new(),
         body: Map::new(),
-        capabilities: CapabilityTable::new(provider),
+        capabilities,
         calls,
     }
 }
@@ -250,6 +252,7 @@ mod tests {
             ("max_retries", json!(0)),
             ("extra_args", json!({"headers": {"X-A": "b"}})),
             ("extra_args", json!({"reasoning_effort": "low"})),
+            ("extra_args", json!({"capabilities": {"n": false}})),
         ] {
             let mut other = base.clone();
             other[field] = value;

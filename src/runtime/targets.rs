@@ -8,8 +8,6 @@ use std::sync::Arc;
 use crate::config::active::ActiveSettings;
 use crate::config::endpoint::OutboundPolicy;
 use crate::config::provider::ProviderName;
-#[cfg(feature = "llama")]
-use crate::config::provider::StructuredOutput;
 use crate::config::{Environment, Settings, SettingsError};
 use crate::generator::Generator;
 use crate::providers::openai::{ProviderError, ProviderSpec};
@@ -17,7 +15,6 @@ use crate::scorers::Lessons;
 
 use super::active::{Names, Target};
 use super::elsewhere::Elsewhere;
-use super::judge::structured_output;
 #[cfg(feature = "llama")]
 use super::local::LocalModels;
 use super::remote::provider_spec;
@@ -86,7 +83,7 @@ impl Targets {
         let (spec, mut told) = provider_spec(settings, provider, environment, &self.outbound)?;
         warnings.append(&mut told);
         let elsewhere = self.elsewhere(settings, Some((provider, spec.clone())), environment, warnings);
-        let structured_output = structured_output(provider, &spec.base_url);
+        let capabilities = spec.capabilities;
         let generator = self.remote(spec)?;
         let target = |upstream: &str, param: &str| {
             let (chosen, model) = settings.provider.resolve(upstream)?;
@@ -116,7 +113,7 @@ impl Targets {
             },
             mapped,
             any: settings.allow_any_model.then_some(generator),
-            structured_output,
+            capabilities: Some(capabilities),
             locals: BTreeMap::new(),
             elsewhere,
             created: 0,
@@ -159,7 +156,7 @@ impl Targets {
             active: Target { generator: active, model: own.clone(), lessons: Lessons::default() },
             mapped,
             any: None,
-            structured_output: StructuredOutput::Unsupported,
+            capabilities: None,
             locals: BTreeMap::new(),
             elsewhere: self.elsewhere(settings, None, environment, warnings),
             created: 0,

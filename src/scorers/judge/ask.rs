@@ -12,7 +12,7 @@ use super::case::{Case, Wanted};
 use super::manner::Manner;
 use super::verdict::Unreadable;
 use crate::completion::{Completion, FinishReason, MaxTokens, Prompt, Sampling};
-use crate::config::provider::StructuredOutput;
+use crate::config::capabilities::StructuredOutput;
 use crate::failure::{Failure, FailureKind};
 use crate::generator::{self, Bound, Phase, Run};
 

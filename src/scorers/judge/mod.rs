@@ -21,7 +21,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::completion::{Completion, Prompt};
-use crate::config::provider::StructuredOutput;
+use crate::config::capabilities::StructuredOutput;
 use crate::config::run::{JudgeMode, JudgeSettings};
 use crate::failure::Failure;
 use crate::generator::{Generator, Run};
