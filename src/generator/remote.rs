@@ -40,7 +40,7 @@ impl Generator for Remote {
     }
 
     fn continue_texts(&self, request: TextRequest, run: Arc<Run>) -> BoxFuture<'_, Result<TextAnswer, Failure>> {
-        let call = self.provider.prepare_text(&request.model, &request.fields);
+        let call = self.provider.prepare_text(&request.model, &request.fields).for_caller(run.caller());
         let account = account(&run, Phase::Generate, Arc::default());
         async move {
             if request.stream {
@@ -52,6 +52,10 @@ impl Generator for Remote {
         .boxed()
     }
 
+    fn take_effect(&self) {
+        self.provider.take_effect();
+    }
+
     fn signals(&self, model: &str) -> SignalSupport {
         SignalSupport { max_top: self.provider.capabilities(model).top_logprobs(), self_certainty: false }
     }
@@ -59,7 +63,7 @@ impl Generator for Remote {
 
 impl Remote {
     fn call(&self, paths: Vec<Path>, delivery: Delivery) -> Box<dyn Extension> {
-        let Some(prepared) = paths.first().map(|path| self.provider.prepare(&path.prompt)) else {
+        let Some(prepared) = paths.first().map(|path| self.provider.prepare(&path.prompt).for_caller(path.run.caller())) else {
             return Box::new(Calls { calls: futures_util::stream::empty().boxed(), closing: Arc::default() });
         };
         let closing = Arc::new(AtomicBool::new(false));

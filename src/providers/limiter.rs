@@ -16,8 +16,7 @@ use tokio::time::Instant;
 #[derive(Debug, Clone, Default)]
 pub struct Caller {
     request: Arc<Request>,
-    /// No attempt is begun that could only begin after this.
-    pub deadline: Option<Instant>,
+    deadline: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -76,9 +75,15 @@ struct Waiter {
 }
 
 impl Caller {
-    /// A new request.
-    pub fn new(deadline: Option<Instant>) -> Self {
-        Self { deadline, ..Self::default() }
+    /// The same request, which waits until then.
+    #[must_use]
+    pub fn until(&self, deadline: Option<Instant>) -> Self {
+        Self { request: Arc::clone(&self.request), deadline }
+    }
+
+    /// When it does not wait any more.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline
     }
 
     fn id(&self) -> RequestId {

@@ -7,14 +7,17 @@ use parking_lot::Mutex;
 
 use crate::generator::{self, Generator};
 use crate::providers::openai::{Provider, ProviderError, ProviderSpec};
+use crate::providers::{Shared, UpstreamState};
 
 use super::remote::identity;
 
 /// The clients that are in use, held weakly: a client is let go with the last configuration or request that uses
-/// it, so that requests with keys of their own leave nothing behind.
+/// it, so that requests with keys of their own leave nothing behind. Those that differ in a setting are different
+/// clients, but what they share upstream (connections, places, budgets, breakers) is one.
 #[derive(Default)]
 pub struct Remotes {
     known: Mutex<HashMap<[u8; 32], Weak<dyn Generator>>>,
+    shared: Shared,
 }
 
 impl Remotes {
@@ -28,11 +31,16 @@ impl Remotes {
         if let Some(client) = self.known.lock().get(&key).and_then(Weak::upgrade) {
             return Ok(client);
         }
-        let client = generator::remote(Arc::new(Provider::new(spec)?));
+        let client = generator::remote(Arc::new(Provider::new(spec, &self.shared)?));
         let mut known = self.known.lock();
         known.retain(|_, client| client.strong_count() > 0);
         known.insert(key, Arc::downgrade(&client));
         Ok(client)
+    }
+
+    /// How the upstreams of configurations that are in use are.
+    pub fn states(&self) -> Vec<UpstreamState> {
+        self.shared.states()
     }
 }
 
@@ -48,12 +56,13 @@ mod tests {
     fn with_key(key: &str) -> ProviderSpec {
         ProviderSpec {
             name: "test".to_owned(),
-            base_url: "http://127.0.0.1:9/v1".parse().unwrap(),
+            members: vec![url::Url::parse("http://127.0.0.1:9/v1").unwrap().into()],
             api_key: Some(SecretString::from(key)),
             headers: Vec::new(),
             body: serde_json::Map::new(),
             capabilities: CapabilityTable::new(ProviderName::OpenAiCompatible),
             calls: CallSettings::default(),
+            is_listed: true,
         }
     }
 

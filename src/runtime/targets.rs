@@ -10,6 +10,7 @@ use crate::config::endpoint::OutboundPolicy;
 use crate::config::provider::ProviderName;
 use crate::config::{Environment, Settings, SettingsError};
 use crate::generator::Generator;
+use crate::providers::UpstreamState;
 use crate::providers::openai::{ProviderError, ProviderSpec};
 use crate::scorers::Lessons;
 
@@ -62,6 +63,11 @@ impl Targets {
     /// The client of a specification: the one that is in use, where there is one.
     pub(super) fn remote(&self, spec: ProviderSpec) -> Result<Arc<dyn Generator>, SettingsError> {
         self.remotes.client(spec).map_err(refused)
+    }
+
+    /// How the upstreams of configurations that are in use are.
+    pub(super) fn upstreams(&self) -> Vec<UpstreamState> {
+        self.remotes.states()
     }
 
     pub(super) fn outbound(&self) -> &OutboundPolicy {
@@ -180,7 +186,9 @@ impl Targets {
 
 fn refused(error: ProviderError) -> SettingsError {
     let param = match &error {
-        ProviderError::NotHttp | ProviderError::Credentials | ProviderError::Tls(_) => "endpoint".to_owned(),
+        ProviderError::NotHttp | ProviderError::Credentials | ProviderError::NoMembers | ProviderError::Tls(_) => {
+            "endpoint".to_owned()
+        }
         ProviderError::Header(name) | ProviderError::ReservedHeader(name) => format!("extra_args.headers.{name}"),
         ProviderError::ApiKey => "api_key".to_owned(),
         ProviderError::NoParallelCalls => "n_parallel".to_owned(),

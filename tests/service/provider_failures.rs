@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use itsd::failure::FailureKind::{self, *};
+use itsd::providers::Shared;
 use itsd::providers::openai::Provider;
 use serde_json::json;
 
@@ -166,7 +167,7 @@ async fn nobody_at_the_address_is_said_with_what_to_check() {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = socket.local_addr().unwrap();
-    let provider = Provider::new(spec(&format!("http://{address}/v1"))).unwrap();
+    let provider = Provider::new(spec(&format!("http://{address}/v1")), &Shared::default()).unwrap();
     let failure = complete(&provider).await.unwrap_err();
     assert_eq!(failure.kind, Unavailable);
     assert_eq!(
@@ -178,7 +179,7 @@ async fn nobody_at_the_address_is_said_with_what_to_check() {
 #[tokio::test]
 async fn a_server_without_tls_behind_an_https_address_is_a_failed_connection() {
     let upstream = Upstream::start().await;
-    let provider = match Provider::new(spec(&upstream.base_url().replace("http:", "https:"))) {
+    let provider = match Provider::new(spec(&upstream.base_url().replace("http:", "https:")), &Shared::default()) {
         Ok(provider) => provider,
         // A machine without certificates says so, and cannot come further.
         Err(error) => return assert!(error.to_string().contains("ca-certificates"), "{error}"),

@@ -12,10 +12,10 @@ use http_body::{Frame, SizeHint};
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-use tokio::sync::Semaphore;
 
 use super::logprobs::Readers;
 use crate::completion::Prompt;
+use crate::providers::limiter::Caller;
 
 /// A chat completion request without the fields that differ between calls. Cloning it shares the text,
 /// and the clones' calls take their turns as one run.
@@ -25,7 +25,7 @@ pub struct PreparedRequest {
     object: Bytes,
     readers: Readers,
     model: Arc<str>,
-    queue: Arc<Semaphore>,
+    caller: Caller,
 }
 
 /// What itsd decides for each call: a client's or a configuration's value for these never goes upstream
@@ -39,17 +39,23 @@ impl PreparedRequest {
         let mut text = Vec::with_capacity(prompt.messages.get().len() + 512);
         write(&mut text, prompt, extra).expect("numbers, strings and raw JSON always serialise to memory");
         let model = prompt.model.as_str().into();
-        Self { object: text.into(), readers: Readers::of(prompt), model, queue: Arc::new(Semaphore::new(1)) }
+        Self { object: text.into(), readers: Readers::of(prompt), model, caller: Caller::default() }
     }
 
-    /// Lets one call of the run after the other through to where the calls of all runs wait.
-    pub(super) fn queue(&self) -> &Semaphore {
-        &self.queue
+    /// The same on behalf of a request, whose calls take their turns as one. Otherwise the clones are a request of
+    /// their own.
+    #[must_use]
+    pub fn for_caller(self, caller: Caller) -> Self {
+        Self { caller, ..self }
+    }
+
+    pub(super) fn caller(&self) -> &Caller {
+        &self.caller
     }
 
     /// The model, by the name that the provider knows it by.
-    pub(super) fn model(&self) -> &str {
-        &self.model
+    pub(super) fn model(&self) -> Arc<str> {
+        Arc::clone(&self.model)
     }
 
     /// Who wants which log-probabilities of the answers.
