@@ -73,7 +73,9 @@ impl Endpoint {
             0 => Err(SettingsError::invalid(param, format!("`{param}` is an empty list; name a URL, or `auto`"))),
             1 => Ok(Self::Url(members.remove(0).url)),
             2..=MOST_MEMBERS => Ok(Self::Pool(members)),
-            _ => Err(SettingsError::invalid(param, format!("`{param}` must not have more than {MOST_MEMBERS} members"))),
+            _ => {
+                Err(SettingsError::invalid(param, format!("`{param}` must not have more than {MOST_MEMBERS} members")))
+            }
         }
     }
 
@@ -99,7 +101,11 @@ impl Member {
         let mut weight = 1.0;
         for (name, value) in members {
             let Some(member) = ENDPOINT_MEMBER.iter().find(|member| member.name == name) else {
-                return Err(SettingsError::unknown_member(place, name, ENDPOINT_MEMBER.iter().map(|member| member.name)));
+                return Err(SettingsError::unknown_member(
+                    place,
+                    name,
+                    ENDPOINT_MEMBER.iter().map(|member| member.name),
+                ));
             };
             let param = format!("{place}.{name}");
             match name.as_str() {

@@ -114,13 +114,7 @@ pub const LIMITS: &[Field] = &[
 /// Members of an entry of the list that `endpoint` may be.
 pub const ENDPOINT_MEMBER: &[Field] = &[
     field("url", Scope::Configuration, Kind::Text, "null", "The address."),
-    field(
-        "weight",
-        Scope::Configuration,
-        Kind::Positive(1e6),
-        "1.0",
-        "How many calls it is worth beside the others.",
-    ),
+    field("weight", Scope::Configuration, Kind::Positive(1e6), "1.0", "How many calls it is worth beside the others."),
 ];
 
 /// Members of `breaker`.
@@ -214,7 +208,13 @@ pub const FIELDS: &[Field] = &[
         "false",
         "Whether the headers X-ITS-Endpoint and X-ITS-API-Key are honoured.",
     ),
-    field("n_parallel", Configuration, Kind::Integer(1, 4096), "32", "Calls to the provider, or to each member of a pool, at a time."),
+    field(
+        "n_parallel",
+        Configuration,
+        Kind::Integer(1, 4096),
+        "32",
+        "Calls to the provider, or to each member of a pool, at a time.",
+    ),
     field(
         "max_queued",
         Configuration,

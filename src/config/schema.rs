@@ -357,7 +357,8 @@ mod tests {
                     member["url"] = url;
                     json!([member])
                 });
-                prop_oneof![address(), of_list, member, Just(json!([{"weight": 1}])), Just(json!(["http://a", 1]))].boxed()
+                prop_oneof![address(), of_list, member, Just(json!([{"weight": 1}])), Just(json!(["http://a", 1]))]
+                    .boxed()
             }
             Kind::Texts | Kind::TextOrTexts => prop_oneof![
                 proptest::collection::vec("[a-z]{0,3}", 0..4).prop_map(|texts| json!(texts)),

@@ -12,7 +12,7 @@ use futures_util::{FutureExt, Stream};
 use tokio::task::unconstrained;
 use tokio::time::timeout;
 
-use crate::completion::StepEvent;
+use crate::completion::{Prompt, StepEvent};
 use crate::failure::Failure;
 use crate::providers::openai::{Attempt, Provider};
 
@@ -56,6 +56,10 @@ impl Generator for Remote {
         self.provider.take_effect();
     }
 
+    fn fit(&self, prompt: &mut Prompt) -> Result<Vec<String>, Failure> {
+        self.provider.fit(prompt)
+    }
+
     fn signals(&self, model: &str) -> SignalSupport {
         SignalSupport { max_top: self.provider.capabilities(model).top_logprobs(), self_certainty: false }
     }
@@ -63,7 +67,9 @@ impl Generator for Remote {
 
 impl Remote {
     fn call(&self, paths: Vec<Path>, delivery: Delivery) -> Box<dyn Extension> {
-        let Some(prepared) = paths.first().map(|path| self.provider.prepare(&path.prompt).for_caller(path.run.caller())) else {
+        let Some(prepared) =
+            paths.first().map(|path| self.provider.prepare(&path.prompt).for_caller(path.run.caller()))
+        else {
             return Box::new(Calls { calls: futures_util::stream::empty().boxed(), closing: Arc::default() });
         };
         let closing = Arc::new(AtomicBool::new(false));
@@ -127,14 +133,14 @@ fn account(run: &Run, phase: Phase, begun: Arc<AtomicBool>) -> impl FnMut(Attemp
             call = Some(ledger.begin(phase));
         }
         (Attempt::Begun, Some(call)) => call.again(),
-        (Attempt::Refused, Some(call)) => call.refused(),
-        (Attempt::Lost, Some(call)) => call.lost(),
+        (Attempt::Refused(_), Some(call)) => call.refused(),
+        (Attempt::Lost(_), Some(call)) => call.lost(),
         (Attempt::Answered(usage), call) => {
             if let Some(call) = call.take() {
                 call.settle(usage);
             }
         }
-        (Attempt::Refused | Attempt::Lost, None) => {}
+        (Attempt::Refused(_) | Attempt::Lost(_), None) => {}
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use super::ledger::{Account, Ledger, Phase};
 use crate::config::prices::Price;
 use crate::failure::{Failure, FailureKind};
+use crate::metrics::Metrics;
 use crate::providers::Caller;
 
 /// One run of an algorithm for one request. Owned by the handler of the request.
@@ -55,13 +56,24 @@ impl Run {
             Some(seed) => RunSeed::Named(seed),
             None => RunSeed::Drawn(rand::random()),
         };
-        Self { seed, ledger: Arc::new(Ledger::default()), bounds: Bounds::default(), prices: BTreeMap::new(), caller: Caller::default() }
+        Self {
+            seed,
+            ledger: Arc::new(Ledger::default()),
+            bounds: Bounds::default(),
+            prices: BTreeMap::new(),
+            caller: Caller::default(),
+        }
     }
 
     /// On whose behalf its calls are made: all of them take their turns as one request, and none is begun that the
     /// deadline would not let end.
     pub fn caller(&self) -> Caller {
         self.caller.until(self.bounds.deadline)
+    }
+
+    /// A run whose calls the daemon counts, at these prices.
+    pub fn metered(seed: Option<i64>, metrics: Arc<Metrics>, prices: BTreeMap<Phase, Price>) -> Self {
+        Self { ledger: Arc::new(Ledger::metered(metrics, prices.clone())), prices, ..Self::new(seed) }
     }
 
     /// US dollars spent so far; `None` where that cannot be told: nothing was called, a phase that was called has no
@@ -181,7 +193,13 @@ impl Run {
             RunSeed::Named(seed) => RunSeed::Drawn(seed.cast_unsigned()),
             drawn @ RunSeed::Drawn(_) => drawn,
         };
-        Self { seed, ledger: Arc::clone(&self.ledger), bounds: self.bounds, prices: self.prices.clone(), caller: self.caller.clone() }
+        Self {
+            seed,
+            ledger: Arc::clone(&self.ledger),
+            bounds: self.bounds,
+            prices: self.prices.clone(),
+            caller: self.caller.clone(),
+        }
     }
 
     /// The seed of a candidate in the in-process engine, and of whatever else is drawn for it.

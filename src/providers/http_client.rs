@@ -205,7 +205,9 @@ mod tests {
         let transport = Transport::to(&url, false, Duration::from_secs(10));
         let client = build_with(transport, move |_| std::future::ready(Ok(addresses.clone()))).unwrap();
         let answer = client.get(url).send().await;
-        answer.map(|answer| answer.status().as_u16()).map_err(|error| describe(&error, "http://the-origin", transport.connect_timeout))
+        answer
+            .map(|answer| answer.status().as_u16())
+            .map_err(|error| describe(&error, "http://the-origin", transport.connect_timeout))
     }
 
     #[tokio::test]

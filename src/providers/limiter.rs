@@ -93,8 +93,7 @@ impl Caller {
 
 impl Limiter {
     pub fn new(limits: Limits) -> Self {
-        let state =
-            State { limits, in_flight: 0, ring: VecDeque::new(), lines: HashMap::new(), next_number: 0 };
+        let state = State { limits, in_flight: 0, ring: VecDeque::new(), lines: HashMap::new(), next_number: 0 };
         Self { state: Mutex::new(state) }
     }
 

@@ -8,6 +8,7 @@ mod address;
 mod attempts;
 mod chunks;
 mod error;
+mod fit;
 mod logprobs;
 mod request;
 mod response;
@@ -23,6 +24,7 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, Header
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
+pub use self::address::Dialect;
 pub use self::request::PreparedRequest;
 pub use self::text::{Members, TextCall};
 
@@ -40,6 +42,10 @@ use crate::config::capabilities::{Capabilities, CapabilityTable};
 use crate::config::endpoint::Member;
 use crate::config::extra_args::visit_secrets;
 use crate::failure::Failure;
+use crate::metrics::UpstreamMetrics;
+
+/// The word for an attempt that no upstream has seen, since there was no connection.
+const UNREACHABLE: &str = "unreachable";
 
 /// What makes a provider: where it is, what to send along, and its limits.
 #[derive(Debug, Clone)]
@@ -48,7 +54,8 @@ pub struct ProviderSpec {
     pub name: String,
     /// The addresses that `/chat/completions` is appended to, usually ending in `/v1`; at least one. A query stays.
     pub members: Vec<Member>,
-    /// Sent as a bearer token, unless `headers` has an `Authorization` of its own.
+    pub dialect: Dialect,
+    /// Sent as the dialect has it, unless `headers` has an `Authorization` of its own.
     pub api_key: Option<SecretString>,
     /// Sent with every call.
     pub headers: Vec<(String, SecretString)>,
@@ -68,17 +75,18 @@ pub enum Attempt {
     /// Its turn has come, and it is being sent.
     Begun,
     /// The upstream answered with an error and no word of the model's, or could not be reached: nothing was
-    /// spent.
-    Refused,
-    /// It broke off, ran out of time or came back unreadable: what was spent on it is not known.
-    Lost,
+    /// spent. The word says why, for those who count.
+    Refused(&'static str),
+    /// It broke off, ran out of time or came back unreadable, as the word says: what was spent on it is not known.
+    Lost(&'static str),
     /// It was answered, and cost this.
     Answered(Usage),
 }
 
 impl Attempt {
     fn failed(attempt: &AttemptFailure) -> Self {
-        if attempt.was_refused { Self::Refused } else { Self::Lost }
+        let why = if attempt.is_unreachable { UNREACHABLE } else { attempt.failure.kind.as_str() };
+        if attempt.was_refused { Self::Refused(why) } else { Self::Lost(why) }
     }
 }
 
@@ -93,6 +101,11 @@ pub enum ProviderError {
     Header(String),
     #[error("the header `{0}` belongs to the connection and cannot be set")]
     ReservedHeader(String),
+    #[error(
+        "`endpoint` leads too far for `azure`: give the address of the resource, such as https://NAME.openai.azure.com, \
+         or one that ends in /openai/v1; the deployment's name is `model`"
+    )]
+    AzurePath,
     #[error("`api_key` has characters that HTTP does not allow")]
     ApiKey,
     #[error("`n_parallel` must be at least 1")]
@@ -110,6 +123,7 @@ pub struct Provider {
     extra: Map<String, Value>,
     capabilities: CapabilityTable,
     calls: CallSettings,
+    metrics: Arc<UpstreamMetrics>,
 }
 
 impl Provider {
@@ -130,7 +144,8 @@ impl Provider {
         let members = spec.members.iter().map(|member| server(member, &spec, &headers, shared).map(Arc::new));
         let members = members.collect::<Result<_, _>>()?;
         let ProviderSpec { name, body, capabilities, calls, .. } = spec;
-        Ok(Self { name, members, extra: body, capabilities, calls })
+        let metrics = Arc::new(UpstreamMetrics::unseen());
+        Ok(Self { name, members, extra: body, capabilities, calls, metrics })
     }
 
     /// Holds the upstreams to this provider's limits: its configuration is the one that is in effect. Calls that are
@@ -153,15 +168,45 @@ impl Provider {
         }
     }
 
+    /// The same provider, whose calls are counted here.
+    #[must_use]
+    pub fn metered(self, metrics: Arc<UpstreamMetrics>) -> Self {
+        Self { metrics, ..self }
+    }
+
+    /// Counts the attempts of a call, and passes on what is told of them.
+    fn counted<F: FnMut(Attempt) + Send>(&self, mut told: F) -> impl FnMut(Attempt) + Send + use<F> {
+        let mut meter = self.metrics.call();
+        move |attempt| {
+            match attempt {
+                Attempt::Begun => meter.begun(),
+                Attempt::Refused(why) | Attempt::Lost(why) => meter.failed(why),
+                Attempt::Answered(_) => meter.answered(),
+            }
+            told(attempt);
+        }
+    }
+
     /// What a model can do, by the name that the provider knows it by.
     pub fn capabilities(&self, model: &str) -> Capabilities {
         self.capabilities.of(model)
     }
 
+    /// Makes a prompt fit for the model that it names, and says of everything that is asked for in another way than it
+    /// was.
+    ///
+    /// # Errors
+    ///
+    /// What the model cannot do and nothing can stand for, with the parameter to change.
+    pub fn fit(&self, prompt: &mut Prompt) -> Result<Vec<String>, Failure> {
+        let row = &self.capabilities(&prompt.model);
+        fit::fit(prompt, &fit::Target { provider: &self.name, row, configured: &self.extra })
+    }
+
     /// Serialises what the candidates of a run share. The prompt's own seed is left out: each call brings
     /// its own.
     pub fn prepare(&self, prompt: &Prompt) -> PreparedRequest {
-        PreparedRequest::new(prompt, &self.extra)
+        PreparedRequest::new(prompt, &self.extra, &self.capabilities(&prompt.model))
     }
 
     /// Asks for one candidate and returns it whole. `told` hears of every attempt.
@@ -177,8 +222,9 @@ impl Provider {
         &self,
         request: &PreparedRequest,
         seed: Option<i64>,
-        mut told: impl FnMut(Attempt) + Send,
+        told: impl FnMut(Attempt) + Send,
     ) -> Result<Completion, Failure> {
+        let mut told = self.counted(told);
         let mut attempts = Attempts::new(self, request.caller().clone(), request.model());
         let once = |server: Arc<Server>| async move {
             let mut answer = server.send(server.address.chat(&request.model()), request.whole(seed)).await?;
@@ -203,7 +249,7 @@ impl Provider {
         seed: Option<i64>,
         told: F,
     ) -> impl Stream<Item = StepEvent> + Send + use<F> {
-        stream::events(Arc::clone(self), request, seed, told)
+        stream::events(Arc::clone(self), request, seed, self.counted(told))
     }
 }
 
@@ -211,22 +257,13 @@ impl fmt::Debug for Provider {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Configured body fields and an address's query may hold what a log must not.
         let origins: Vec<&str> = self.members.iter().map(|server| server.upstream.origin.as_str()).collect();
-        formatter
-            .debug_struct("Provider")
-            .field("name", &self.name)
-            .field("origins", &origins)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Provider").field("name", &self.name).field("origins", &origins).finish_non_exhaustive()
     }
 }
 
-fn server(
-    member: &Member,
-    spec: &ProviderSpec,
-    headers: &HeaderMap,
-    shared: &Shared,
-) -> Result<Server, ProviderError> {
+fn server(member: &Member, spec: &ProviderSpec, headers: &HeaderMap, shared: &Shared) -> Result<Server, ProviderError> {
     let calls = spec.calls;
-    let address = Address::new(&member.url)?;
+    let address = Address::new(&member.url, &spec.dialect)?;
     let transport = Transport::to(&member.url, calls.http2, calls.connect_timeout);
     let client = shared.clients.client(transport).map_err(ProviderError::Tls)?;
     let origin = address.origin();
@@ -246,9 +283,7 @@ fn limits(calls: &CallSettings) -> Limits {
 
 /// What the upstream knows its client by.
 fn key(spec: &ProviderSpec) -> Option<&str> {
-    const KEY_HEADERS: [&str; 3] = ["authorization", "api-key", "x-api-key"];
-    let is_key = |name: &str| KEY_HEADERS.iter().any(|known| known.eq_ignore_ascii_case(name));
-    let header = spec.headers.iter().find(|(name, _)| is_key(name)).map(|(_, value)| value);
+    let header = spec.headers.iter().find(|(name, _)| spec.dialect.is_credential(name)).map(|(_, value)| value);
     header.or(spec.api_key.as_ref()).map(ExposeSecret::expose_secret)
 }
 
@@ -256,11 +291,16 @@ fn headers(spec: &ProviderSpec) -> Result<HeaderMap, ProviderError> {
     const RESERVED: [&str; 5] = ["connection", "content-length", "host", "transfer-encoding", "upgrade"];
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(key) = &spec.api_key {
-        let value = format!("Bearer {}", key.expose_secret());
+    // A token in place of the key would be doubted beside it.
+    let is_authorized = spec.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(AUTHORIZATION.as_str()));
+    if let Some(key) = spec.api_key.as_ref().filter(|_| !is_authorized) {
+        let (name, value) = match spec.dialect {
+            Dialect::OpenAi => (AUTHORIZATION, format!("Bearer {}", key.expose_secret())),
+            Dialect::Azure { .. } => (HeaderName::from_static("api-key"), key.expose_secret().to_owned()),
+        };
         let mut value = HeaderValue::try_from(value).map_err(|_| ProviderError::ApiKey)?;
         value.set_sensitive(true);
-        headers.insert(AUTHORIZATION, value);
+        headers.insert(name, value);
     }
     for (name, value) in &spec.headers {
         let invalid = || ProviderError::Header(name.clone());

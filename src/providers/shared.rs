@@ -179,7 +179,8 @@ impl Gate {
         settings: Option<BreakerSettings>,
         is_last: bool,
     ) -> Result<Watch, Standing> {
-        let watch = |is_probe| Watch { gate: Arc::clone(self), model: Arc::clone(model), settings, is_probe, ended: false };
+        let watch =
+            |is_probe| Watch { gate: Arc::clone(self), model: Arc::clone(model), settings, is_probe, ended: false };
         let Some(settings) = &settings else { return Ok(watch(false)) };
         let now = Instant::now();
         let mut breakers = self.breakers.lock();
@@ -271,7 +272,8 @@ mod tests {
         let gate = |origin: &str, key: Option<&str>| shared.gate("p", origin, key, LIMITS);
         let held = gate("http://a", Some("k"));
         assert!(Arc::ptr_eq(&held, &gate("http://a", Some("k"))));
-        for (origin, key) in [("http://a", None), ("http://a", Some("l")), ("http://b", Some("k")), ("http://ak", None)] {
+        for (origin, key) in [("http://a", None), ("http://a", Some("l")), ("http://b", Some("k")), ("http://ak", None)]
+        {
             assert!(!Arc::ptr_eq(&held, &gate(origin, key)), "{origin} {key:?}");
         }
         for number in 0..100 {

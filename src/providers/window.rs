@@ -36,9 +36,9 @@ impl Window {
     /// Both counts over the last `span`.
     pub fn counts(&mut self, now: Instant, span: Duration) -> [u32; 2] {
         self.advance(now, span);
-        self.parts.iter().fold([0; 2], |sum, (_, counts)| {
-            [sum[0].saturating_add(counts[0]), sum[1].saturating_add(counts[1])]
-        })
+        self.parts
+            .iter()
+            .fold([0; 2], |sum, (_, counts)| [sum[0].saturating_add(counts[0]), sum[1].saturating_add(counts[1])])
     }
 
     pub fn clear(&mut self) {

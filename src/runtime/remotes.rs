@@ -5,7 +5,9 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+use crate::config::provider::ProviderName;
 use crate::generator::{self, Generator};
+use crate::metrics::Metrics;
 use crate::providers::openai::{Provider, ProviderError, ProviderSpec};
 use crate::providers::{Shared, UpstreamState};
 
@@ -14,13 +16,17 @@ use super::remote::identity;
 /// The clients that are in use, held weakly: a client is let go with the last configuration or request that uses
 /// it, so that requests with keys of their own leave nothing behind. Those that differ in a setting are different
 /// clients, but what they share upstream (connections, places, budgets, breakers) is one.
-#[derive(Default)]
 pub struct Remotes {
+    metrics: Arc<Metrics>,
     known: Mutex<HashMap<[u8; 32], Weak<dyn Generator>>>,
     shared: Shared,
 }
 
 impl Remotes {
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, known: Mutex::default(), shared: Shared::default() }
+    }
+
     /// The client of this specification, made if there is none. Makes no network call.
     ///
     /// # Errors
@@ -31,7 +37,8 @@ impl Remotes {
         if let Some(client) = self.known.lock().get(&key).and_then(Weak::upgrade) {
             return Ok(client);
         }
-        let client = generator::remote(Arc::new(Provider::new(spec, &self.shared)?));
+        let metrics = self.metrics.upstream(label(&spec.name));
+        let client = generator::remote(Arc::new(Provider::new(spec, &self.shared)?.metered(metrics)));
         let mut known = self.known.lock();
         known.retain(|_, client| client.strong_count() > 0);
         known.insert(key, Arc::downgrade(&client));
@@ -44,6 +51,11 @@ impl Remotes {
     }
 }
 
+/// What the counters call a provider: its name, and one word for all endpoints that requests bring themselves.
+fn label(name: &str) -> &'static str {
+    ProviderName::WORDS.iter().copied().find(|known| *known == name).unwrap_or("request-endpoint")
+}
+
 #[cfg(test)]
 mod tests {
     use secrecy::SecretString;
@@ -51,12 +63,13 @@ mod tests {
     use super::*;
     use crate::config::calls::CallSettings;
     use crate::config::capabilities::CapabilityTable;
-    use crate::config::provider::ProviderName;
+    use crate::providers::openai::Dialect;
 
     fn with_key(key: &str) -> ProviderSpec {
         ProviderSpec {
             name: "test".to_owned(),
             members: vec![url::Url::parse("http://127.0.0.1:9/v1").unwrap().into()],
+            dialect: Dialect::default(),
             api_key: Some(SecretString::from(key)),
             headers: Vec::new(),
             body: serde_json::Map::new(),
@@ -68,7 +81,7 @@ mod tests {
 
     #[test]
     fn one_client_serves_all_who_call_alike_and_is_forgotten_with_them() {
-        let remotes = Remotes::default();
+        let remotes = Remotes::new(Arc::default());
         let held = remotes.client(with_key("a")).unwrap();
         assert!(Arc::ptr_eq(&held, &remotes.client(with_key("a")).unwrap()));
         for number in 0..100 {
@@ -76,5 +89,12 @@ mod tests {
         }
         // The one that is held, and the one that was made last.
         assert_eq!(remotes.known.lock().len(), 2);
+    }
+
+    #[test]
+    fn the_counters_know_providers_by_their_names_and_nothing_that_a_request_brings() {
+        assert_eq!(label("openrouter"), "openrouter");
+        assert_eq!(label("the request's endpoint"), "request-endpoint");
+        assert_eq!(label("https://example.org/v1"), "request-endpoint");
     }
 }

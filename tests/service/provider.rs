@@ -10,8 +10,8 @@ use itsd::config::calls::CallSettings;
 use itsd::config::capabilities::CapabilityTable;
 use itsd::config::provider::ProviderName;
 use itsd::failure::Failure;
-use itsd::providers::openai::{Provider, ProviderSpec};
 use itsd::providers::Shared;
+use itsd::providers::openai::{Dialect, Provider, ProviderSpec};
 use serde_json::value::RawValue;
 use url::Url;
 
@@ -24,6 +24,7 @@ pub fn spec(base_url: &str) -> ProviderSpec {
     ProviderSpec {
         name: "scripted".to_owned(),
         members: vec![Url::parse(base_url).unwrap().into()],
+        dialect: Dialect::default(),
         api_key: Some(KEY.into()),
         headers: Vec::new(),
         body: serde_json::Map::new(),

@@ -197,21 +197,6 @@ async fn a_server_without_tls_behind_an_https_address_is_a_failed_connection() {
 }
 
 #[tokio::test]
-async fn an_upstream_that_hangs_runs_out_of_time_once() {
-    let upstream = Upstream::start().await;
-    for point in [Point::Request, Point::Head, Point::Body] {
-        upstream.push(Step::hang_at(point));
-        let provider =
-            provider(&upstream, |spec| (spec.calls.timeout, spec.calls.max_retries) = (Duration::from_secs(2), 3));
-        let failure = complete(&provider).await.unwrap_err();
-        assert_eq!(failure.kind, Timeout, "{point:?}");
-        assert_eq!(failure.message, "scripted did not answer within 2 s; `timeout_ms` sets this limit");
-    }
-    upstream.wait_for(|counters| counters.closed_early == 3).await;
-    assert_eq!(upstream.counters().requests, 3);
-}
-
-#[tokio::test]
 async fn what_may_pass_is_retried_until_it_does() {
     let upstream = Upstream::start().await;
     let soon = |step: Step| step.header("retry-after-ms", "1");

@@ -134,7 +134,7 @@ impl Attempts {
                     continue;
                 }
             };
-            let place = server.gate.limiter.place(&self.caller).await;
+            let place = provider.metrics.waiting(server.gate.limiter.place(&self.caller)).await;
             let place = place.map_err(|full| queue_full(provider, full))?;
             // What stood well may have fallen while the call waited for its place.
             if let Ok(watch) = server.gate.begin(&self.model, provider.calls.breaker, is_last) {

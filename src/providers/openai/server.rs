@@ -71,7 +71,7 @@ impl Server {
         let mut failure = http_client::describe(error, &self.upstream.origin, self.calls.connect_timeout);
         failure.message = self.upstream.clean(&failure.message);
         let attempt = AttemptFailure::from(failure);
-        if error.is_connect() { attempt.refused() } else { attempt }
+        if error.is_connect() { attempt.unreachable() } else { attempt }
     }
 
     fn out_of_time(&self) -> AttemptFailure {

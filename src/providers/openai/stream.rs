@@ -105,11 +105,7 @@ struct OpenStream {
 }
 
 impl OpenStream {
-    async fn open(
-        server: Arc<Server>,
-        request: &PreparedRequest,
-        seed: Option<i64>,
-    ) -> Result<Self, AttemptFailure> {
+    async fn open(server: Arc<Server>, request: &PreparedRequest, seed: Option<i64>) -> Result<Self, AttemptFailure> {
         let url = server.address.chat(&request.model());
         let mut source = EventSource::open(&server, url, request.streamed(seed)).await?;
         // A server that knows no streams answers whole.

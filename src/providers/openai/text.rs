@@ -72,11 +72,8 @@ impl Provider {
     /// # Cancel safety
     ///
     /// Dropping the future closes the upstream connection at once, or leaves the queue.
-    pub async fn complete_text(
-        &self,
-        call: &TextCall,
-        mut told: impl FnMut(Attempt) + Send,
-    ) -> Result<Members, Failure> {
+    pub async fn complete_text(&self, call: &TextCall, told: impl FnMut(Attempt) + Send) -> Result<Members, Failure> {
+        let mut told = self.counted(told);
         let once = |server: Arc<Server>| async move {
             let mut answer = server.send(server.address.text(&call.model), call.body.clone().into()).await?;
             let body = answer.body(MAX_BODY_BYTES).await?.ok_or_else(|| server.too_large("body"))?;
@@ -102,8 +99,9 @@ impl Provider {
     pub async fn stream_text<F: FnMut(Attempt) + Send + 'static>(
         self: &Arc<Self>,
         call: &TextCall,
-        mut told: F,
+        told: F,
     ) -> Result<impl Stream<Item = Result<Members, Failure>> + Send + use<F>, Failure> {
+        let mut told = self.counted(told);
         let mut attempts = Attempts::new(self, call.caller.clone(), Arc::clone(&call.model));
         let ((first, source), turn) = attempts.make(self, &mut told, |server| open_text(server, call)).await?;
         let stream = TextStream {
@@ -123,10 +121,7 @@ impl Provider {
 }
 
 /// Makes one attempt at a stream, up to its first chunk.
-async fn open_text(
-    server: Arc<Server>,
-    call: &TextCall,
-) -> Result<(Option<Members>, EventSource), AttemptFailure> {
+async fn open_text(server: Arc<Server>, call: &TextCall) -> Result<(Option<Members>, EventSource), AttemptFailure> {
     let url = server.address.text(&call.model);
     let mut source = EventSource::open(&server, url, call.body.clone().into()).await?;
     let first = match source.is_whole {
