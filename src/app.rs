@@ -97,8 +97,10 @@ impl Application {
             HostPolicy::any()
         };
         let running = Running::default();
+        let metrics = Arc::clone(runtime.metrics());
         let state = Data::new(AppState {
             runtime,
+            metrics,
             workers,
             hosts,
             running: running.clone(),

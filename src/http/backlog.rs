@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 
-use super::chat::{Ending, Order};
+use super::chat::{Interruption, Order};
 
 /// Pieces that are held.
 const MOST_PIECES: usize = 64;
@@ -45,7 +45,7 @@ impl<T> Writer<T> {
     pub async fn put(&self, piece: T, bytes: usize) {
         let order = &self.order;
         if timeout(self.patience, self.wait(piece, bytes)).await.is_err() {
-            order.give(Ending::Unread);
+            order.give(Interruption::Unread);
         }
     }
 
@@ -117,7 +117,7 @@ mod tests {
         writer.put('a', MOST_BYTES).await;
         assert!(order.given().now_or_never().is_none());
         writer.put('b', 1).await;
-        assert_eq!(order.given().await, Ending::Unread);
+        assert_eq!(order.given().await, Interruption::Unread);
         // The last word waits for as long as it takes.
         assert_eq!(reader.take().await, Some('a'));
         let last = tokio::spawn(writer.end('c'));

@@ -20,7 +20,10 @@
 //! Tests need no sleeps: gates hold an answer back, and counters are waited for.
 
 mod chat;
-mod in_flight;
+mod counters;
+mod draw;
+mod instant;
+mod pace;
 mod script;
 mod text;
 mod wire;
@@ -29,9 +32,8 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant as Clock};
 
-use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::OwnedWriteHalf;
@@ -40,23 +42,16 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use self::chat::{Answer, Chat};
-use self::in_flight::InFlight;
-#[allow(unused_imports, reason = "a program needs less of it than a test")]
-pub use self::script::{Call, Control, Point, Script, Step};
+use self::counters::InFlight;
+pub use self::counters::{ClosedEarly, Counters};
+pub use self::instant::Instant;
+use self::instant::Wish;
 pub use self::wire::Request;
-
-/// What the upstream has seen happen.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-pub struct Counters {
-    pub connections: u64,
-    /// Chat requests received whole.
-    pub requests: u64,
-    /// Chat requests that are being answered.
-    pub in_flight: u64,
-    pub peak_in_flight: u64,
-    /// Chat requests whose client left before the answer was out.
-    pub closed_early: u64,
-}
+#[allow(unused_imports, reason = "a test needs other parts of it than the program")]
+pub use self::{
+    pace::Pace,
+    script::{Call, Control, Point, Script, Step},
+};
 
 /// A chat request that was received.
 #[derive(Debug, Clone)]
@@ -85,10 +80,11 @@ pub struct Upstream {
 
 type AnswerFn = Box<dyn Fn(&Seen) -> Step + Send + Sync>;
 
-#[derive(Default)]
 struct Shared {
     counters: watch::Sender<Counters>,
     state: Mutex<State>,
+    instant: Option<Instant>,
+    began: Clock,
 }
 
 struct State {
@@ -96,6 +92,7 @@ struct State {
     answer: Option<AnswerFn>,
     gates: HashMap<String, watch::Sender<bool>>,
     seen: Vec<Seen>,
+    closed_early: Vec<ClosedEarly>,
     honours_n: bool,
     /// Counts the resets: what began before the last one is not counted after it.
     generation: u64,
@@ -105,15 +102,14 @@ impl Upstream {
     /// Starts on a free port of the loopback interface.
     pub async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("the loopback interface has a free port");
-        Self::start_on(listener, false)
+        Self::start_on(listener, None)
     }
 
-    /// Starts on `listener`. An `instant` upstream answers every chat request with the same whole completion
-    /// without looking at it or counting it: for benchmarks.
-    pub fn start_on(listener: TcpListener, instant: bool) -> Self {
+    /// Starts on `listener`. An `instant` upstream gives every chat request the same answer: for benchmarks.
+    pub fn start_on(listener: TcpListener, instant: Option<Instant>) -> Self {
         let address = listener.local_addr().expect("a bound socket has an address");
-        let shared = Arc::<Shared>::default();
-        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared), instant));
+        let shared = Arc::new(Shared { instant, ..Shared::default() });
+        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared)));
         Self { address, shared, accepting }
     }
 
@@ -179,6 +175,12 @@ impl fmt::Debug for Upstream {
     }
 }
 
+impl Default for Shared {
+    fn default() -> Self {
+        Self { counters: watch::Sender::default(), state: Mutex::default(), instant: None, began: Clock::now() }
+    }
+}
+
 impl Default for State {
     fn default() -> Self {
         Self {
@@ -186,6 +188,7 @@ impl Default for State {
             answer: None,
             gates: HashMap::new(),
             seen: Vec::new(),
+            closed_early: Vec::new(),
             honours_n: true,
             generation: 0,
         }
@@ -234,8 +237,8 @@ impl Shared {
     }
 
     fn report(&self) -> Value {
-        let seen: Vec<Value> = self
-            .state()
+        let state = self.state();
+        let seen: Vec<Value> = state
             .seen
             .iter()
             .map(|seen| {
@@ -251,7 +254,12 @@ impl Shared {
                 })
             })
             .collect();
-        json!({"counters": *self.counters.borrow(), "seen": seen})
+        json!({
+            "counters": *self.counters.borrow(),
+            "now_us": u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX),
+            "closed_early": state.closed_early,
+            "seen": seen,
+        })
     }
 
     /// Waits for the counters that the query of `GET /control` names; `false` when they do not come.
@@ -274,14 +282,14 @@ impl Shared {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>, instant: bool) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((socket, _)) = accepted else { continue };
                 shared.counters.send_modify(|counters| counters.connections += 1);
-                connections.spawn(serve(socket, Arc::clone(&shared), instant));
+                connections.spawn(serve(socket, Arc::clone(&shared)));
             }
             Some(_) = connections.join_next() => {}
         }
@@ -289,11 +297,10 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, instant: bool) {
 }
 
 /// Serves one connection until either side closes it.
-async fn serve(socket: TcpStream, shared: Arc<Shared>, instant: bool) {
+async fn serve(socket: TcpStream, shared: Arc<Shared>) {
     let _ = socket.set_nodelay(true);
     let (mut reader, mut writer) = socket.into_split();
     let mut buffer = Vec::with_capacity(16 << 10);
-    let canned = instant.then(instant_response);
     loop {
         let Some(lengths) = wire::receive(&mut reader, &mut buffer).await else {
             if !buffer.is_empty() {
@@ -301,17 +308,28 @@ async fn serve(socket: TcpStream, shared: Arc<Shared>, instant: bool) {
             }
             return;
         };
-        if let Some(canned) = &canned
+        if let Some(instant) = &shared.instant
             && buffer.starts_with(b"POST /v1/chat/completions ")
         {
-            buffer.drain(..lengths.0 + lengths.1);
-            if writer.write_all(canned).await.is_err() {
+            let in_flight = InFlight::new(&shared);
+            let (head, body) = lengths;
+            let wish = Wish::of(&buffer[head..head + body]);
+            buffer.drain(..head + body);
+            let goes_on = tokio::select! {
+                biased;
+                sent = instant.answer(wish, &in_flight, &mut writer) => match sent {
+                    Ok(()) => in_flight.answered(),
+                    Err(_) => in_flight.left(),
+                },
+                () = wire::closed(&mut reader, &mut buffer) => in_flight.left(),
+            };
+            if !goes_on {
                 return;
             }
             continue;
         }
         let Some(request) = wire::parse(&mut buffer, lengths) else { return };
-        let is_chat = request.method == "POST" && matches!(request.path(), "/v1/chat/completions" | TEXT_PATH);
+        let is_chat = request.method == "POST" && route(request.path()).is_some();
         if !is_chat {
             let (status, body) = other_route(&request, &shared).await;
             if send(&mut writer, status, &body.to_string()).await.is_err() {
@@ -331,12 +349,26 @@ async fn serve(socket: TcpStream, shared: Arc<Shared>, instant: bool) {
     }
 }
 
-const TEXT_PATH: &str = "/v1/completions";
+enum Route {
+    Chat,
+    Text,
+}
+
+/// What is asked at a path: OpenAI's, or Azure's with and without a deployment in it.
+fn route(path: &str) -> Option<Route> {
+    let of_azure = path.strip_prefix("/openai/deployments/").and_then(|path| Some(path.split_once('/')?.1));
+    let of_openai = path.strip_prefix("/openai").unwrap_or(path).strip_prefix("/v1/");
+    match of_azure.or(of_openai)? {
+        "chat/completions" => Some(Route::Chat),
+        "completions" => Some(Route::Text),
+        _ => None,
+    }
+}
 
 /// Answers a chat request as scripted; whether the connection may serve another.
 async fn answer(request: Request, writer: &mut OwnedWriteHalf, shared: &Shared) -> std::io::Result<bool> {
-    let chat = match request.path() {
-        TEXT_PATH => Chat::parse_text(&request.body),
+    let chat = match route(request.path()) {
+        Some(Route::Text) => Chat::parse_text(&request.body),
         _ => Chat::parse(&request.body),
     };
     let (number, step, honours_n) = {
@@ -445,25 +477,4 @@ async fn send(writer: &mut OwnedWriteHalf, status: u16, body: &str) -> std::io::
     let headers = [("content-type".to_owned(), "application/json".to_owned())];
     wire::send_head(writer, status, &headers, Some(body.len())).await?;
     writer.write_all(body.as_bytes()).await
-}
-
-fn instant_response() -> Vec<u8> {
-    let content = "The two trains close the distance at 150 km/h, so that they meet after two hours, when the \
-                   first has covered 2 * 80 = 160 km of the way. The answer is \\boxed{160}";
-    let body = json!({
-        "id": "chatcmpl-0",
-        "object": "chat.completion",
-        "created": 1_700_000_000,
-        "model": "scripted",
-        "choices": [{
-            "index": 0,
-            "message": {"role": "assistant", "content": content, "refusal": null},
-            "logprobs": null,
-            "finish_reason": "stop",
-        }],
-        "usage": {"prompt_tokens": 32, "completion_tokens": 48, "total_tokens": 80},
-    })
-    .to_string();
-    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())
-        .into_bytes()
 }

@@ -95,10 +95,15 @@ pub async fn send_head(
 
 /// One chunk of a chunked body; an empty one ends the body.
 pub async fn send_chunk(writer: &mut OwnedWriteHalf, data: &[u8]) -> std::io::Result<()> {
+    writer.write_all(&chunk(data)).await
+}
+
+/// The same as it goes over the wire.
+pub fn chunk(data: &[u8]) -> Vec<u8> {
     let mut chunk = format!("{:x}\r\n", data.len()).into_bytes();
     chunk.extend_from_slice(data);
     chunk.extend_from_slice(b"\r\n");
-    writer.write_all(&chunk).await
+    chunk
 }
 
 fn content_length(head: &[u8]) -> Option<usize> {
@@ -116,8 +121,17 @@ fn header<'a>(head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     })
 }
 
-fn find(text: &[u8], pattern: &[u8]) -> Option<usize> {
-    text.windows(pattern.len()).position(|window| window == pattern)
+/// Where `pattern` is in `text` for the first time.
+pub fn find(text: &[u8], pattern: &[u8]) -> Option<usize> {
+    let (&first, rest) = pattern.split_first()?;
+    let mut from = 0;
+    loop {
+        // The library looks for one byte many at a time, and few texts are full of first bytes.
+        from += text[from..].iter().position(|&byte| byte == first)? + 1;
+        if text[from..].starts_with(rest) {
+            return Some(from - 1);
+        }
+    }
 }
 
 fn reason(status: u16) -> &'static str {

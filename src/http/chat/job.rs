@@ -17,10 +17,11 @@ use crate::http::spending;
 use crate::runtime::{ActiveConfig, Destination};
 
 use super::answers;
+use super::ending::Ending;
 use super::precedence::{self, PathChoice};
 use super::request::{ChatRequest, StreamOptions};
 use super::response::{Finished, warnings_header};
-use super::running::Ending;
+use super::running::Interruption;
 
 /// Everything that one chat request needs; it reads nothing else of the daemon's state.
 pub struct Job {
@@ -104,9 +105,13 @@ impl Job {
         request.warnings.extend(named_by_client.without_effect(&settings));
         request.prompt.signals = plan.signals(route.generator.signals(&route.model))?;
         request.prompt.model = route.model;
-        request.warnings.extend(route.generator.fit(&mut request.prompt).map_err(|failure| ApiError::from(&failure))?);
+        let fitted = route.generator.fit(&mut request.prompt).map_err(|failure| ApiError::from(&failure))?;
+        let forwarded = request.unknown_fields.iter().filter(|name| request.prompt.passthrough.contains_key(*name));
+        request.warnings.extend(forwarded.map(|name| format!("unknown field `{name}` was forwarded")));
+        request.warnings.extend(fitted);
 
-        let run = Arc::new(Run { prices, bounds, ..Run::new(request.prompt.sampling.seed) });
+        let metered = Run::metered(request.prompt.sampling.seed, Arc::clone(record.metrics()), prices);
+        let run = Arc::new(Run { bounds, ..metered });
         let identity = Identity {
             completion_id: format!("chatcmpl-{}", Uuid::new_v4().simple()),
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs().cast_signed()),
@@ -118,6 +123,7 @@ impl Job {
             facts.algorithm = Some(identity.algorithm);
             facts.revision = Some(identity.revision);
             facts.planned = Some(plan.budget);
+            facts.ledger = Some(Arc::clone(&run.ledger));
         });
         Ok(Self {
             identity,
@@ -157,9 +163,9 @@ impl Job {
         [Phase::Judge, Phase::Synthesize].into_iter().find(begun).unwrap_or(Phase::Generate)
     }
 
-    /// What a client is told whose request was ended, which is also noted for the log.
-    pub fn ended(&self, ending: Ending) -> ApiError {
-        ended(ending, &self.record)
+    /// What a client is told whose request was interrupted, which is also noted for the log.
+    pub fn interrupted(&self, why: Interruption) -> ApiError {
+        interrupted(why, &self.record)
     }
 
     /// Runs to the answer.
@@ -168,11 +174,15 @@ impl Job {
     ///
     /// Dropping the future ends every call in flight.
     pub async fn run(&self, observer: &mut impl Observer) -> Result<Outcome, RunError> {
+        let runs = &self.record.metrics().runs;
+        let mut ending = Ending::new(runs, self.identity.algorithm, self.plan.budget, &self.run.ledger);
         let result = algorithms::run(&self.plan, Arc::clone(&self.prompt), &*self.generator, &self.run, observer).await;
+        ending.ended(&result);
         let usage = self.run.ledger.total();
         self.record.note(|facts| {
             facts.prompt_tokens = Some(usage.prompt_tokens);
             facts.completion_tokens = Some(usage.completion_tokens);
+            facts.cost_usd = self.run.cost_usd();
             match &result {
                 Ok(outcome) => {
                     facts.completed = Some(outcome.counts().0);
@@ -186,6 +196,8 @@ impl Job {
             tracing::debug!(request_id = %self.record.id, %error, "no candidate succeeded");
         }
         result.map(|mut outcome| {
+            // Prompts that the run makes itself are told of in the same words.
+            outcome.warnings.retain(|warning| !self.warnings.contains(warning));
             outcome.warnings.splice(0..0, self.warnings.iter().cloned());
             outcome
         })
@@ -199,33 +211,34 @@ impl Job {
             usage: self.run.ledger.total(),
             by_phase: self.run.ledger.by_phase(),
             cost_usd: self.run.cost_usd(),
-            elapsed_ms: self.record.elapsed_ms(),
+            busy: self.run.ledger.busy(),
+            elapsed: self.record.elapsed(),
             with_metadata: self.with_metadata,
             strategy: self.strategy.as_deref(),
         }
     }
 }
 
-/// What the client is told of a request that was ended before it had an answer, which is also noted for the log.
-pub fn ended(ending: Ending, record: &RequestRecord) -> ApiError {
-    let error = match ending {
-        Ending::Cancelled => {
+/// What the client is told of a request that was interrupted, which is also noted for the log.
+pub fn interrupted(why: Interruption, record: &RequestRecord) -> ApiError {
+    let error = match why {
+        Interruption::Cancelled => {
             let message = "the request was cancelled by POST /v1/chat/cancel";
             ApiError::from(&Failure::new(FailureKind::Cancelled, message))
         }
-        Ending::Stopping => {
+        Interruption::Stopping => {
             let message = "the daemon stops, and the time to finish is over; ask again when it is back";
             ApiError { spent: true, ..ApiError::unavailable("unavailable", message) }
         }
-        Ending::Unread => {
+        Interruption::Unread => {
             let message = "the answer was given up, since nothing of it was read for too long; read as it comes";
             ApiError::from(&Failure::new(FailureKind::Cancelled, message))
         }
     };
-    let word = match ending {
-        Ending::Cancelled => "request_cancelled",
-        Ending::Stopping => "stopping",
-        Ending::Unread => "unread",
+    let word = match why {
+        Interruption::Cancelled => "request_cancelled",
+        Interruption::Stopping => "stopping",
+        Interruption::Unread => "unread",
     };
     record.note(|facts| facts.error = Some(word.to_owned()));
     error

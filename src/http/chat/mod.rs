@@ -2,6 +2,7 @@
 
 mod answers;
 mod chunks;
+mod ending;
 pub(super) mod job;
 mod metadata;
 pub(super) mod precedence;
@@ -31,7 +32,7 @@ use job::Job;
 use precedence::PathChoice;
 use request::ChatRequest;
 
-pub(super) use running::{Ending, Order, Ticket};
+pub(super) use running::{Interruption, Order, Ticket};
 pub use running::{Running, cancel};
 
 /// Whether the query string asks to refuse unknown fields instead of forwarding them.
@@ -74,7 +75,7 @@ pub async fn complete(state: Data<AppState>, request: HttpRequest, body: JsonBod
     match run.await {
         Ok(Ok(Ok(outcome))) => response::guarded(|| job.finish(&outcome).render()),
         Ok(Ok(Err(error))) => Err(error.into()),
-        Ok(Err(ending)) => Err(job.ended(ending)),
+        Ok(Err(why)) => Err(job.interrupted(why)),
         Err(panic) => {
             tracing::error!(%panic, "a run ended by a defect of ours");
             Err(ApiError::internal())

@@ -30,7 +30,7 @@ pub struct Running {
 
 /// Why a running request is to end before it has an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub enum Interruption {
     /// A client asked for it.
     Cancelled,
     /// The daemon stops, and the time to finish is over.
@@ -39,10 +39,10 @@ pub enum Ending {
     Unread,
 }
 
-/// The order to end, which one request waits for. Cheap to clone; the first ending that is given stays.
+/// The order to end, which one request waits for. Cheap to clone; the first reason that is given stays.
 #[derive(Debug, Clone, Default)]
 pub struct Order {
-    given: Arc<watch::Sender<Option<Ending>>>,
+    given: Arc<watch::Sender<Option<Interruption>>>,
     is_closed: Arc<AtomicBool>,
 }
 
@@ -98,7 +98,7 @@ impl Running {
         // All of them know of it before the first ends, so that none takes over what another lets go of.
         self.is_closed.store(true, Ordering::SeqCst);
         for order in self.by_name.lock().values().flatten() {
-            order.give(Ending::Stopping);
+            order.give(Interruption::Stopping);
         }
     }
 
@@ -106,15 +106,15 @@ impl Running {
     fn cancel(&self, name: &str) -> usize {
         let orders = self.by_name.lock().get(name).cloned().unwrap_or_default();
         for order in &orders {
-            order.give(Ending::Cancelled);
+            order.give(Interruption::Cancelled);
         }
         orders.len()
     }
 }
 
 impl Order {
-    pub fn give(&self, ending: Ending) {
-        self.given.send_if_modified(|given| given.is_none() && given.replace(ending).is_none());
+    pub fn give(&self, why: Interruption) {
+        self.given.send_if_modified(|given| given.is_none() && given.replace(why).is_none());
     }
 
     /// Waits for the order.
@@ -122,25 +122,25 @@ impl Order {
     /// # Cancel safety
     ///
     /// An order is not lost.
-    pub async fn given(&self) -> Ending {
+    pub async fn given(&self) -> Interruption {
         let mut given = self.given.subscribe();
         let mut ordered = pin!(given.wait_for(Option::is_some));
         poll_fn(|context| {
-            if let Some(ending) = self.is_given() {
-                return Poll::Ready(ending);
+            if let Some(why) = self.is_given() {
+                return Poll::Ready(why);
             }
-            ordered.as_mut().poll(context).map(|ending| {
-                let ending = ending.ok().and_then(|ending| *ending);
-                ending.expect("the sender lives as long as this order, and was waited for")
+            ordered.as_mut().poll(context).map(|why| {
+                let why = why.ok().and_then(|why| *why);
+                why.expect("the sender lives as long as this order, and was waited for")
             })
         })
         .await
     }
 
     /// The order, if it is given already.
-    pub fn is_given(&self) -> Option<Ending> {
+    pub fn is_given(&self) -> Option<Interruption> {
         let given = *self.given.borrow();
-        given.or_else(|| self.is_closed.load(Ordering::SeqCst).then_some(Ending::Stopping))
+        given.or_else(|| self.is_closed.load(Ordering::SeqCst).then_some(Interruption::Stopping))
     }
 
     /// Drives the future until it ends or the order is given, which drops it.
@@ -152,10 +152,10 @@ impl Order {
     /// # Cancel safety
     ///
     /// As the future.
-    pub async fn or<T>(&self, future: impl Future<Output = T>) -> Result<T, Ending> {
+    pub async fn or<T>(&self, future: impl Future<Output = T>) -> Result<T, Interruption> {
         tokio::select! {
             biased;
-            ending = self.given() => Err(ending),
+            why = self.given() => Err(why),
             output = future => Ok(output),
         }
     }
@@ -199,7 +199,7 @@ mod tests {
         [request.to_owned(), completion.to_owned()]
     }
 
-    fn given(ticket: &Ticket) -> Option<Ending> {
+    fn given(ticket: &Ticket) -> Option<Interruption> {
         ticket.order.is_given()
     }
 
@@ -208,7 +208,7 @@ mod tests {
         let running = Running::default();
         let ticket = running.register(names("r", "c"));
         assert_eq!((running.cancel("x"), given(&ticket)), (0, None));
-        assert_eq!((running.cancel("c"), given(&ticket)), (1, Some(Ending::Cancelled)));
+        assert_eq!((running.cancel("c"), given(&ticket)), (1, Some(Interruption::Cancelled)));
         drop(ticket);
         assert_eq!((running.cancel("r"), running.cancel("c")), (0, 0));
         assert!(running.by_name.lock().is_empty(), "nothing is kept of a request that has ended");
@@ -230,9 +230,9 @@ mod tests {
         let running = Running::default();
         let (one, other) = (running.register(names("r", "c1")), running.register(names("r", "c2")));
         assert_eq!(running.cancel("c2"), 1);
-        assert_eq!((given(&one), given(&other)), (None, Some(Ending::Cancelled)));
+        assert_eq!((given(&one), given(&other)), (None, Some(Interruption::Cancelled)));
         drop(other);
-        assert_eq!((running.cancel("r"), given(&one)), (1, Some(Ending::Cancelled)));
+        assert_eq!((running.cancel("r"), given(&one)), (1, Some(Interruption::Cancelled)));
     }
     #[test]
     fn whatever_runs_or_comes_later_ends_when_the_daemon_does() {
@@ -241,8 +241,8 @@ mod tests {
         running.cancel("s");
         running.close();
         let late = running.register(names("r", "c3"));
-        assert_eq!((given(&early), given(&late)), (Some(Ending::Stopping), Some(Ending::Stopping)));
-        assert_eq!(given(&cancelled), Some(Ending::Cancelled), "what was said first stays");
+        assert_eq!((given(&early), given(&late)), (Some(Interruption::Stopping), Some(Interruption::Stopping)));
+        assert_eq!(given(&cancelled), Some(Interruption::Cancelled), "what was said first stays");
     }
 
     #[tokio::test]
@@ -253,7 +253,7 @@ mod tests {
             async move { order.given().await }
         });
         tokio::task::yield_now().await;
-        order.give(Ending::Unread);
-        assert_eq!((listener.await.unwrap(), order.given().await), (Ending::Unread, Ending::Unread));
+        order.give(Interruption::Unread);
+        assert_eq!((listener.await.unwrap(), order.given().await), (Interruption::Unread, Interruption::Unread));
     }
 }

@@ -25,7 +25,7 @@ use crate::http::error::ApiError;
 use super::chunks::{Chunks, Progress};
 use super::job::Job;
 use super::response::guarded;
-use super::running::{Ending, Ticket};
+use super::running::{Interruption, Ticket};
 
 /// More is not handed to the connection at a time: it would be copied whole, and kept until the last of it is read.
 const PIECE_BYTES: usize = 64 << 10;
@@ -62,7 +62,7 @@ pub async fn respond(job: Arc<Job>, ticket: Ticket, state: &AppState) -> Result<
     };
     let first = match first {
         Some(Heard::Item(Item::Failed(error))) => return Err(error.into()),
-        Some(Heard::Ended(ending)) => return Err(events.job.ended(ending)),
+        Some(Heard::Interrupted(why)) => return Err(events.job.interrupted(why)),
         Some(Heard::BrokenOff) | None => {
             tracing::error!("a streamed run ended by a defect of ours");
             return Err(ApiError::internal());
@@ -101,7 +101,7 @@ enum Heard {
     /// Nothing for as long as a stream may be silent.
     Silence,
     /// The order to end.
-    Ended(Ending),
+    Interrupted(Interruption),
     /// The run is gone without a word, which only a panic does.
     BrokenOff,
 }
@@ -149,13 +149,13 @@ impl Events {
         let next = async {
             tokio::select! {
                 biased;
-                ending = work.ticket.order().given() => Heard::Ended(ending),
+                why = work.ticket.order().given() => Heard::Interrupted(why),
                 // Before the end that may be here too, so that the last progress is told.
                 Ok(()) = self.progress.changed(), if self.job.stream_options.include_progress => Heard::Progress,
                 item = self.items.take() => match item {
                     Some(item) => Heard::Item(item),
                     // The run may have heard of the order first.
-                    None => work.ticket.order().is_given().map_or(Heard::BrokenOff, Heard::Ended),
+                    None => work.ticket.order().is_given().map_or(Heard::BrokenOff, Heard::Interrupted),
                 },
             }
         };
@@ -201,10 +201,10 @@ impl Events {
                     chunks.progress(progress);
                 }
             }
-            Heard::Ended(ending) => {
+            Heard::Interrupted(why) => {
                 // The calls go first, then the client is told.
                 self.work = None;
-                chunks.event(&job.ended(ending).body());
+                chunks.event(&job.interrupted(why).body());
             }
             Heard::BrokenOff => {
                 self.work = None;

@@ -16,8 +16,8 @@ use crate::failure::Failure;
 use crate::generator::{Members, TextAnswer};
 use crate::http::AppState;
 use crate::http::backlog::{self, backlog};
-use crate::http::chat::job::ended;
-use crate::http::chat::{Ending, Ticket};
+use crate::http::chat::job::interrupted;
+use crate::http::chat::{Interruption, Ticket};
 use crate::http::error::ApiError;
 
 use super::Call;
@@ -55,7 +55,7 @@ pub async fn respond(call: Arc<Call>, ticket: Ticket, state: &AppState) -> Resul
 
     let first = match events.hear().await {
         Some(Heard::Item(Item::Failed(failure))) => return Err(ApiError::from(&failure)),
-        Some(Heard::EndedBy(ending)) => return Err(ended(ending, &events.call.record)),
+        Some(Heard::Interrupted(why)) => return Err(interrupted(why, &events.call.record)),
         Some(Heard::BrokenOff) | None => {
             tracing::error!("a streamed call ended by a defect of ours");
             return Err(ApiError::internal());
@@ -110,7 +110,7 @@ enum Heard {
     /// Nothing for as long as a stream may be silent.
     Silence,
     /// The order to end.
-    EndedBy(Ending),
+    Interrupted(Interruption),
     /// The call is gone without a word, which only a panic does.
     BrokenOff,
 }
@@ -137,11 +137,11 @@ impl Events {
         let work = self.work.as_ref()?;
         tokio::select! {
             biased;
-            ending = work.ticket.order().given() => Some(Heard::EndedBy(ending)),
+            why = work.ticket.order().given() => Some(Heard::Interrupted(why)),
             item = timeout(self.keep_alive, self.items.take()) => Some(match item {
                 Ok(Some(item)) => Heard::Item(item),
                 // The call may have heard of the order first.
-                Ok(None) => work.ticket.order().is_given().map_or(Heard::BrokenOff, Heard::EndedBy),
+                Ok(None) => work.ticket.order().is_given().map_or(Heard::BrokenOff, Heard::Interrupted),
                 Err(_) => Heard::Silence,
             }),
         }
@@ -156,8 +156,8 @@ impl Events {
             Heard::Silence => Bytes::from_static(b": its\n\n"),
             Heard::Item(Item::Failed(failure)) => self.end(event(&ApiError::from(&failure).body())),
             Heard::Item(Item::Ended) => self.end(Bytes::from_static(b"data: [DONE]\n\n")),
-            Heard::EndedBy(ending) => {
-                let error = ended(ending, &self.call.record);
+            Heard::Interrupted(why) => {
+                let error = interrupted(why, &self.call.record);
                 self.end(event(&error.body()))
             }
             Heard::BrokenOff => {
