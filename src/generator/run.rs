@@ -11,6 +11,7 @@ use super::ledger::{Account, Ledger, Phase};
 use crate::config::prices::Price;
 use crate::failure::{Failure, FailureKind};
 use crate::metrics::Metrics;
+use crate::providers::Caller;
 
 /// One run of an algorithm for one request. Owned by the handler of the request.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct Run {
     pub bounds: Bounds,
     /// What tokens of each phase cost, where that is known.
     pub prices: BTreeMap<Phase, Price>,
+    /// Whom the queues before upstreams know it by; see [`Run::caller`].
+    pub caller: Caller,
     pub notes: Arc<Notes>,
 }
 
@@ -74,8 +77,20 @@ impl Run {
             Some(seed) => RunSeed::Named(seed),
             None => RunSeed::Drawn(rand::random()),
         };
-        let (ledger, bounds, prices) = (Arc::default(), Bounds::default(), BTreeMap::new());
-        Self { seed, ledger, bounds, prices, notes: Arc::default() }
+        Self {
+            seed,
+            ledger: Arc::new(Ledger::default()),
+            bounds: Bounds::default(),
+            prices: BTreeMap::new(),
+            caller: Caller::default(),
+            notes: Arc::default(),
+        }
+    }
+
+    /// On whose behalf its calls are made: all of them take their turns as one request, and none is begun that the
+    /// deadline would not let end.
+    pub fn caller(&self) -> Caller {
+        self.caller.until(self.bounds.deadline)
     }
 
     /// A run whose calls the daemon counts, at these prices.
@@ -200,8 +215,14 @@ impl Run {
             RunSeed::Named(seed) => RunSeed::Drawn(seed.cast_unsigned()),
             drawn @ RunSeed::Drawn(_) => drawn,
         };
-        let (ledger, notes) = (Arc::clone(&self.ledger), Arc::clone(&self.notes));
-        Self { seed, ledger, bounds: self.bounds, prices: self.prices.clone(), notes }
+        Self {
+            seed,
+            ledger: Arc::clone(&self.ledger),
+            bounds: self.bounds,
+            prices: self.prices.clone(),
+            caller: self.caller.clone(),
+            notes: Arc::clone(&self.notes),
+        }
     }
 
     /// The seed of a candidate in the in-process engine, and of whatever else is drawn for it.

@@ -1,12 +1,14 @@
 //! Several candidates in one call, by the parameter `n`, so that one prompt is paid for.
 //!
 //! Servers differ: some honour `n`, some take it and answer once, some refuse it. Nothing is believed: who asks counts
-//! what came back, and what a server was seen to do is remembered.
+//! what came back, and what a server was seen to do is remembered for whoever calls it there.
 
-use tokio::time::timeout;
+use std::sync::Arc;
 
+use super::attempts::Attempts;
 use super::response::{self, Several};
-use super::{Attempt, MAX_BODY_BYTES, PreparedRequest, Provider, content_type};
+use super::server::{MAX_BODY_BYTES, Server};
+use super::{Attempt, PreparedRequest, Provider};
 use crate::completion::Completion;
 use crate::config::calls::UseN;
 use crate::config::capabilities::Support;
@@ -25,7 +27,11 @@ impl Provider {
             UseN::Always => true,
             UseN::Auto => self.capabilities(model).n == Support::Yes,
         };
-        if is_wanted { self.habits.most_choices(model).unwrap_or(MOST_CHOICES).min(MOST_CHOICES) } else { 1 }
+        if !is_wanted {
+            return 1;
+        }
+        let seen = self.members.iter().filter_map(|server| server.habits.most_choices(model));
+        seen.min().map_or(MOST_CHOICES, |most| most.min(MOST_CHOICES))
     }
 
     /// Asks for `count` candidates in one call, and returns those that came: at least one, maybe fewer than were asked
@@ -47,56 +53,49 @@ impl Provider {
         told: impl FnMut(Attempt) + Send,
     ) -> Result<Vec<Result<Completion, Failure>>, Failure> {
         let mut told = self.counted(told);
-        let once = |permit| async move {
-            let several = self.several_once(request, count, seed).await;
-            // Others may call while this one waits to try again.
-            drop(permit);
-            several
+        let mut attempts = Attempts::new(self, request.caller().clone(), request.model());
+        let once = |server: Arc<Server>| async move {
+            let address = server.address.chat(&request.model());
+            let mut answer = server.send(address, request.several(count, seed)).await.map_err(in_other_words)?;
+            let body = answer.body(MAX_BODY_BYTES).await?.ok_or_else(|| server.too_large("body"))?;
+            let content_type = answer.content_type();
+            response::read_several(&body, content_type, count, request.readers(), &server.upstream)
+                .map_err(in_other_words)
         };
-        let Several { choices, usage } = self.attempts(request.queue(), &mut told, once).await?;
-        told(Attempt::Answered(usage));
+        let (Several { choices, usage }, turn) = attempts.make(self, &mut told, once).await?;
         if choices.len() < count {
-            self.habits.brought(request.model(), choices.len());
+            turn.server.habits.brought(&request.model(), choices.len());
         }
+        attempts.answered(turn);
+        told(Attempt::Answered(usage));
         Ok(choices)
     }
 
     /// Whether a server that refused several candidates in one call in this way may have done so because they were
     /// several. It shows when one alone is answered.
     pub fn may_refuse_several(failure: &Failure) -> bool {
-        const NOT_IMPLEMENTED: u16 = 501;
-        // Older builds of llama-server call it an error of their own.
-        const OWN_ERROR: &str = "only one completion choice is allowed";
-        match failure.kind {
-            FailureKind::InvalidRequest | FailureKind::NotSupported => true,
-            FailureKind::Unavailable => {
-                failure.status == Some(NOT_IMPLEMENTED) || failure.message.to_ascii_lowercase().contains(OWN_ERROR)
-            }
-            _ => false,
-        }
+        matches!(failure.kind, FailureKind::InvalidRequest | FailureKind::NotSupported)
     }
 
     /// Remembers that the model takes no call for several candidates.
     pub fn refuses_several(&self, model: &str) {
-        self.habits.brought(model, 1);
+        for server in &self.members {
+            server.habits.brought(model, 1);
+        }
     }
+}
 
-    async fn several_once(
-        &self,
-        request: &PreparedRequest,
-        count: usize,
-        seed: Option<i64>,
-    ) -> Result<Several, AttemptFailure> {
-        let attempt = async {
-            let mut response = self.send(self.address.chat(request.model()), request.several(count, seed)).await?;
-            let body = self.read_body(&mut response, MAX_BODY_BYTES).await?.ok_or_else(|| self.too_large("body"))?;
-            response::read_several(&body, content_type(&response), count, request.readers(), &self.upstream)
-        };
-        let several = timeout(self.calls.timeout, attempt).await.unwrap_or_else(|_| Err(self.out_of_time()));
-        // However often it is said, it stays so.
-        several.map_err(|attempt| AttemptFailure {
-            may_retry: attempt.may_retry && !Self::may_refuse_several(&attempt.failure),
-            ..attempt
-        })
+/// The failure of an attempt, as what it is: older builds of llama-server call it an error of their own that somebody
+/// asks for several choices, and 501 says that it is not implemented. Neither passes.
+fn in_other_words(attempt: AttemptFailure) -> AttemptFailure {
+    const NOT_IMPLEMENTED: u16 = 501;
+    const OWN_ERROR: &str = "only one completion choice is allowed";
+    let failure = &attempt.failure;
+    let is_refusal = failure.kind == FailureKind::Unavailable
+        && (failure.status == Some(NOT_IMPLEMENTED) || failure.message.to_ascii_lowercase().contains(OWN_ERROR));
+    if !is_refusal {
+        return attempt;
     }
+    let failure = Failure { kind: FailureKind::NotSupported, ..attempt.failure };
+    AttemptFailure { failure, may_retry: false, ..attempt }
 }
