@@ -260,7 +260,7 @@ mod tests {
     use futures_util::future::BoxFuture;
 
     use super::*;
-    use crate::config::provider::StructuredOutput;
+    use crate::config::capabilities::StructuredOutput;
     use crate::generator::{Delivery, Extension, Generator, Path, Until};
     use crate::scorers::Lessons;
 

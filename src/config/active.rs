@@ -131,6 +131,15 @@ impl ActiveSettings {
         names.into_iter().filter_map(|(param, name)| self.provider.warning_of(&param, name)).collect()
     }
 
+    /// What is known of the models before the environment has been asked where they are.
+    fn capabilities(&self, provider: ProviderName) -> CapabilityTable {
+        let table = match &self.endpoint {
+            Endpoint::Auto => CapabilityTable::new(provider),
+            Endpoint::Url(url) => CapabilityTable::at(provider, [url]),
+        };
+        table.with(self.extra_args.capabilities)
+    }
+
     /// Whether the provider can tell what a scorer or a weight would read in its tokens.
     fn check_token_signals(&self) -> Result<(), SettingsError> {
         let (provider, model) = self.provider.resolve(&self.model)?;
@@ -139,7 +148,7 @@ impl ActiveSettings {
             let message = format!("`{param}` `{word}` needs {what}; choose another `{param}`");
             Err(SettingsError::invalid(param, message))
         };
-        if CapabilityTable::new(provider).of(model).max_top_logprobs.is_none() {
+        if self.capabilities(provider).of(model).top_logprobs().is_none() {
             let what = format!("log-probabilities, which `{}` does not give in OpenAI's shape", provider.as_str());
             if let Some(name) = self.run.rm_name.filter(|_| reads_tokens) {
                 return refused("rm_name", name.as_str(), &what);

@@ -6,6 +6,7 @@
 use serde_json::Value;
 
 use super::calls::UseN;
+use super::capabilities::COLUMNS;
 use super::field::{self, SettingsError};
 use super::provider::ProviderName;
 use super::run::{
@@ -74,8 +75,10 @@ pub enum Kind {
     TextMap,
     /// An object with objects of these members under names that the client chooses.
     ObjectMap(&'static [Field]),
-    /// An object of any content.
-    AnyObject,
+    /// An object with these members and others of any content.
+    OpenObject(&'static [Field]),
+    /// True, false or one of these words.
+    BooleanOrWord(&'static [&'static str]),
 }
 
 /// Named criteria of the judge; anything with a space in it is a criterion of the client's own.
@@ -138,6 +141,15 @@ pub const BREAKER: &[Field] = &[
         "Milliseconds until a first call is let through again.",
     ),
 ];
+
+/// Members of `extra_args` and `judge_extra_args` that are itsd's own.
+pub const EXTRA_ARGS: &[Field] = &[field(
+    "capabilities",
+    Scope::Configuration,
+    Kind::Object(COLUMNS),
+    "{}",
+    "What the models can do, in place of what is known of the provider.",
+)];
 
 /// Members of one model's entry in `prices`, in US dollars for a million tokens.
 pub const PRICE: &[Field] = &[
@@ -232,7 +244,7 @@ pub const FIELDS: &[Field] = &[
     field(
         "extra_args",
         Configuration,
-        Kind::AnyObject,
+        Kind::OpenObject(EXTRA_ARGS),
         "{}",
         "Headers and body fields for every call to the provider.",
     ),
@@ -293,7 +305,13 @@ pub const FIELDS: &[Field] = &[
         "The judge's address; `auto` is that of its provider.",
     ),
     field("judge_api_key", Configuration, Kind::Secret, "null", "The key for the judge."),
-    field("judge_extra_args", Configuration, Kind::AnyObject, "{}", "`extra_args` for calls to the judge."),
+    field(
+        "judge_extra_args",
+        Configuration,
+        Kind::OpenObject(EXTRA_ARGS),
+        "{}",
+        "`extra_args` for calls to the judge.",
+    ),
     field(
         "judge_criterion",
         Run,

@@ -146,7 +146,14 @@ fn kind(kind: Kind) -> Value {
             let properties = members.iter().map(|member| (member.name.to_owned(), field_schema(member)));
             json!({"type": "object", "additionalProperties": object(properties.collect(), &[])})
         }
-        Kind::AnyObject => json!({"type": "object"}),
+        Kind::OpenObject(members) => {
+            let properties = members.iter().map(|member| (member.name.to_owned(), field_schema(member)));
+            json!({"type": "object", "properties": properties.collect::<Map<_, _>>()})
+        }
+        Kind::BooleanOrWord(words) => json!({"anyOf": [
+            {"type": "boolean"},
+            {"type": "string", "enum": words},
+        ]}),
     }
 }
 
@@ -231,7 +238,7 @@ mod tests {
         let manual = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md")).unwrap();
         for field in FIELDS {
             let members = match field.kind {
-                Kind::Object(members) | Kind::ObjectMap(members) => members,
+                Kind::Object(members) | Kind::ObjectMap(members) | Kind::OpenObject(members) => members,
                 _ => &[],
             };
             for name in
@@ -343,7 +350,11 @@ mod tests {
                 proptest::collection::btree_map("[a-z ]{0,2}", "[a-z ]{0,2}", 0..3).prop_map(|map| json!(map)).boxed()
             }
             Kind::ObjectMap(members) => members_of(members).prop_map(|object| json!({"m": object})).boxed(),
-            Kind::AnyObject => Just(json!({"top_a": 1})).boxed(),
+            Kind::OpenObject(members) => prop_oneof![members_of(members), Just(json!({"top_a": 1}))].boxed(),
+            Kind::BooleanOrWord(words) => {
+                let word = proptest::sample::select(words).prop_map(Value::from);
+                prop_oneof![any::<bool>().prop_map(Value::from), word, text().prop_map(Value::from)].boxed()
+            }
         };
         let other = proptest::sample::select(vec![
             json!(null),
@@ -359,7 +370,7 @@ mod tests {
         ]);
         // An object of any content takes names that are refused by itsd for reasons of its own.
         let other = other.prop_filter("an object of any content", move |value| {
-            !matches!(kind, Kind::AnyObject) || *value != json!({"zzz": 1})
+            !matches!(kind, Kind::OpenObject(_)) || *value != json!({"zzz": 1})
         });
         prop_oneof![4 => own, 1 => other].boxed()
     }

@@ -12,7 +12,7 @@ use futures_util::{FutureExt, Stream};
 use tokio::task::unconstrained;
 use tokio::time::timeout;
 
-use crate::completion::StepEvent;
+use crate::completion::{Prompt, StepEvent};
 use crate::failure::Failure;
 use crate::providers::openai::{Attempt, Provider};
 
@@ -52,8 +52,12 @@ impl Generator for Remote {
         .boxed()
     }
 
+    fn fit(&self, prompt: &mut Prompt) -> Result<Vec<String>, Failure> {
+        self.provider.fit(prompt)
+    }
+
     fn signals(&self, model: &str) -> SignalSupport {
-        SignalSupport { max_top: self.provider.capabilities(model).max_top_logprobs, self_certainty: false }
+        SignalSupport { max_top: self.provider.capabilities(model).top_logprobs(), self_certainty: false }
     }
 }
 
@@ -123,14 +127,14 @@ fn account(run: &Run, phase: Phase, begun: Arc<AtomicBool>) -> impl FnMut(Attemp
             call = Some(ledger.begin(phase));
         }
         (Attempt::Begun, Some(call)) => call.again(),
-        (Attempt::Refused, Some(call)) => call.refused(),
-        (Attempt::Lost, Some(call)) => call.lost(),
+        (Attempt::Refused(_), Some(call)) => call.refused(),
+        (Attempt::Lost(_), Some(call)) => call.lost(),
         (Attempt::Answered(usage), call) => {
             if let Some(call) = call.take() {
                 call.settle(usage);
             }
         }
-        (Attempt::Refused | Attempt::Lost, None) => {}
+        (Attempt::Refused(_) | Attempt::Lost(_), None) => {}
     }
 }
 

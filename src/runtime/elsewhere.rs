@@ -10,16 +10,16 @@ use secrecy::SecretString;
 
 use crate::config::active::ActiveSettings;
 use crate::config::calls::CallSettings;
+use crate::config::capabilities::StructuredOutput;
 use crate::config::endpoint::{ChosenBy, OutboundPolicy, base_url};
 use crate::config::first;
-use crate::config::provider::{ProviderName, StructuredOutput};
+use crate::config::provider::ProviderName;
 use crate::config::{Environment, SettingsError};
 use crate::generator::Generator;
 use crate::providers::openai::{ProviderError, ProviderSpec};
 use crate::scorers::Lessons;
 
 use super::active::{ActiveConfig, Route, UnknownModel};
-use super::judge::structured_output;
 use super::remote::{bare_spec, usual_spec};
 use super::remotes::Remotes;
 
@@ -173,7 +173,7 @@ impl ActiveConfig {
             };
         }
         let Some(usual) = elsewhere.usual.get(&provider) else { return Err(self.unavailable(provider).into()) };
-        let structured_output = structured_output(provider, &usual.spec.base_url);
+        let structured_output = usual.spec.capabilities.of(requested).structured_output();
         let generator = match api_key {
             Some(api_key) => elsewhere.client_with(usual.spec.clone(), api_key)?,
             None => elsewhere.usual_client(usual)?,
@@ -215,7 +215,7 @@ impl Elsewhere {
     /// A client for a configured address with the request's key in place of what is configured.
     fn client_with(&self, spec: ProviderSpec, api_key: SecretString) -> Result<Arc<dyn Generator>, SettingsError> {
         let mut spec = ProviderSpec { api_key: Some(api_key), ..spec };
-        spec.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("authorization"));
+        spec.headers.retain(|(name, _)| !spec.dialect.is_credential(name));
         self.client(spec)
     }
 

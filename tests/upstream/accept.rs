@@ -21,21 +21,29 @@ pub enum Route {
     Unknown,
 }
 
+const DEPLOYMENTS: &str = "/openai/deployments/";
+
 /// Where a request leads.
 pub fn route(profile: Profile, request: &Request) -> Route {
     let quirks = profile.quirks();
     if request.path() == "/control" {
         return Route::Control;
     }
-    let Some(rest) = request.path().strip_prefix(quirks.base_path) else { return Route::Unknown };
-    let (deployment, rest) = match profile {
-        Profile::Azure => match rest.strip_prefix('/').and_then(|rest| rest.split_once('/')) {
-            Some((deployment, _)) if !deployment.is_empty() => {
-                (Some(deployment.to_owned()), &rest[deployment.len() + 1..])
+    // Azure has two addresses, and whoever tests only what is sent there needs nothing else of it.
+    let has_azures = matches!(profile, Profile::Azure | Profile::Plain);
+    let path = request.path();
+    let of_deployment = path.strip_prefix(DEPLOYMENTS).filter(|_| has_azures).and_then(|path| path.split_once('/'));
+    let (deployment, rest) = match of_deployment {
+        Some((deployment, _)) if !deployment.is_empty() => {
+            (Some(deployment.to_owned()), &path[DEPLOYMENTS.len() + deployment.len()..])
+        }
+        _ => {
+            let of_resource = path.strip_prefix("/openai/v1").filter(|_| has_azures);
+            match of_resource.or_else(|| path.strip_prefix(quirks.base_path)) {
+                Some(rest) => (None, rest),
+                None => return Route::Unknown,
             }
-            _ => return Route::Unknown,
-        },
-        _ => (None, rest),
+        }
     };
     match (request.method.as_str(), rest) {
         ("POST", "/chat/completions") => Route::Chat { deployment },
@@ -56,8 +64,11 @@ pub fn check_head(profile: Profile, request: &Request) -> Result<(), Refusal> {
     let key = match quirks.key {
         Key::None => return Ok(()),
         Key::Bearer => bearer,
-        // A token of its directory goes where others have their keys; a key does not.
-        Key::Header => request.header("api-key").or_else(|| bearer.filter(|token| token.starts_with("eyJ"))),
+        // A token of Azure's directory goes where others have their keys; a key does so only without a deployment.
+        Key::Header => {
+            let takes_any = !request.path().starts_with(DEPLOYMENTS);
+            request.header("api-key").or_else(|| bearer.filter(|token| takes_any || token.starts_with("eyJ")))
+        }
     };
     if key.is_none_or(|key| key.is_empty() || key.contains("wrong")) {
         return Err(match quirks.key {
@@ -68,7 +79,8 @@ pub fn check_head(profile: Profile, request: &Request) -> Result<(), Refusal> {
             _ => Refusal::of_status(401),
         });
     }
-    if profile == Profile::Azure && !request.query().split('&').any(|pair| pair.starts_with("api-version=20")) {
+    let needs_version = profile == Profile::Azure && request.path().starts_with(DEPLOYMENTS);
+    if needs_version && !request.query().split('&').any(|pair| pair.starts_with("api-version=20")) {
         return Err(Refusal { code: None, message: "Resource not found".to_owned(), ..Refusal::of_status(404) });
     }
     Ok(())

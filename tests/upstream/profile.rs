@@ -36,7 +36,7 @@ pub enum Profile {
 /// In what a server differs.
 #[derive(Debug, Clone, Copy)]
 pub struct Quirks {
-    /// What comes before `/chat/completions`. Azure has the deployment in between.
+    /// What comes before `/chat/completions`. Azure has another address too, with the deployment in it.
     pub base_path: &'static str,
     pub key: Key,
     pub n: Several,
@@ -185,7 +185,7 @@ impl Profile {
                 ..PLAIN
             },
             Self::Azure => Quirks {
-                base_path: "/openai/deployments",
+                base_path: "/openai/v1",
                 key: Key::Header,
                 only_fields: Some(OPENAI_FIELDS),
                 reasoning_families: REASONING_FAMILIES,

@@ -16,7 +16,7 @@
 //! | profile | what is otherwise |
 //! |---|---|
 //! | `openai` | a bearer key; unknown fields are 400; families that think first refuse `max_tokens` and sampling settings |
-//! | `azure` | `/openai/deployments/NAME`, `api-version` and `api-key` asked for; streams begin with an empty chunk and end with one without delta |
+//! | `azure` | `/openai/deployments/NAME`, where `api-version` is asked for, or `/openai/v1`; the key in `api-key`; streams begin with an empty chunk and end with one without delta |
 //! | `openrouter` | `/api/v1`; comments before a stream; errors in its middle beside a choice; usage unasked |
 //! | `groq` | `/openai/v1`; unknown fields, log-probabilities and `n` above 1 are 400; 413 is a rate limit |
 //! | `together` | log-probabilities as lists; usage in the last chunk; a bare list of models |
