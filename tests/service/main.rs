@@ -52,5 +52,7 @@ mod swap;
 mod text_completions;
 mod together;
 mod told_usage;
+mod upstream_failures;
+mod upstream_profiles;
 mod votes;
 mod wait;
