@@ -65,7 +65,9 @@ fn named(text: &str) -> Vec<(String, &str)> {
 /// The family that a name is of.
 fn family<'a, V>(name: &'a str, families: &BTreeMap<String, V>) -> Option<&'a str> {
     let without = |suffix| name.strip_suffix(suffix).filter(|family| families.contains_key(*family));
-    Some(name).filter(|name| families.contains_key(*name)).or_else(|| ["_bucket", "_sum", "_count"].into_iter().find_map(without))
+    Some(name)
+        .filter(|name| families.contains_key(*name))
+        .or_else(|| ["_bucket", "_sum", "_count"].into_iter().find_map(without))
 }
 
 #[tokio::test]
