@@ -52,5 +52,7 @@ mod streams;
 mod swap;
 mod text_completions;
 mod told_usage;
+mod upstream_failures;
+mod upstream_profiles;
 mod votes;
 mod wait;
