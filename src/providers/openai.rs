@@ -9,6 +9,7 @@ mod chunks;
 mod error;
 mod fit;
 mod logprobs;
+mod probe;
 mod request;
 mod response;
 mod stream;
@@ -29,6 +30,7 @@ use tokio::time::{sleep, timeout};
 use url::Url;
 
 pub use self::address::Dialect;
+pub use self::probe::Findings;
 pub use self::request::PreparedRequest;
 pub use self::text::{Members, TextCall};
 

@@ -178,7 +178,7 @@ impl Targets {
     }
 }
 
-fn refused(error: ProviderError) -> SettingsError {
+pub(super) fn refused(error: ProviderError) -> SettingsError {
     let param = match &error {
         ProviderError::NotHttp | ProviderError::Credentials | ProviderError::AzurePath | ProviderError::Tls(_) => {
             "endpoint".to_owned()

@@ -28,6 +28,7 @@ mod log_watch;
 mod mixture;
 mod operations;
 mod own_keys;
+mod probe;
 mod progress;
 mod provider;
 mod provider_accounts;
