@@ -127,14 +127,14 @@ fn account(run: &Run, phase: Phase, begun: Arc<AtomicBool>) -> impl FnMut(Attemp
             call = Some(ledger.begin(phase));
         }
         (Attempt::Begun, Some(call)) => call.again(),
-        (Attempt::Refused, Some(call)) => call.refused(),
-        (Attempt::Lost, Some(call)) => call.lost(),
+        (Attempt::Refused(_), Some(call)) => call.refused(),
+        (Attempt::Lost(_), Some(call)) => call.lost(),
         (Attempt::Answered(usage), call) => {
             if let Some(call) = call.take() {
                 call.settle(usage);
             }
         }
-        (Attempt::Refused | Attempt::Lost, None) => {}
+        (Attempt::Refused(_) | Attempt::Lost(_), None) => {}
     }
 }
 

@@ -25,6 +25,7 @@ mod judge_lessons;
 mod layering;
 mod limits;
 mod log_watch;
+mod metrics;
 mod mixture;
 mod operations;
 mod own_keys;
