@@ -10,6 +10,7 @@ use crate::config::extra_args::CAPABILITIES;
 use crate::config::provider::ProviderName;
 use crate::config::{ActiveSettings, SettingsError, origin};
 use crate::failure::{Failure, FailureKind};
+use crate::providers::Shared;
 use crate::providers::openai::{Findings, Provider};
 
 use super::Runtime;
@@ -70,7 +71,7 @@ impl Runtime {
         }
         let (spec, _) = provider_spec(&settings, provider, &self.environment, self.targets.outbound())?;
         let known = spec.capabilities.uncorrected().of(model);
-        let client = Provider::new(spec).map_err(refused)?;
+        let client = Provider::new(spec, &Shared::default()).map_err(refused)?;
         let Findings { cells, notes, calls } = client
             .probe(model)
             .await

@@ -3,12 +3,15 @@
 //! Only what an answer shows, or a refusal names, is found: a server that takes a parameter and ignores it is told
 //! from one that honours it, and what remains open stays as it was known.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 
-use super::{MAX_BODY_BYTES, Provider, content_type};
+use super::Provider;
+use super::error::{Upstream, malformed};
+use super::server::{MAX_BODY_BYTES, Server};
 use crate::config::capabilities::{Capabilities, LengthLimit, Support};
 use crate::failure::{Failure, FailureKind};
 use crate::providers::retry::AttemptFailure;
@@ -61,9 +64,9 @@ impl Provider {
     /// Dropping the future closes its connections.
     pub async fn probe(&self, model: &str) -> Result<Findings, Failure> {
         let mut findings = Findings::default();
-        let row = self.capabilities(model);
-        let mut asker = Asker::new(self, model, &row);
-        self.ask_for_choices(&mut asker, &mut findings).await?;
+        let first = self.members.first().expect("a provider has at least one member");
+        let mut asker = Asker::new(first, &self.extra, model, &self.capabilities(model));
+        ask_for_choices(&mut asker, &mut findings).await?;
         let (mut of_tools, mut of_formats) = (asker.next(), asker.next());
         let (mut with_tools, mut with_formats) = (Findings::default(), Findings::default());
         let (tools, formats) = tokio::join!(
@@ -81,68 +84,71 @@ impl Provider {
             }
         }
         findings.calls += asker.calls;
+        if self.members.len() > 1 {
+            findings.notes.push(format!("only {} was asked, the first of the endpoints", first.upstream.origin));
+        }
         match findings.notes.first() {
             // Whatever is asked there is refused.
             Some(why) if findings.cells.is_empty() => Err(Failure::new(FailureKind::InvalidRequest, why.clone())),
             _ => Ok(findings),
         }
     }
+}
 
-    /// Several choices, log-probabilities, and settings of sampling.
-    async fn ask_for_choices(&self, asker: &mut Asker<'_>, findings: &mut Findings) -> Result<(), Failure> {
-        const MOST: u8 = crate::completion::Logprobs::MOST;
-        let mut fields = json!({
-            "n": 2, "temperature": 0.5, "seed": 7, "logprobs": true, "top_logprobs": MOST
-        });
-        let refused = |fields: &mut Map<String, Value>, findings: &mut Findings, failure: &Failure| {
-            let is_there = |name: &str| fields.contains_key(name);
-            let named = |name: &str| is_there(name) && names(failure, name);
-            if named("top_logprobs") && failure.param.as_deref() != Some("logprobs") {
-                // Many tell five where OpenAI tells twenty.
-                match fields["top_logprobs"] == 5 {
-                    false => drop(fields.insert("top_logprobs".to_owned(), 5.into())),
-                    true => drop(fields.remove("top_logprobs")),
-                }
-            } else if named("logprobs") {
-                fields.remove("logprobs");
-                fields.remove("top_logprobs");
-                findings.cells.insert("logprobs".to_owned(), false.into());
-            } else if named("temperature") {
-                fields.remove("temperature");
-                findings.cells.insert("sampling".to_owned(), false.into());
-            } else if named("seed") {
-                fields.remove("seed");
-                findings.cells.insert("seed".to_owned(), false.into());
-            } else if is_there("n") && names_n(failure) {
-                fields.remove("n");
-                findings.cells.insert("n".to_owned(), false.into());
-            } else {
-                return false;
+/// Several choices, log-probabilities, and settings of sampling.
+async fn ask_for_choices(asker: &mut Asker<'_>, findings: &mut Findings) -> Result<(), Failure> {
+    const MOST: u8 = crate::completion::Logprobs::MOST;
+    let mut fields = json!({
+        "n": 2, "temperature": 0.5, "seed": 7, "logprobs": true, "top_logprobs": MOST
+    });
+    let refused = |fields: &mut Map<String, Value>, findings: &mut Findings, failure: &Failure| {
+        let is_there = |name: &str| fields.contains_key(name);
+        let named = |name: &str| is_there(name) && names(failure, name);
+        if named("top_logprobs") && failure.param.as_deref() != Some("logprobs") {
+            // Many tell five where OpenAI tells twenty.
+            match fields["top_logprobs"] == 5 {
+                false => drop(fields.insert("top_logprobs".to_owned(), 5.into())),
+                true => drop(fields.remove("top_logprobs")),
             }
-            true
-        };
-        let Some((fields, reply)) = asker.ask(&mut fields, findings, refused).await? else { return Ok(()) };
-        let choices = reply.body["choices"].as_array().map(Vec::as_slice).unwrap_or_default();
-        let mut found = |column: &str, value: Value| drop(findings.cells.insert(column.to_owned(), value));
-        if fields.contains_key("n") {
-            found("n", (choices.len() > 1).into());
+        } else if named("logprobs") {
+            fields.remove("logprobs");
+            fields.remove("top_logprobs");
+            findings.cells.insert("logprobs".to_owned(), false.into());
+        } else if named("temperature") {
+            fields.remove("temperature");
+            findings.cells.insert("sampling".to_owned(), false.into());
+        } else if named("seed") {
+            fields.remove("seed");
+            findings.cells.insert("seed".to_owned(), false.into());
+        } else if is_there("n") && names_n(failure) {
+            fields.remove("n");
+            findings.cells.insert("n".to_owned(), false.into());
+        } else {
+            return false;
         }
-        for (field, column) in [("temperature", "sampling"), ("seed", "seed")] {
-            if fields.contains_key(field) {
-                found(column, true.into());
-            }
-        }
-        if fields.contains_key("logprobs") {
-            let tokens = choices.first().and_then(|choice| choice["logprobs"]["content"].as_array());
-            let told: Vec<&Value> = tokens.into_iter().flatten().filter(|token| token["logprob"].is_number()).collect();
-            found("logprobs", (!told.is_empty()).into());
-            let tops = told.iter().filter_map(|token| Some(token["top_logprobs"].as_array()?.len()));
-            if let Some(most) = tops.max() {
-                found("max_top_logprobs", most.min(MOST.into()).into());
-            }
-        }
-        Ok(())
+        true
+    };
+    let Some((fields, reply)) = asker.ask(&mut fields, findings, refused).await? else { return Ok(()) };
+    let choices = reply.body["choices"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut found = |column: &str, value: Value| drop(findings.cells.insert(column.to_owned(), value));
+    if fields.contains_key("n") {
+        found("n", (choices.len() > 1).into());
     }
+    for (field, column) in [("temperature", "sampling"), ("seed", "seed")] {
+        if fields.contains_key(field) {
+            found(column, true.into());
+        }
+    }
+    if fields.contains_key("logprobs") {
+        let tokens = choices.first().and_then(|choice| choice["logprobs"]["content"].as_array());
+        let told: Vec<&Value> = tokens.into_iter().flatten().filter(|token| token["logprob"].is_number()).collect();
+        found("logprobs", (!told.is_empty()).into());
+        let tops = told.iter().filter_map(|token| Some(token["top_logprobs"].as_array()?.len()));
+        if let Some(most) = tops.max() {
+            found("max_top_logprobs", most.min(MOST.into()).into());
+        }
+    }
+    Ok(())
 }
 
 /// Tools, and how far a call can be forced.
@@ -252,7 +258,9 @@ async fn ask_for_formats(asker: &mut Asker<'_>, findings: &mut Findings) -> Resu
 
 /// Asks one question.
 struct Asker<'a> {
-    provider: &'a Provider,
+    server: &'a Arc<Server>,
+    /// Fields that the configuration sends along.
+    extra: &'a Map<String, Value>,
     model: &'a str,
     limit: &'static str,
     tokens: u32,
@@ -260,14 +268,14 @@ struct Asker<'a> {
 }
 
 impl<'a> Asker<'a> {
-    fn new(provider: &'a Provider, model: &'a str, row: &Capabilities) -> Self {
+    fn new(server: &'a Arc<Server>, extra: &'a Map<String, Value>, model: &'a str, row: &Capabilities) -> Self {
         let limit = match row.length_limit {
             LengthLimit::MaxTokens | LengthLimit::Either => "max_tokens",
             LengthLimit::MaxCompletionTokens => "max_completion_tokens",
         };
         let reasons = row.sampling == Support::No;
         let tokens = if reasons { TOKENS_WITH_REASONING } else { TOKENS_OF_A_WORD };
-        Self { provider, model, limit, tokens, calls: 0 }
+        Self { server, extra, model, limit, tokens, calls: 0 }
     }
 
     /// One for another question, for which the name of the limit holds that was learnt.
@@ -286,7 +294,7 @@ impl<'a> Asker<'a> {
         let fields = fields.as_object_mut().expect("questions are objects");
         for again in 0..=MAX_AGAIN {
             self.calls += 1;
-            let failure = match self.provider.ask_once(self.model, fields, (self.limit, self.tokens)).await {
+            let failure = match self.ask_once(fields).await {
                 Ok(reply) => return Ok(Some((fields, reply))),
                 Err(failure) => failure,
             };
@@ -309,74 +317,68 @@ impl<'a> Asker<'a> {
     }
 }
 
-impl Provider {
-    async fn ask_once(
-        &self,
-        model: &str,
-        fields: &Map<String, Value>,
-        (limit, tokens): (&str, u32),
-    ) -> Result<Reply, Failure> {
+impl Asker<'_> {
+    async fn ask_once(&self, fields: &Map<String, Value>) -> Result<Reply, Failure> {
         // The word makes servers take `json_object` that want to read it in the messages.
         let messages = json!([{"role": "user", "content": "Say hello in one word. Do not answer in JSON."}]);
-        let mut body = Map::from_iter([("model".to_owned(), model.into()), ("messages".to_owned(), messages)]);
+        let mut body = Map::from_iter([("model".to_owned(), self.model.into()), ("messages".to_owned(), messages)]);
         body.extend(fields.clone());
-        body.insert(limit.to_owned(), tokens.into());
-        for (name, value) in &self.extra {
+        body.insert(self.limit.to_owned(), self.tokens.into());
+        for (name, value) in self.extra {
             // What the configuration sends along is part of how the server is asked.
             if !body.contains_key(name) && !["max_tokens", "max_completion_tokens"].contains(&name.as_str()) {
                 body.insert(name.clone(), value.clone());
             }
         }
         let body = serde_json::to_vec(&body).expect("JSON values serialise");
-        let limit = self.calls.timeout.min(MAX_CALL);
+        let server = self.server;
         let asked = async {
-            let mut response = self.send(self.address.chat(model), body.into()).await?;
-            let is_stream = content_type(&response).is_some_and(|kind| kind.starts_with("text/event-stream"));
-            let body = self.read_body(&mut response, MAX_BODY_BYTES).await?;
-            let body = body.ok_or_else(|| self.too_large("body"))?;
-            if is_stream {
-                return self.read_stream(&body).map(|stream| Reply { body: Value::Null, stream: Some(stream) });
+            let mut answer = server.send(server.address.chat(self.model), body.into()).await?;
+            let body = answer.body(MAX_BODY_BYTES).await?.ok_or_else(|| server.too_large("body"))?;
+            if answer.content_type().is_some_and(|kind| kind.starts_with("text/event-stream")) {
+                return read_stream(&body, &server.upstream);
             }
-            if let Some(error) = self.upstream.error_in_success(&body) {
+            if let Some(error) = server.upstream.error_in_success(&body) {
                 return Err(error);
             }
-            let body = serde_json::from_slice(&body)
-                .map_err(|_| super::malformed(&self.upstream, "what is no JSON object"))?;
-            Ok(Reply { body, stream: None })
+            match serde_json::from_slice(&body) {
+                Ok(body) => Ok(Reply { body, stream: None }),
+                Err(_) => Err(malformed(&server.upstream, "what is no JSON object")),
+            }
         };
-        match timeout(limit, asked).await {
-            Ok(asked) => asked.map_err(|attempt: AttemptFailure| attempt.failure),
+        match timeout(MAX_CALL, asked).await {
+            Ok(asked) => asked.map_err(|attempt| attempt.failure),
             Err(_) => {
-                let seconds = limit.as_secs_f64();
-                let message = format!("{} did not answer a probe within {seconds} s", self.upstream.name);
+                let (name, seconds) = (&server.upstream.name, MAX_CALL.as_secs());
+                let message = format!("{name} did not answer within {seconds} s");
                 Err(Failure::new(FailureKind::Timeout, message))
             }
         }
     }
+}
 
-    fn read_stream(&self, body: &[u8]) -> Result<Stream, AttemptFailure> {
-        let mut reader = sse::Reader::default();
-        reader.push(body);
-        let mut stream = Stream::default();
-        let too_large = |error: sse::EventTooLarge| super::malformed(&self.upstream, &error.to_string());
-        loop {
-            let data = match reader.next_event().map_err(too_large)? {
+fn read_stream(body: &[u8], upstream: &Upstream) -> Result<Reply, AttemptFailure> {
+    let mut reader = sse::Reader::default();
+    reader.push(body);
+    let mut stream = Stream::default();
+    let too_large = |error: sse::EventTooLarge| malformed(upstream, &error.to_string());
+    loop {
+        let data = match reader.next_event().map_err(too_large)? {
+            Some(data) => data,
+            None => match reader.finish().map_err(too_large)? {
                 Some(data) => data,
-                None => match reader.finish().map_err(too_large)? {
-                    Some(data) => data,
-                    None => return Ok(stream),
-                },
-            };
-            let Ok(chunk) = serde_json::from_slice::<Value>(&data) else { continue };
-            if let Some(error) = self.upstream.error_in_success(&data) {
-                return Err(error);
-            }
-            stream.tells_usage |= chunk["usage"].is_object();
-            let choice = &chunk["choices"][0];
-            stream.content.push_str(choice["delta"]["content"].as_str().unwrap_or_default());
-            if let Some(reason) = choice["finish_reason"].as_str() {
-                stream.finish_reason = Some(reason.to_owned());
-            }
+                None => return Ok(Reply { body: Value::Null, stream: Some(stream) }),
+            },
+        };
+        let Ok(chunk) = serde_json::from_slice::<Value>(&data) else { continue };
+        if let Some(error) = upstream.error_in_success(&data) {
+            return Err(error);
+        }
+        stream.tells_usage |= chunk["usage"].is_object();
+        let choice = &chunk["choices"][0];
+        stream.content.push_str(choice["delta"]["content"].as_str().unwrap_or_default());
+        if let Some(reason) = choice["finish_reason"].as_str() {
+            stream.finish_reason = Some(reason.to_owned());
         }
     }
 }
