@@ -19,6 +19,7 @@ mod text;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::Stream;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -229,7 +230,9 @@ impl Provider {
         let mut told = self.counted(told);
         let mut attempts = Attempts::new(self, request.caller().clone(), request.model());
         let once = |server: Arc<Server>| async move {
+            let began = Instant::now();
             let mut answer = server.send(server.address.chat(&request.model()), request.whole(seed)).await?;
+            self.metrics.first_token(began.elapsed());
             let body = answer.body(MAX_BODY_BYTES).await?.ok_or_else(|| server.too_large("body"))?;
             response::read(&body, answer.content_type(), request.readers(), &server.upstream)
         };

@@ -27,6 +27,7 @@ mod judge_lessons;
 mod layering;
 mod limits;
 mod log_watch;
+mod metric_names;
 mod metrics;
 mod mixture;
 mod operations;
