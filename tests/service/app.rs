@@ -119,6 +119,13 @@ impl TestApp {
         receive(self.client.get(self.url(path))).await
     }
 
+    /// Checks that requests are answered, and that there is nothing to say of that.
+    pub async fn assert_ready(&self) {
+        let mut readiness = self.get("/ready").await.ok();
+        readiness.as_object_mut().unwrap().remove("providers");
+        assert_eq!(readiness, json!({"ready": true, "reasons": []}));
+    }
+
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
         self.post_text(path, &body.to_string()).await
     }

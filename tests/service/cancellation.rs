@@ -198,7 +198,7 @@ async fn a_client_of_the_embedded_model_that_leaves_frees_its_sequences() {
     let answer = tokio::time::timeout(PATIENCE, app.chat(sum(json!({"budget": 3})))).await.expect("an answer");
     assert_eq!(answer.header("x-its-algorithm"), Some("self-consistency"));
     assert!(!answer.content().is_empty());
-    assert_eq!(app.get("/ready").await.ok(), json!({"ready": true, "reasons": []}));
+    app.assert_ready().await;
 }
 
 /// Returns when the daemon has stopped to listen.
