@@ -1,6 +1,6 @@
 //! Any server that speaks OpenAI's chat completions over HTTP.
 //!
-//! One call is one candidate: `n` is never sent, since servers accept and ignore it. The request is
+//! One call is one candidate, or several where the server honours `n` (`together.rs`). The request is
 //! serialised once for a run and shared by its candidates; the answer's message stays as the upstream wrote
 //! it. Everything that can go wrong comes back as a [`Failure`] that never holds a key.
 
@@ -16,6 +16,7 @@ mod response;
 mod server;
 mod stream;
 mod text;
+mod together;
 
 use std::fmt;
 use std::sync::Arc;
@@ -156,18 +157,6 @@ impl Provider {
     pub fn take_effect(&self) {
         for server in &self.members {
             server.gate.limiter.limit(limits(&self.calls));
-        }
-    }
-
-    /// Whether the model was seen to answer a call for several choices with one.
-    pub fn ignores_n(&self, model: &str) -> bool {
-        self.members.iter().any(|server| server.habits.ignores_n(model))
-    }
-
-    /// Remembers that the model answers a call for several choices with one, for whoever calls it there.
-    pub fn learn_that_it_ignores_n(&self, model: &str) {
-        for server in &self.members {
-            server.habits.learn_that_it_ignores_n(model);
         }
     }
 

@@ -52,6 +52,7 @@ mod stream_pace;
 mod streams;
 mod swap;
 mod text_completions;
+mod together;
 mod told_usage;
 mod upstream_failures;
 mod upstream_profiles;
