@@ -33,6 +33,7 @@ mod metrics;
 mod mixture;
 mod operations;
 mod own_keys;
+mod probe;
 mod progress;
 mod provider;
 mod provider_accounts;
