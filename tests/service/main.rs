@@ -10,6 +10,7 @@ mod azure;
 mod bodies;
 mod cancel_requests;
 mod cancellation;
+mod chaos;
 mod cancellation_matrix;
 mod capabilities;
 mod chosen_runs;
