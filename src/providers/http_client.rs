@@ -11,6 +11,7 @@ use reqwest::redirect::Policy;
 use tokio::net::lookup_host;
 use url::Url;
 
+use super::thread_clients::ThreadClients;
 use crate::config::endpoint::may_be_called;
 use crate::failure::{Failure, FailureKind};
 
@@ -26,8 +27,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// The reason, for an `https` origin when the system's certificates cannot be read. Plain `http` does not need
 /// them.
-pub(super) fn build(origin: &Url) -> Result<reqwest::Client, String> {
-    build_with(origin, |host| async move { Ok(lookup_host((host, 0)).await?.collect()) })
+pub(super) fn build(origin: &Url) -> Result<ThreadClients, String> {
+    let url = origin.clone();
+    let build = move || build_with(&url, |host| async move { Ok(lookup_host((host, 0)).await?.collect()) });
+    match origin.scheme() {
+        "http" => ThreadClients::new(build),
+        // A handshake takes longer than a thread to wake up, so that these connections are for all.
+        _ => Ok(ThreadClients::shared(build()?)),
+    }
 }
 
 /// The same with another way to look up host names.

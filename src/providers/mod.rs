@@ -8,3 +8,4 @@ pub mod openai;
 mod http_client;
 mod retry;
 mod sse;
+mod thread_clients;

@@ -34,6 +34,7 @@ use self::address::Address;
 use self::error::{Upstream, malformed};
 use super::http_client;
 use super::retry::{AttemptFailure, Retries};
+use super::thread_clients::ThreadClients;
 use crate::completion::{Completion, Prompt, StepEvent, Usage};
 use crate::config::calls::CallSettings;
 use crate::config::capabilities::{Capabilities, CapabilityTable};
@@ -107,7 +108,7 @@ pub enum ProviderError {
 
 /// An OpenAI-compatible upstream, with its connections and limits.
 pub struct Provider {
-    client: reqwest::Client,
+    client: ThreadClients,
     address: Address,
     headers: HeaderMap,
     extra: Map<String, Value>,
@@ -244,7 +245,7 @@ impl Provider {
         let mut request = reqwest::Request::new(Method::POST, url);
         *request.headers_mut() = self.headers.clone();
         *request.body_mut() = Some(body);
-        let mut response = self.client.execute(request).await.map_err(|error| self.broken(&error))?;
+        let mut response = self.client.here().execute(request).await.map_err(|error| self.broken(&error))?;
         if response.status().is_success() {
             return Ok(response);
         }

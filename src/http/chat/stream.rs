@@ -37,7 +37,7 @@ const PENDING_DELTAS: usize = 64;
 pub async fn respond(job: Arc<Job>, ticket: Ticket, state: &AppState) -> Result<HttpResponse, ApiError> {
     let (sender, items) = mpsc::channel(PENDING_DELTAS);
     let (ended, progress) = watch::channel((0, job.planned()));
-    let run = AbortOnDropHandle::new(state.workers.spawn({
+    let run = AbortOnDropHandle::new(state.home(job.is_plain()).spawn({
         let job = Arc::clone(&job);
         async move {
             let mut feed = Feed { sender, ended };

@@ -53,7 +53,7 @@ pub async fn complete(state: Data<AppState>, request: HttpRequest, body: JsonBod
     if call.request.stream {
         return stream::respond(call, ticket, &state).await;
     }
-    let mut run = AbortOnDropHandle::new(state.workers.spawn({
+    let mut run = AbortOnDropHandle::new(state.home(true).spawn({
         let call = Arc::clone(&call);
         async move { call.answer().await }
     }));

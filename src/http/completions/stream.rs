@@ -39,7 +39,7 @@ enum Item {
 /// The body owns the call: when the client disconnects, the server drops it and the call ends.
 pub async fn respond(call: Arc<Call>, ticket: Ticket, state: &AppState) -> Result<HttpResponse, ApiError> {
     let (sender, items) = mpsc::channel(PENDING_CHUNKS);
-    let task = AbortOnDropHandle::new(state.workers.spawn(make(Arc::clone(&call), sender)));
+    let task = AbortOnDropHandle::new(state.home(true).spawn(make(Arc::clone(&call), sender)));
     let work = Some(Work { ticket, _task: task });
     let mut events = Events { call, items, keep_alive: state.keep_alive, work };
 
