@@ -7,6 +7,7 @@
 mod address;
 mod chunks;
 mod error;
+mod fit;
 mod logprobs;
 mod request;
 mod response;
@@ -27,6 +28,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use url::Url;
 
+pub use self::address::Dialect;
 pub use self::request::PreparedRequest;
 pub use self::text::{Members, TextCall};
 
@@ -40,11 +42,14 @@ use crate::config::calls::CallSettings;
 use crate::config::capabilities::{Capabilities, CapabilityTable};
 use crate::config::extra_args::visit_secrets;
 use crate::failure::{Failure, FailureKind};
+use crate::metrics::UpstreamMetrics;
 
 /// A larger answer is taken for a broken or hostile upstream.
 const MAX_BODY_BYTES: usize = 64 << 20;
 /// Of the body of a refusal, at most this much is read.
 const MAX_ERROR_BODY_BYTES: usize = 64 << 10;
+/// The word for an attempt that no upstream has seen, since there was no connection.
+const UNREACHABLE: &str = "unreachable";
 /// How long the body of a refusal is waited for.
 const MAX_REFUSAL_READ: Duration = Duration::from_secs(5);
 
@@ -55,7 +60,8 @@ pub struct ProviderSpec {
     pub name: String,
     /// The address that `/chat/completions` is appended to, usually ending in `/v1`. A query stays.
     pub base_url: Url,
-    /// Sent as a bearer token, unless `headers` has an `Authorization` of its own.
+    pub dialect: Dialect,
+    /// Sent as the dialect has it, unless `headers` has an `Authorization` of its own.
     pub api_key: Option<SecretString>,
     /// Sent with every call.
     pub headers: Vec<(String, SecretString)>,
@@ -73,17 +79,18 @@ pub enum Attempt {
     /// Its turn has come, and it is being sent.
     Begun,
     /// The upstream answered with an error and no word of the model's, or could not be reached: nothing was
-    /// spent.
-    Refused,
-    /// It broke off, ran out of time or came back unreadable: what was spent on it is not known.
-    Lost,
+    /// spent. The word says why, for those who count.
+    Refused(&'static str),
+    /// It broke off, ran out of time or came back unreadable, as the word says: what was spent on it is not known.
+    Lost(&'static str),
     /// It was answered, and cost this.
     Answered(Usage),
 }
 
 impl Attempt {
     fn failed(attempt: &AttemptFailure) -> Self {
-        if attempt.was_refused { Self::Refused } else { Self::Lost }
+        let why = if attempt.is_unreachable { UNREACHABLE } else { attempt.failure.kind.as_str() };
+        if attempt.was_refused { Self::Refused(why) } else { Self::Lost(why) }
     }
 }
 
@@ -98,6 +105,11 @@ pub enum ProviderError {
     Header(String),
     #[error("the header `{0}` belongs to the connection and cannot be set")]
     ReservedHeader(String),
+    #[error(
+        "`endpoint` leads too far for `azure`: give the address of the resource, such as https://NAME.openai.azure.com, \
+         or one that ends in /openai/v1; the deployment's name is `model`"
+    )]
+    AzurePath,
     #[error("`api_key` has characters that HTTP does not allow")]
     ApiKey,
     #[error("`n_parallel` must be at least 1")]
@@ -116,6 +128,7 @@ pub struct Provider {
     capabilities: CapabilityTable,
     calls: CallSettings,
     upstream: Upstream,
+    metrics: Arc<UpstreamMetrics>,
 }
 
 impl Provider {
@@ -126,7 +139,7 @@ impl Provider {
     /// When the address, the key or a header cannot be used, and for an `https` address on a machine whose
     /// certificates cannot be read.
     pub fn new(spec: ProviderSpec) -> Result<Self, ProviderError> {
-        let address = Address::new(&spec.base_url)?;
+        let address = Address::new(&spec.base_url, &spec.dialect)?;
         if spec.calls.n_parallel == 0 {
             return Err(ProviderError::NoParallelCalls);
         }
@@ -146,7 +159,27 @@ impl Provider {
             capabilities: spec.capabilities,
             calls: spec.calls,
             upstream,
+            metrics: Arc::new(UpstreamMetrics::unseen()),
         })
+    }
+
+    /// The same provider, whose calls are counted here.
+    #[must_use]
+    pub fn metered(self, metrics: Arc<UpstreamMetrics>) -> Self {
+        Self { metrics, ..self }
+    }
+
+    /// Counts the attempts of a call, and passes on what is told of them.
+    fn counted<F: FnMut(Attempt) + Send>(&self, mut told: F) -> impl FnMut(Attempt) + Send + use<F> {
+        let mut meter = self.metrics.call();
+        move |attempt| {
+            match attempt {
+                Attempt::Begun => meter.begun(),
+                Attempt::Refused(why) | Attempt::Lost(why) => meter.failed(why),
+                Attempt::Answered(_) => meter.answered(),
+            }
+            told(attempt);
+        }
     }
 
     /// What a model can do, by the name that the provider knows it by.
@@ -154,10 +187,21 @@ impl Provider {
         self.capabilities.of(model)
     }
 
+    /// Makes a prompt fit for the model that it names, and says of everything that is asked for in another way than it
+    /// was.
+    ///
+    /// # Errors
+    ///
+    /// What the model cannot do and nothing can stand for, with the parameter to change.
+    pub fn fit(&self, prompt: &mut Prompt) -> Result<Vec<String>, Failure> {
+        let row = &self.capabilities(&prompt.model);
+        fit::fit(prompt, &fit::Target { provider: &self.upstream.name, row, configured: &self.extra })
+    }
+
     /// Serialises what the candidates of a run share. The prompt's own seed is left out: each call brings
     /// its own.
     pub fn prepare(&self, prompt: &Prompt) -> PreparedRequest {
-        PreparedRequest::new(prompt, &self.extra)
+        PreparedRequest::new(prompt, &self.extra, &self.capabilities(&prompt.model))
     }
 
     /// Asks for one candidate and returns it whole. `told` hears of every attempt.
@@ -173,8 +217,9 @@ impl Provider {
         &self,
         request: &PreparedRequest,
         seed: Option<i64>,
-        mut told: impl FnMut(Attempt) + Send,
+        told: impl FnMut(Attempt) + Send,
     ) -> Result<Completion, Failure> {
+        let mut told = self.counted(told);
         let once = |permit| async move {
             let completion = self.complete_once(request, seed).await;
             // Others may call while this one waits to try again.
@@ -219,7 +264,7 @@ impl Provider {
         seed: Option<i64>,
         told: F,
     ) -> impl Stream<Item = StepEvent> + Send + use<F> {
-        stream::events(Arc::clone(self), request, seed, told)
+        stream::events(Arc::clone(self), request, seed, self.counted(told))
     }
 
     /// Waits for a place among the calls in flight.
@@ -228,8 +273,11 @@ impl Provider {
     /// of a thousand candidates and a run of one take turns.
     async fn permit(&self, queue: &Semaphore) -> OwnedSemaphorePermit {
         const NEVER_CLOSED: &str = "the semaphore is never closed";
-        let _first_of_its_run = queue.acquire().await.expect(NEVER_CLOSED);
-        Arc::clone(&self.permits).acquire_owned().await.expect(NEVER_CLOSED)
+        let turn = async {
+            let _first_of_its_run = queue.acquire().await.expect(NEVER_CLOSED);
+            Arc::clone(&self.permits).acquire_owned().await.expect(NEVER_CLOSED)
+        };
+        self.metrics.waiting(turn).await
     }
 
     async fn complete_once(&self, request: &PreparedRequest, seed: Option<i64>) -> Result<Completion, AttemptFailure> {
@@ -285,7 +333,7 @@ impl Provider {
         let mut failure = http_client::describe(error, &self.upstream.origin);
         failure.message = self.upstream.clean(&failure.message);
         let attempt = AttemptFailure::from(failure);
-        if error.is_connect() { attempt.refused() } else { attempt }
+        if error.is_connect() { attempt.unreachable() } else { attempt }
     }
 
     fn too_large(&self, what: &str) -> AttemptFailure {
@@ -333,11 +381,16 @@ fn headers(spec: &ProviderSpec) -> Result<HeaderMap, ProviderError> {
     const RESERVED: [&str; 5] = ["connection", "content-length", "host", "transfer-encoding", "upgrade"];
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    if let Some(key) = &spec.api_key {
-        let value = format!("Bearer {}", key.expose_secret());
+    // A token in place of the key would be doubted beside it.
+    let is_authorized = spec.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(AUTHORIZATION.as_str()));
+    if let Some(key) = spec.api_key.as_ref().filter(|_| !is_authorized) {
+        let (name, value) = match spec.dialect {
+            Dialect::OpenAi => (AUTHORIZATION, format!("Bearer {}", key.expose_secret())),
+            Dialect::Azure { .. } => (HeaderName::from_static("api-key"), key.expose_secret().to_owned()),
+        };
         let mut value = HeaderValue::try_from(value).map_err(|_| ProviderError::ApiKey)?;
         value.set_sensitive(true);
-        headers.insert(AUTHORIZATION, value);
+        headers.insert(name, value);
     }
     for (name, value) in &spec.headers {
         let invalid = || ProviderError::Header(name.clone());

@@ -215,7 +215,7 @@ impl Elsewhere {
     /// A client for a configured address with the request's key in place of what is configured.
     fn client_with(&self, spec: ProviderSpec, api_key: SecretString) -> Result<Arc<dyn Generator>, SettingsError> {
         let mut spec = ProviderSpec { api_key: Some(api_key), ..spec };
-        spec.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("authorization"));
+        spec.headers.retain(|(name, _)| !spec.dialect.is_credential(name));
         self.client(spec)
     }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::Map;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use url::Url;
 
@@ -15,7 +15,7 @@ use crate::config::endpoint::{ChosenBy, Endpoint, OutboundPolicy, base_url};
 use crate::config::first::MODEL_VARIABLE;
 use crate::config::provider::{ProviderName, RemoteDefaults};
 use crate::config::{Environment, SettingsError};
-use crate::providers::openai::ProviderSpec;
+use crate::providers::openai::{Dialect, ProviderSpec};
 
 /// Settles where a configuration's calls go and with what. Also says what the reader might not expect.
 ///
@@ -32,19 +32,22 @@ pub fn provider_spec(
     let mut warnings = Vec::new();
     let (base_url, chosen_by) = address(settings, &defaults, environment)?;
     policy.check("endpoint", &base_url, chosen_by)?;
+    let mut body = settings.extra_args.body.resolve(environment)?;
+    let dialect = dialect(provider, &mut body, environment)?;
     let api_key = match &settings.api_key {
         Some(source) => Some(source.resolve("api_key", environment)?),
+        None if has_credential(settings, &dialect) => None,
         None => usual_key(&base_url, chosen_by, &defaults, environment, &mut warnings),
     };
     let mut headers = Vec::new();
     for (name, source) in &settings.extra_args.headers {
         headers.push((name.clone(), source.resolve(&format!("extra_args.headers.{name}"), environment)?));
     }
-    let body = settings.extra_args.body.resolve(environment)?;
     let capabilities = CapabilityTable::at(provider, [&base_url]).with(settings.extra_args.capabilities);
     let spec = ProviderSpec {
         name: provider.as_str().to_owned(),
         base_url,
+        dialect,
         api_key,
         headers,
         body,
@@ -57,18 +60,18 @@ pub fn provider_spec(
 /// The fields that a configuration leaves to the provider's usual variables and that these give, with the
 /// variable.
 pub fn usual_variables(settings: &ActiveSettings, environment: &Environment) -> Vec<(&'static str, &'static str)> {
-    let provider = settings.provider.resolve(&settings.model).ok().map(|(provider, _)| provider);
-    let Some(defaults) = provider.and_then(ProviderName::remote_defaults) else { return Vec::new() };
+    let Ok((provider, _)) = settings.provider.resolve(&settings.model) else { return Vec::new() };
+    let Some(defaults) = provider.remote_defaults() else { return Vec::new() };
     let Ok((base_url, chosen_by)) = address(settings, &defaults, environment) else { return Vec::new() };
     let mut variables = Vec::new();
-    if let (Endpoint::Auto, Some(name)) = (&settings.endpoint, defaults.base_url_variable)
-        && environment.var(name).is_some()
+    if let (Endpoint::Auto, Some((name, _))) = (&settings.endpoint, first_set(defaults.base_url_variables, environment))
     {
         variables.push(("endpoint", name));
     }
-    let key_variable = defaults.key_variables.iter().find(|name| environment.var(name).is_some());
+    let dialect = dialect(provider, &mut Map::new(), environment).unwrap_or_default();
     if settings.api_key.is_none()
-        && let Some(name) = key_variable
+        && !has_credential(settings, &dialect)
+        && let Some((name, _)) = first_set(defaults.key_variables, environment)
         && usual_key(&base_url, chosen_by, &defaults, environment, &mut Vec::new()).is_some()
     {
         variables.push(("api_key", name));
@@ -79,7 +82,7 @@ pub fn usual_variables(settings: &ActiveSettings, environment: &Environment) -> 
 /// What makes two providers one and the same: everything in the specification, secrets included, hashed so
 /// that the registry holds no copy of them.
 pub fn identity(spec: &ProviderSpec) -> [u8; 32] {
-    let ProviderSpec { name, base_url, api_key, headers, body, capabilities, calls } = spec;
+    let ProviderSpec { name, base_url, dialect, api_key, headers, body, capabilities, calls } = spec;
     let secret = |secret: &SecretString| secret.expose_secret().to_owned();
     let headers: Vec<_> = headers.iter().map(|(name, value)| (name, secret(value))).collect();
     let body: BTreeMap<_, _> = body.iter().collect();
@@ -89,7 +92,7 @@ pub fn identity(spec: &ProviderSpec) -> [u8; 32] {
         api_key.as_ref().map(secret),
         headers,
         body,
-        format!("{capabilities:?} {calls:?}"),
+        format!("{dialect:?} {capabilities:?} {calls:?}"),
     ))
     .expect("strings and numbers serialise");
     Sha256::digest(whole).into()
@@ -109,12 +112,17 @@ pub fn usual_spec(
 ) -> Option<Result<ProviderSpec, SettingsError>> {
     let defaults = provider.remote_defaults()?;
     let model_variable = (provider == ProviderName::Vllm).then_some(MODEL_VARIABLE);
-    let mut named_by = defaults.key_variables.iter().copied().chain(defaults.base_url_variable).chain(model_variable);
-    named_by.find_map(|name| environment.var(name))?;
+    let of_provider = [defaults.key_variables, defaults.base_url_variables].concat();
+    of_provider.into_iter().chain(model_variable).find_map(|name| environment.var(name))?;
+    if defaults.base_url.is_none() {
+        // A key alone leads nowhere.
+        first_set(defaults.base_url_variables, environment)?;
+    }
     let spec = usual_address("provider", &defaults, environment).and_then(|base_url| {
         policy.check("provider", &base_url, ChosenBy::Operator)?;
         let api_key = usual_key(&base_url, ChosenBy::Operator, &defaults, environment, &mut Vec::new());
-        Ok(ProviderSpec { api_key, ..bare_spec(provider.as_str(), provider, base_url, calls) })
+        let dialect = dialect(provider, &mut Map::new(), environment)?;
+        Ok(ProviderSpec { api_key, dialect, ..bare_spec(provider.as_str(), provider, base_url, calls) })
     });
     Some(spec)
 }
@@ -125,6 +133,7 @@ pub fn bare_spec(name: &str, provider: ProviderName, base_url: Url, calls: CallS
     ProviderSpec {
         name: name.to_owned(),
         base_url,
+        dialect: Dialect::default(),
         api_key: None,
         headers: Vec::new(),
         body: Map::new(),
@@ -146,15 +155,58 @@ fn address(
 
 /// Where `auto` leads.
 fn usual_address(param: &str, defaults: &RemoteDefaults, environment: &Environment) -> Result<Url, SettingsError> {
-    let by_operator = defaults.base_url_variable.and_then(|name| Some((name, environment.var(name)?)));
-    if let Some((name, text)) = by_operator {
+    if let Some((name, text)) = first_set(defaults.base_url_variables, environment) {
         return base_url(name, text.trim())
             .map_err(|error| SettingsError::invalid(param, format!("`endpoint` is `auto`, and {}", error.message)));
     }
     match defaults.base_url {
         Some(text) => Ok(base_url(param, text).expect("the built-in addresses are URLs")),
-        None => Err(SettingsError::missing(param, "`endpoint` is missing, and this provider has no usual one")),
+        None => {
+            let variable = defaults.base_url_variables.first();
+            let or = variable.map(|name| format!("; name the address, or set {name}")).unwrap_or_default();
+            let message = format!("`endpoint` is missing, and this provider has no usual one{or}");
+            Err(SettingsError::missing(param, message))
+        }
     }
+}
+
+/// The first of some variables that is set, with its value.
+fn first_set<'a>(variables: &[&'static str], environment: &'a Environment) -> Option<(&'static str, &'a str)> {
+    variables.iter().find_map(|name| Some((*name, environment.var(name)?)))
+}
+
+/// Whether a header of the configuration says who asks, so that no key has to.
+fn has_credential(settings: &ActiveSettings, dialect: &Dialect) -> bool {
+    settings.extra_args.headers.iter().any(|(name, _)| dialect.is_credential(name))
+}
+
+/// How the provider is spoken to. Of the body fields that the configuration adds it takes those that are none.
+fn dialect(
+    provider: ProviderName,
+    body: &mut Map<String, Value>,
+    environment: &Environment,
+) -> Result<Dialect, SettingsError> {
+    /// The newest stable version of Azure's inference API with dated versions.
+    const NEWEST_STABLE: &str = "2024-10-21";
+    /// As LiteLLM and OpenAI's own clients call it.
+    const VARIABLES: [&str; 2] = ["AZURE_API_VERSION", "OPENAI_API_VERSION"];
+    if provider != ProviderName::Azure {
+        return Ok(Dialect::OpenAi);
+    }
+    let is_version = |text: &str| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+    };
+    let api_version = match body.remove("api_version") {
+        None => None,
+        Some(Value::String(text)) if is_version(&text) => Some(text),
+        Some(_) => {
+            let message =
+                format!("`extra_args.api_version` must be a version of Azure's API, such as `{NEWEST_STABLE}`");
+            return Err(SettingsError::invalid("extra_args.api_version", message));
+        }
+    };
+    let by_operator = first_set(&VARIABLES, environment).map(|(_, text)| text.trim());
+    Ok(Dialect::Azure { api_version, deployments_version: by_operator.unwrap_or(NEWEST_STABLE).to_owned() })
 }
 
 /// The key of the provider's usual variable. It is bound to the provider's own address and to one that the
@@ -167,12 +219,10 @@ fn usual_key(
     warnings: &mut Vec<String>,
 ) -> Option<SecretString> {
     let own_origin = defaults.base_url.and_then(|own| Url::parse(own).ok()).map(|own| own.origin());
-    let set = defaults.key_variables.iter().find_map(|name| Some((*name, environment.var(name)?)));
-    let Some((name, key)) = set else {
+    let Some((name, key)) = first_set(defaults.key_variables, environment) else {
         // Services on this network often need none; a public one does.
-        if let (Some(name), "https", true) =
-            (defaults.key_variables.first(), base_url.scheme(), own_origin == Some(base_url.origin()))
-        {
+        let is_own = own_origin.is_none_or(|own| own == base_url.origin());
+        if let (Some(name), "https", true) = (defaults.key_variables.first(), base_url.scheme(), is_own) {
             warnings.push(format!("no key is sent: neither `api_key` nor {name} is set"));
         }
         return None;

@@ -10,7 +10,7 @@ use itsd::config::calls::CallSettings;
 use itsd::config::capabilities::CapabilityTable;
 use itsd::config::provider::ProviderName;
 use itsd::failure::Failure;
-use itsd::providers::openai::{Provider, ProviderSpec};
+use itsd::providers::openai::{Dialect, Provider, ProviderSpec};
 use serde_json::value::RawValue;
 
 use crate::upstream::Upstream;
@@ -22,6 +22,7 @@ pub fn spec(base_url: &str) -> ProviderSpec {
     ProviderSpec {
         name: "scripted".to_owned(),
         base_url: base_url.parse().unwrap(),
+        dialect: Dialect::default(),
         api_key: Some(KEY.into()),
         headers: Vec::new(),
         body: serde_json::Map::new(),

@@ -329,7 +329,7 @@ async fn serve(socket: TcpStream, shared: Arc<Shared>) {
             continue;
         }
         let Some(request) = wire::parse(&mut buffer, lengths) else { return };
-        let is_chat = request.method == "POST" && matches!(request.path(), "/v1/chat/completions" | TEXT_PATH);
+        let is_chat = request.method == "POST" && route(request.path()).is_some();
         if !is_chat {
             let (status, body) = other_route(&request, &shared).await;
             if send(&mut writer, status, &body.to_string()).await.is_err() {
@@ -349,12 +349,26 @@ async fn serve(socket: TcpStream, shared: Arc<Shared>) {
     }
 }
 
-const TEXT_PATH: &str = "/v1/completions";
+enum Route {
+    Chat,
+    Text,
+}
+
+/// What is asked at a path: OpenAI's, or Azure's with and without a deployment in it.
+fn route(path: &str) -> Option<Route> {
+    let of_azure = path.strip_prefix("/openai/deployments/").and_then(|path| Some(path.split_once('/')?.1));
+    let of_openai = path.strip_prefix("/openai").unwrap_or(path).strip_prefix("/v1/");
+    match of_azure.or(of_openai)? {
+        "chat/completions" => Some(Route::Chat),
+        "completions" => Some(Route::Text),
+        _ => None,
+    }
+}
 
 /// Answers a chat request as scripted; whether the connection may serve another.
 async fn answer(request: Request, writer: &mut OwnedWriteHalf, shared: &Shared) -> std::io::Result<bool> {
-    let chat = match request.path() {
-        TEXT_PATH => Chat::parse_text(&request.body),
+    let chat = match route(request.path()) {
+        Some(Route::Text) => Chat::parse_text(&request.body),
         _ => Chat::parse(&request.body),
     };
     let (number, step, honours_n) = {

@@ -251,6 +251,24 @@ const TOGETHER: Capabilities = Capabilities {
     ..ANY
 };
 
+/// Deployments have names of their own, which need not tell what is behind them.
+const AZURE: Capabilities = Capabilities { length_limit: LengthLimit::Either, max_stop: Some(4), ..OPENAI_HYBRID };
+/// Names that people give to deployments of models that do not reason.
+const AZURE_GPT: &[&str] = &["gpt-4o*", "gpt-4.1*"];
+const AZURE_GPT_OLD: &[&str] = &["gpt-35*", "gpt-3.5*", "gpt-4", "gpt-4-*"];
+
+const TEXT_GENERATION_WEBUI: Capabilities = Capabilities {
+    n: No,
+    sampling: Yes,
+    top_k: Yes,
+    seed: Yes,
+    length_limit: LengthLimit::MaxTokens,
+    // What is not sent is taken from whatever preset somebody has chosen there.
+    explicit_sampling: Yes,
+    refuses_unknown_fields: No,
+    ..OWN_SERVER
+};
+
 /// The engine in this process.
 const LLAMA: Capabilities = Capabilities {
     // Candidates share the prompt there, so that nothing would be gained.
@@ -291,9 +309,15 @@ pub const ROWS: &[Row] = &[
     row(P::LlamaServer, ALL, LLAMA_SERVER),
     row(P::Ollama, ALL, OLLAMA),
     row(P::LmStudio, ALL, LM_STUDIO),
+    row(P::TextGenerationWebui, ALL, TEXT_GENERATION_WEBUI),
     row(P::OpenRouter, ALL, OPENROUTER),
     row(P::DeepInfra, ALL, DEEPINFRA),
     row(P::Groq, GROQ_SCHEMA_MODELS, GROQ_SCHEMAS),
     row(P::Groq, ALL, GROQ),
     row(P::Together, ALL, TOGETHER),
+    row(P::Azure, O_SERIES, OPENAI_O),
+    row(P::Azure, GPT_5, OPENAI_REASONING),
+    row(P::Azure, AZURE_GPT, OPENAI),
+    row(P::Azure, AZURE_GPT_OLD, OPENAI_OLD),
+    row(P::Azure, ALL, AZURE),
 ];
