@@ -11,6 +11,10 @@ use itsd::config::Environment;
 use itsd::config::cli::{Cli, Command, ConfigCommand, GradeArguments};
 use itsd::config::server::SettingsFileError;
 
+/// Every request makes some hundreds of small allocations, many of which another thread frees.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// `EX_CONFIG` of sysexits.h: the configuration is wrong, so restarting will not help.
 const EXIT_BAD_CONFIGURATION: u8 = 78;
 
