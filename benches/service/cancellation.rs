@@ -11,6 +11,8 @@ use crate::{ms, row};
 /// Times that each way to end is measured; the longest counts.
 const TIMES: usize = 10;
 const BUDGET: u64 = 8;
+/// So many of them decide a vote.
+const MAJORITY: u64 = 5;
 const DEADLINE: Duration = Duration::from_millis(200);
 const MOST: Duration = Duration::from_millis(100);
 
@@ -41,7 +43,7 @@ pub async fn measure() {
                 if matches!(end, End::Shutdown) && turn > 0 {
                     daemon = Daemon::start(&upstream, json!({})).await;
                 }
-                longest = longest.max(once(end, stream, &upstream, &mut daemon).await);
+                longest = longest.max(once(end, stream, &upstream, &daemon).await);
             }
             row(&format!("upstream connections closed after {words}, {kind}, at most"), ms(longest), ms(MOST), "ms");
         }
@@ -49,28 +51,31 @@ pub async fn measure() {
 }
 
 /// From the moment that the rest of the calls has no use any more until the last of their connections is closed.
-async fn once(end: End, stream: bool, upstream: &Upstream, daemon: &mut Daemon) -> Duration {
+async fn once(end: End, stream: bool, upstream: &Upstream, daemon: &Daemon) -> Duration {
     let before = upstream.counters();
     let is_decided = matches!(end, End::Decided);
     let first = before.requests;
-    upstream.answer_with(move |seen| match is_decided && seen.number - first < 5 {
-        true => Step::content("The answer is \\boxed{42}."),
-        false => Step::hang_at(Point::Request),
+    let gate = format!("from {first}");
+    upstream.answer_with({
+        let gate = gate.clone();
+        move |seen| match is_decided && seen.number - first < MAJORITY {
+            true => Step::content("The answer is \\boxed{42}.").gated(&gate),
+            false => Step::hang_at(Point::Request),
+        }
     });
     let limits = if matches!(end, End::Deadline) { json!({"deadline_ms": ms(DEADLINE)}) } else { json!({}) };
     let body = question(json!({"budget": BUDGET, "stream": stream, "limits": limits}));
     let mut client = Connection::open(daemon.address).await;
     let asked = Instant::now();
     client.post("/v1/chat/completions", "asked", &body).await;
-    if !is_decided {
-        upstream.wait_for(|counters| counters.in_flight == BUDGET).await;
-    }
+    upstream.wait_for(|counters| counters.in_flight == BUDGET).await;
     let ended = match end {
         End::Disconnect => {
             drop(client);
             Instant::now()
         }
         End::Decided => {
+            upstream.open_gate(&gate);
             client.read_until(b"boxed{42}").await;
             Instant::now()
         }
@@ -84,7 +89,7 @@ async fn once(end: End, stream: bool, upstream: &Upstream, daemon: &mut Daemon) 
         End::Shutdown => {
             // The first signal lets running requests finish.
             daemon.terminate();
-            daemon.wait_for_log("stopping");
+            daemon.wait_for_log("stopping").await;
             let now = Instant::now();
             daemon.terminate();
             now
@@ -92,7 +97,7 @@ async fn once(end: End, stream: bool, upstream: &Upstream, daemon: &mut Daemon) 
     };
     upstream.wait_for(|counters| counters.in_flight == 0).await;
     let closed_early = upstream.counters().closed_early - before.closed_early;
-    let expected = if is_decided { BUDGET - 5 } else { BUDGET };
+    let expected = if is_decided { BUDGET - MAJORITY } else { BUDGET };
     assert_eq!(closed_early, expected, "the calls that still ran were cancelled");
     ended.elapsed()
 }

@@ -1,7 +1,8 @@
 //! The daemon as a process of its own, and bare connections to it, which add nothing to what is measured.
 
-use std::io::{BufRead, BufReader};
+use std::fs::{self, File};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Daemon {
     pub address: SocketAddr,
     process: Child,
-    log: BufReader<std::process::ChildStderr>,
+    log: PathBuf,
     _state: tempfile::TempDir,
 }
 
@@ -28,28 +29,20 @@ impl Daemon {
     pub async fn start(upstream: &Upstream, fields: Value) -> Self {
         let state = tempfile::tempdir().expect("there is a directory for temporary files");
         let port_file = state.path().join("port");
-        let mut process = Command::new(env!("CARGO_BIN_EXE_itsd"))
+        let log = state.path().join("log");
+        let process = Command::new(env!("CARGO_BIN_EXE_itsd"))
             .args(["serve", "--port", "0", "--port-file"])
             .arg(&port_file)
             .arg("--state-dir")
             .arg(state.path())
             .env("ITSD_MODEL", "")
-            .env("ITSD_LOG_LEVEL", "warn,itsd::serve=info")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::piped())
+            .stderr(File::create(&log).expect("the directory is new"))
             .spawn()
             .expect("the daemon can be started");
-        let log = BufReader::new(process.stderr.take().expect("it was asked for"));
-        let port = timeout(PATIENCE, async {
-            loop {
-                match std::fs::read_to_string(&port_file).ok().and_then(|text| text.trim().parse::<u16>().ok()) {
-                    Some(port) => break port,
-                    None => sleep(Duration::from_millis(20)).await, // between two looks at the file
-                }
-            }
-        });
-        let address = SocketAddr::from(([127, 0, 0, 1], port.await.expect("the daemon starts")));
+        let port = until_some("the daemon starts", || fs::read_to_string(&port_file).ok()?.trim().parse().ok()).await;
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
         let daemon = Self { address, process, log, _state: state };
         let mut document = json!({
             "provider": "openai-compatible",
@@ -68,7 +61,7 @@ impl Daemon {
 
     /// Resident memory in MB of 10⁶ bytes.
     pub fn resident_mb(&self) -> f64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("it runs, on Linux");
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("it runs, on Linux");
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("every process has one");
         let kib: f64 = line.trim().trim_end_matches("kB").trim().parse().expect("it is a number of KiB");
         kib * 1024.0 / 1e6
@@ -81,13 +74,8 @@ impl Daemon {
     }
 
     /// Waits until its log says so.
-    pub fn wait_for_log(&mut self, words: &str) {
-        let mut line = String::new();
-        while !line.contains(words) {
-            line.clear();
-            let read = self.log.read_line(&mut line).expect("the log is text");
-            assert!(read > 0, "the daemon ended before it said {words:?}");
-        }
+    pub async fn wait_for_log(&self, words: &str) {
+        until_some(words, || fs::read_to_string(&self.log).ok()?.contains(words).then_some(())).await;
     }
 }
 
@@ -96,6 +84,19 @@ impl Drop for Daemon {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// Looks again and again until there is something to see.
+async fn until_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let looking = async {
+        loop {
+            match look() {
+                Some(seen) => break seen,
+                None => sleep(Duration::from_millis(10)).await, // the pause between two looks
+            }
+        }
+    };
+    timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("it never came to this: {what}"))
 }
 
 /// A client's connection.

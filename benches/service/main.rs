@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use daemon::{Connection, Daemon, question};
-use upstream::{Pace, Point, Step, Upstream};
+use upstream::{Pace, Point, Profile, Step, Upstream};
 
 /// Streams whose first tokens are timed, of each kind.
 const STREAMS: usize = 300;
@@ -53,7 +53,7 @@ fn median(mut times: Vec<Duration>) -> Duration {
 /// Direct streams and streams through the daemon take turns, so that whatever else the machine does meets both alike.
 async fn first_token() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("the loopback interface has a free port");
-    let upstream = Upstream::start_on(listener, Some(upstream::Instant::new(Pace::default())));
+    let upstream = Upstream::start_on(listener, Profile::Plain, Some(upstream::Instant::new(Pace::default())));
     let daemon = Daemon::start(&upstream, json!({})).await;
     let body = question(json!({"budget": 1, "stream": true}));
     let mut direct = Connection::open(upstream.address()).await;
