@@ -189,12 +189,13 @@ impl Attempts {
             provider.name,
             wait.as_secs_f64()
         );
-        let left_alone = Failure { retry_after: Some(wait), ..Failure::new(FailureKind::Unavailable, message) };
+        let left_alone = Failure { retry_after: Some(wait), ..Failure::new(FailureKind::LeftAlone, message) };
         match &self.last {
             None => Err(left_alone),
             Some((last, _)) => {
                 let last = Failure { retry_after: Some(wait), ..last.clone() };
-                self.retries.pause_after(AttemptFailure::from(left_alone), self.circumstances(false)).map_err(|_| last)
+                let attempt = AttemptFailure { may_retry: true, ..AttemptFailure::from(left_alone) };
+                self.retries.pause_after(attempt, self.circumstances(false)).map_err(|_| last)
             }
         }
     }
