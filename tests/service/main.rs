@@ -57,5 +57,7 @@ mod swap;
 mod text_completions;
 mod timeouts;
 mod told_usage;
+mod upstream_failures;
+mod upstream_profiles;
 mod votes;
 mod wait;
