@@ -29,7 +29,7 @@ enum Doing {
     InFlight,
     /// Each waits for its turn, which another request has.
     Queued,
-    /// Each was refused, and waits to try again.
+    /// Each was refused, and waits to try again. No such pause outlasts a deadline, so that none meets this.
     Pausing,
     /// The candidates are here, and the judge, who has scored one of them, is asked about the others.
     Judging,
@@ -218,7 +218,6 @@ causes! {
     a_cancel_request_ends_the_judgement: Endpoint, Judging;
     a_deadline_ends_calls_in_flight: Deadline, InFlight;
     a_deadline_takes_calls_out_of_the_queue: Deadline, Queued;
-    a_deadline_ends_calls_that_would_be_tried_again: Deadline, Pausing;
     a_deadline_ends_the_judgement: Deadline, Judging;
     a_stop_ends_calls_in_flight: Shutdown, InFlight;
     a_stop_takes_calls_out_of_the_queue: Shutdown, Queued;
@@ -241,6 +240,8 @@ async fn decided(stream: bool, places: u64, other: Step) -> (Value, Upstream) {
     let app = spawn_app_for(&upstream, fields).await;
     let chat = app.chat_in_background(json!({"stream": stream, "return_response_only": false}));
     upstream.wait_for(|counters| counters.requests == places && counters.in_flight == places - refused).await;
+    // The refusals have been read too.
+    app.wait_for_providers(|providers| providers[0]["in_flight"] == places - refused).await;
     upstream.open_gate("agreed");
     let answer = chat.await.unwrap();
     let metadata = match stream {

@@ -81,7 +81,8 @@ async fn a_key_goes_to_every_member_that_the_configuration_names_and_the_usual_o
     let environment = [("OPENAI_API_KEY", "sk-of-the-operator-0123")];
     let app = spawn_app_in(Arc::new(tempdir().unwrap()), &environment, |_| {}).await;
     let endpoint = json!([one.base_url(), two.base_url()]);
-    for (api_key, expected) in [(json!("sk-named-0123456789"), Some("Bearer sk-named-0123456789")), (json!(null), None)] {
+    for (api_key, expected) in [(json!("sk-named-0123456789"), Some("Bearer sk-named-0123456789")), (json!(null), None)]
+    {
         let before = [&one, &two].map(|upstream| upstream.counters().requests);
         let fields = json!({"provider": "openai", "endpoint": endpoint, "api_key": api_key, "stop_rule": "none"});
         let configured = app.configure(&one, fields).await;

@@ -178,7 +178,7 @@ impl Attempts {
                 several[choose(&loads, &mut rand::rng()).expect("there are several")]
             }
         };
-        Ok(Choice { server, is_last: best == 3 })
+        Ok(Choice { server, is_last: best == 3 || members.len() == 1 })
     }
 
     /// How long to wait for a provider of which nothing answers. Who has been asking waits until it may be asked
