@@ -151,6 +151,12 @@ impl Attempts {
     /// After how long to look again, when nobody answers anything.
     fn choose<'a>(&self, provider: &'a Provider, avoided: Option<&Arc<Server>>) -> Result<Choice<'a>, Duration> {
         let breaker = provider.calls.breaker.as_ref();
+        if let [only] = provider.members.as_slice() {
+            return match only.gate.standing(&self.model, breaker) {
+                Standing::Dead(wait) => Err(wait),
+                _ => Ok(Choice { server: only, is_last: true }),
+            };
+        }
         let members: Vec<(&Arc<Server>, Standing)> =
             provider.members.iter().map(|server| (server, server.gate.standing(&self.model, breaker))).collect();
         let is_avoided = |server: &Arc<Server>| avoided.is_some_and(|avoided| Arc::ptr_eq(avoided, server));
@@ -178,7 +184,7 @@ impl Attempts {
                 several[choose(&loads, &mut rand::rng()).expect("there are several")]
             }
         };
-        Ok(Choice { server, is_last: best == 3 || members.len() == 1 })
+        Ok(Choice { server, is_last: best == 3 })
     }
 
     /// How long to wait for a provider of which nothing answers. Who has been asking waits until it may be asked
