@@ -33,7 +33,7 @@ pub use crate::providers::{BreakerState, ModelState, UpstreamState};
 use crate::config::document::Document;
 use crate::config::origin::FieldOrigins;
 use crate::config::{Environment, Settings};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Moment};
 use crate::store::{Store, StoreError};
 use stored::Vault;
 use targets::Targets;
@@ -123,6 +123,11 @@ impl Runtime {
     /// network.
     pub fn upstreams(&self) -> Vec<UpstreamState> {
         self.targets.upstreams()
+    }
+
+    /// What those who scrape the counters shall know of this moment.
+    pub fn moment(&self) -> Moment {
+        Moment { config_revision: self.snapshot().map(|active| active.revision), breakers: self.targets.breakers() }
     }
 
     /// What the operator had configured but could not be restored at the start, and why; empty once

@@ -72,6 +72,11 @@ impl Targets {
         self.remotes.states()
     }
 
+    /// How many models of a provider are in which state of their circuit breakers.
+    pub(super) fn breakers(&self) -> BTreeMap<(&'static str, &'static str), u64> {
+        self.remotes.breakers()
+    }
+
     pub(super) fn outbound(&self) -> &OutboundPolicy {
         &self.outbound
     }
