@@ -29,7 +29,7 @@ enum Doing {
     InFlight,
     /// Each waits for its turn, which another request has.
     Queued,
-    /// Each was refused, and waits to try again. No such pause outlasts a deadline, so that none meets this.
+    /// Each was refused, and waits to try again.
     Pausing,
     /// The candidates are here, and the judge, who has scored one of them, is asked about the others.
     Judging,
@@ -218,6 +218,7 @@ causes! {
     a_cancel_request_ends_the_judgement: Endpoint, Judging;
     a_deadline_ends_calls_in_flight: Deadline, InFlight;
     a_deadline_takes_calls_out_of_the_queue: Deadline, Queued;
+    a_deadline_ends_calls_that_would_be_tried_again: Deadline, Pausing;
     a_deadline_ends_the_judgement: Deadline, Judging;
     a_stop_ends_calls_in_flight: Shutdown, InFlight;
     a_stop_takes_calls_out_of_the_queue: Shutdown, Queued;
