@@ -13,7 +13,7 @@ const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const CHAT: &str = "/v1/chat/completions";
 
 /// The samples of a scrape by their name and labels as they are written.
-struct Scrape(BTreeMap<String, f64>);
+pub struct Scrape(BTreeMap<String, f64>);
 
 impl Scrape {
     fn read(text: &str) -> Self {
@@ -25,28 +25,28 @@ impl Scrape {
     }
 
     /// 0 for what has not been counted yet.
-    fn value(&self, sample: &str) -> f64 {
+    pub fn value(&self, sample: &str) -> f64 {
         self.0.get(sample).copied().unwrap_or_default()
     }
 
-    fn requests(&self, path: &str, algorithm: &str, status: u16) -> f64 {
+    pub fn requests(&self, path: &str, algorithm: &str, status: u16) -> f64 {
         self.value(&format!("itsd_requests_total{{path=\"{path}\",algorithm=\"{algorithm}\",status=\"{status}\"}}"))
     }
 
-    fn attempts(&self, outcome: &str) -> f64 {
+    pub fn attempts(&self, outcome: &str) -> f64 {
         let provider = "openai-compatible";
         self.value(&format!("itsd_upstream_attempts_total{{provider=\"{provider}\",outcome=\"{outcome}\"}}"))
     }
 
-    fn of_provider(&self, name: &str) -> f64 {
+    pub fn of_provider(&self, name: &str) -> f64 {
         self.value(&format!("{name}{{provider=\"openai-compatible\"}}"))
     }
 
-    fn candidates(&self, algorithm: &str, outcome: &str) -> f64 {
+    pub fn candidates(&self, algorithm: &str, outcome: &str) -> f64 {
         self.value(&format!("itsd_candidates_total{{algorithm=\"{algorithm}\",outcome=\"{outcome}\"}}"))
     }
 
-    fn tokens(&self, phase: &str, kind: &str) -> f64 {
+    pub fn tokens(&self, phase: &str, kind: &str) -> f64 {
         self.value(&format!("itsd_tokens_total{{phase=\"{phase}\",kind=\"{kind}\"}}"))
     }
 
@@ -55,7 +55,7 @@ impl Scrape {
     }
 
     /// All samples of a family together.
-    fn sum(&self, family: &str) -> f64 {
+    pub fn sum(&self, family: &str) -> f64 {
         let samples = self.0.iter().filter(|(name, _)| name.split('{').next() == Some(family));
         samples.map(|(_, value)| value).sum()
     }
@@ -68,7 +68,7 @@ async fn scrape(app: &TestApp) -> Scrape {
 }
 
 /// The first scrape that satisfies `condition`: a client may have its response before the daemon has counted it.
-async fn scrape_when(app: &TestApp, condition: impl Fn(&Scrape) -> bool) -> Scrape {
+pub async fn scrape_when(app: &TestApp, condition: impl Fn(&Scrape) -> bool) -> Scrape {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let scrape = scrape(app).await;
