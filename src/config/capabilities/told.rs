@@ -8,7 +8,10 @@ use crate::config::provider::ProviderName;
 
 /// Columns that are shown side by side: more than these no page is wide enough for.
 const GROUPS: [(&str, &[&str]); 3] = [
-    ("Sampling", &["n", "sampling", "top_k", "logit_bias", "seed", "max_stop", "length_limit", "explicit_sampling"]),
+    (
+        "Sampling",
+        &["n", "max_n", "sampling", "top_k", "logit_bias", "seed", "max_stop", "length_limit", "explicit_sampling"],
+    ),
     (
         "Tools, formats and log-probabilities",
         &["tools", "parallel_tools", "forced_tool", "json_object", "json_schema", "logprobs", "max_top_logprobs"],
