@@ -10,6 +10,7 @@ mod chunks;
 mod error;
 mod fit;
 mod logprobs;
+mod probe;
 mod request;
 mod response;
 mod server;
@@ -27,6 +28,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
 pub use self::address::Dialect;
+pub use self::probe::Findings;
 pub use self::request::PreparedRequest;
 pub use self::text::{Members, TextCall};
 

@@ -4,6 +4,7 @@
 //! higher one. Readers take a snapshot and are never waited for.
 
 mod active;
+mod capabilities;
 mod elsewhere;
 mod history;
 mod judge;
@@ -12,6 +13,7 @@ mod lane;
 mod local;
 #[cfg(feature = "llama")]
 mod on_demand;
+mod probe;
 mod remote;
 mod remotes;
 mod restore;
@@ -27,6 +29,7 @@ pub use active::{ActiveConfig, ModelEntry, Route, UnknownModel};
 pub use elsewhere::{API_KEY_HEADER, Destination, ENDPOINT_HEADER, RouteError};
 pub use history::PastRevision;
 pub use lane::{ConfigureError, ConfigureOptions, Configured};
+pub use probe::Probe;
 
 pub use crate::providers::{BreakerState, ModelState, UpstreamState};
 

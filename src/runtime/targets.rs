@@ -191,7 +191,7 @@ impl Targets {
     }
 }
 
-fn refused(error: ProviderError) -> SettingsError {
+pub(super) fn refused(error: ProviderError) -> SettingsError {
     let param = match &error {
         ProviderError::NotHttp
         | ProviderError::Credentials
