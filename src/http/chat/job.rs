@@ -152,6 +152,11 @@ impl Job {
         self.plan.budget
     }
 
+    /// Whether the run is plain calls, with nothing to compute between them.
+    pub fn is_plain(&self) -> bool {
+        self.plan.is_plain()
+    }
+
     /// The ids by which a client knows the request.
     pub fn names(&self) -> [String; 2] {
         [self.record.id.clone(), self.identity.completion_id.clone()]
@@ -262,7 +267,9 @@ fn votes_alike(a: &RunSettings, b: &RunSettings) -> bool {
 pub fn cause(failure: &Failure) -> String {
     match (failure.status, failure.kind) {
         (Some(status), kind) => format!("{}: status {status}", kind.as_str()),
-        (None, FailureKind::Unavailable | FailureKind::Timeout | FailureKind::Overloaded) => failure.message.clone(),
+        (None, FailureKind::Unavailable | FailureKind::LeftAlone | FailureKind::Timeout | FailureKind::Overloaded) => {
+            failure.message.clone()
+        }
         (None, kind) => kind.as_str().to_owned(),
     }
 }
