@@ -10,6 +10,7 @@ mod error;
 mod logprobs;
 mod request;
 mod response;
+mod shape;
 mod stream;
 mod text;
 

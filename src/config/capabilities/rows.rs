@@ -242,8 +242,9 @@ const TOGETHER: Capabilities = Capabilities {
     logit_bias: Yes,
     seed: Yes,
     length_limit: LengthLimit::MaxTokens,
-    // It has lists of a shape of its own.
-    logprobs: No,
+    // Lists of its own, which are read; of alternatives they have the token itself.
+    logprobs: Yes,
+    max_top_logprobs: 0,
     tools: Yes,
     forced_tool: ForcedTool::Named,
     refuses_unknown_fields: No,
