@@ -90,7 +90,9 @@ impl Application {
             HostPolicy::any()
         };
         let running = Running::default();
-        let state = Data::new(AppState { runtime, workers, hosts, running, keep_alive: server.stream_keep_alive });
+        let metrics = Arc::clone(runtime.metrics());
+        let keep_alive = server.stream_keep_alive;
+        let state = Data::new(AppState { runtime, metrics, workers, hosts, running, keep_alive });
         let body_limit_bytes = server.body_limit_bytes;
         let body_idle_timeout = BodyIdleTimeout(server.body_idle_timeout);
         let server = HttpServer::new({

@@ -71,6 +71,26 @@ pub struct Sampling {
     pub logit_bias: BTreeMap<u32, f64>,
 }
 
+/// Parameters of OpenAI's chat API that itsd does not act on: they go upstream without a word.
+pub const OPENAI_FIELDS: &[&str] = &[
+    "audio",
+    "function_call",
+    "functions",
+    "metadata",
+    "modalities",
+    "parallel_tool_calls",
+    "prediction",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "reasoning_effort",
+    "safety_identifier",
+    "service_tier",
+    "store",
+    "user",
+    "verbosity",
+    "web_search_options",
+];
+
 /// A completion length limit in tokens, and the parameter name it travels under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaxTokens {

@@ -152,6 +152,7 @@ impl<'a> Sampling<'a> {
                 heard.push(candidate);
             }
         }
+        self.run.ledger.give_up();
         heard
     }
 

@@ -6,6 +6,7 @@
 //! cache) lives in the stream that extends it: dropping the stream aborts every call in flight, upstream
 //! included. Which candidates to ask for and when to stop is not decided here but in `algorithms`.
 
+mod busy;
 mod ledger;
 #[cfg(feature = "llama")]
 mod local;

@@ -12,7 +12,7 @@ use futures_util::{FutureExt, Stream};
 use tokio::task::unconstrained;
 use tokio::time::timeout;
 
-use crate::completion::StepEvent;
+use crate::completion::{Prompt, StepEvent};
 use crate::failure::Failure;
 use crate::providers::openai::{Attempt, Provider};
 
@@ -50,6 +50,10 @@ impl Generator for Remote {
             self.provider.complete_text(&call, account).await.map(TextAnswer::Whole)
         }
         .boxed()
+    }
+
+    fn fit(&self, prompt: &mut Prompt) -> Result<Vec<String>, Failure> {
+        self.provider.fit(prompt)
     }
 
     fn signals(&self, model: &str) -> SignalSupport {
@@ -123,14 +127,14 @@ fn account(run: &Run, phase: Phase, begun: Arc<AtomicBool>) -> impl FnMut(Attemp
             call = Some(ledger.begin(phase));
         }
         (Attempt::Begun, Some(call)) => call.again(),
-        (Attempt::Refused, Some(call)) => call.refused(),
-        (Attempt::Lost, Some(call)) => call.lost(),
+        (Attempt::Refused(_), Some(call)) => call.refused(),
+        (Attempt::Lost(_), Some(call)) => call.lost(),
         (Attempt::Answered(usage), call) => {
             if let Some(call) = call.take() {
                 call.settle(usage);
             }
         }
-        (Attempt::Refused | Attempt::Lost, None) => {}
+        (Attempt::Refused(_) | Attempt::Lost(_), None) => {}
     }
 }
 

@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout_at};
 use super::ledger::{Account, Ledger, Phase};
 use crate::config::prices::Price;
 use crate::failure::{Failure, FailureKind};
+use crate::metrics::Metrics;
 
 /// One run of an algorithm for one request. Owned by the handler of the request.
 #[derive(Debug)]
@@ -53,6 +54,11 @@ impl Run {
             None => RunSeed::Drawn(rand::random()),
         };
         Self { seed, ledger: Arc::new(Ledger::default()), bounds: Bounds::default(), prices: BTreeMap::new() }
+    }
+
+    /// A run whose calls the daemon counts, at these prices.
+    pub fn metered(seed: Option<i64>, metrics: Arc<Metrics>, prices: BTreeMap<Phase, Price>) -> Self {
+        Self { ledger: Arc::new(Ledger::metered(metrics, prices.clone())), prices, ..Self::new(seed) }
     }
 
     /// US dollars spent so far; `None` where that cannot be told: nothing was called, a phase that was called has no

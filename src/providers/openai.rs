@@ -7,6 +7,7 @@
 mod address;
 mod chunks;
 mod error;
+mod fit;
 mod logprobs;
 mod request;
 mod response;
@@ -41,11 +42,14 @@ use crate::config::calls::CallSettings;
 use crate::config::capabilities::{Capabilities, CapabilityTable};
 use crate::config::extra_args::visit_secrets;
 use crate::failure::{Failure, FailureKind};
+use crate::metrics::UpstreamMetrics;
 
 /// A larger answer is taken for a broken or hostile upstream.
 const MAX_BODY_BYTES: usize = 64 << 20;
 /// Of the body of a refusal, at most this much is read.
 const MAX_ERROR_BODY_BYTES: usize = 64 << 10;
+/// The word for an attempt that no upstream has seen, since there was no connection.
+const UNREACHABLE: &str = "unreachable";
 /// How long the body of a refusal is waited for.
 const MAX_REFUSAL_READ: Duration = Duration::from_secs(5);
 
@@ -75,17 +79,18 @@ pub enum Attempt {
     /// Its turn has come, and it is being sent.
     Begun,
     /// The upstream answered with an error and no word of the model's, or could not be reached: nothing was
-    /// spent.
-    Refused,
-    /// It broke off, ran out of time or came back unreadable: what was spent on it is not known.
-    Lost,
+    /// spent. The word says why, for those who count.
+    Refused(&'static str),
+    /// It broke off, ran out of time or came back unreadable, as the word says: what was spent on it is not known.
+    Lost(&'static str),
     /// It was answered, and cost this.
     Answered(Usage),
 }
 
 impl Attempt {
     fn failed(attempt: &AttemptFailure) -> Self {
-        if attempt.was_refused { Self::Refused } else { Self::Lost }
+        let why = if attempt.is_unreachable { UNREACHABLE } else { attempt.failure.kind.as_str() };
+        if attempt.was_refused { Self::Refused(why) } else { Self::Lost(why) }
     }
 }
 
@@ -123,6 +128,7 @@ pub struct Provider {
     capabilities: CapabilityTable,
     calls: CallSettings,
     upstream: Upstream,
+    metrics: Arc<UpstreamMetrics>,
 }
 
 impl Provider {
@@ -153,7 +159,27 @@ impl Provider {
             capabilities: spec.capabilities,
             calls: spec.calls,
             upstream,
+            metrics: Arc::new(UpstreamMetrics::unseen()),
         })
+    }
+
+    /// The same provider, whose calls are counted here.
+    #[must_use]
+    pub fn metered(self, metrics: Arc<UpstreamMetrics>) -> Self {
+        Self { metrics, ..self }
+    }
+
+    /// Counts the attempts of a call, and passes on what is told of them.
+    fn counted<F: FnMut(Attempt) + Send>(&self, mut told: F) -> impl FnMut(Attempt) + Send + use<F> {
+        let mut meter = self.metrics.call();
+        move |attempt| {
+            match attempt {
+                Attempt::Begun => meter.begun(),
+                Attempt::Refused(why) | Attempt::Lost(why) => meter.failed(why),
+                Attempt::Answered(_) => meter.answered(),
+            }
+            told(attempt);
+        }
     }
 
     /// What a model can do, by the name that the provider knows it by.
@@ -161,10 +187,21 @@ impl Provider {
         self.capabilities.of(model)
     }
 
+    /// Makes a prompt fit for the model that it names, and says of everything that is asked for in another way than it
+    /// was.
+    ///
+    /// # Errors
+    ///
+    /// What the model cannot do and nothing can stand for, with the parameter to change.
+    pub fn fit(&self, prompt: &mut Prompt) -> Result<Vec<String>, Failure> {
+        let row = &self.capabilities(&prompt.model);
+        fit::fit(prompt, &fit::Target { provider: &self.upstream.name, row, configured: &self.extra })
+    }
+
     /// Serialises what the candidates of a run share. The prompt's own seed is left out: each call brings
     /// its own.
     pub fn prepare(&self, prompt: &Prompt) -> PreparedRequest {
-        PreparedRequest::new(prompt, &self.extra)
+        PreparedRequest::new(prompt, &self.extra, &self.capabilities(&prompt.model))
     }
 
     /// Asks for one candidate and returns it whole. `told` hears of every attempt.
@@ -180,8 +217,9 @@ impl Provider {
         &self,
         request: &PreparedRequest,
         seed: Option<i64>,
-        mut told: impl FnMut(Attempt) + Send,
+        told: impl FnMut(Attempt) + Send,
     ) -> Result<Completion, Failure> {
+        let mut told = self.counted(told);
         let once = |permit| async move {
             let completion = self.complete_once(request, seed).await;
             // Others may call while this one waits to try again.
@@ -226,7 +264,7 @@ impl Provider {
         seed: Option<i64>,
         told: F,
     ) -> impl Stream<Item = StepEvent> + Send + use<F> {
-        stream::events(Arc::clone(self), request, seed, told)
+        stream::events(Arc::clone(self), request, seed, self.counted(told))
     }
 
     /// Waits for a place among the calls in flight.
@@ -235,8 +273,11 @@ impl Provider {
     /// of a thousand candidates and a run of one take turns.
     async fn permit(&self, queue: &Semaphore) -> OwnedSemaphorePermit {
         const NEVER_CLOSED: &str = "the semaphore is never closed";
-        let _first_of_its_run = queue.acquire().await.expect(NEVER_CLOSED);
-        Arc::clone(&self.permits).acquire_owned().await.expect(NEVER_CLOSED)
+        let turn = async {
+            let _first_of_its_run = queue.acquire().await.expect(NEVER_CLOSED);
+            Arc::clone(&self.permits).acquire_owned().await.expect(NEVER_CLOSED)
+        };
+        self.metrics.waiting(turn).await
     }
 
     async fn complete_once(&self, request: &PreparedRequest, seed: Option<i64>) -> Result<Completion, AttemptFailure> {
@@ -292,7 +333,7 @@ impl Provider {
         let mut failure = http_client::describe(error, &self.upstream.origin);
         failure.message = self.upstream.clean(&failure.message);
         let attempt = AttemptFailure::from(failure);
-        if error.is_connect() { attempt.refused() } else { attempt }
+        if error.is_connect() { attempt.unreachable() } else { attempt }
     }
 
     fn too_large(&self, what: &str) -> AttemptFailure {

@@ -24,23 +24,30 @@ pub(super) struct AttemptFailure {
     pub may_retry: bool,
     /// The upstream said no, or could not be reached: nothing was spent.
     pub was_refused: bool,
+    /// It could not be reached.
+    pub is_unreachable: bool,
 }
 
 impl AttemptFailure {
     /// A failure that no repetition heals, whatever its kind says.
     pub fn fatal(failure: Failure) -> Self {
-        Self { failure, may_retry: false, was_refused: false }
+        Self { failure, may_retry: false, was_refused: false, is_unreachable: false }
     }
 
     /// The same failure of an attempt on which nothing was spent.
     pub fn refused(self) -> Self {
         Self { was_refused: true, ..self }
     }
+
+    /// The same failure of an attempt that the upstream has not heard of.
+    pub fn unreachable(self) -> Self {
+        Self { was_refused: true, is_unreachable: true, ..self }
+    }
 }
 
 impl From<Failure> for AttemptFailure {
     fn from(failure: Failure) -> Self {
-        Self { may_retry: failure.kind.is_retryable(), failure, was_refused: false }
+        Self { may_retry: failure.kind.is_retryable(), failure, was_refused: false, is_unreachable: false }
     }
 }
 

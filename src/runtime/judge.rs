@@ -152,7 +152,8 @@ mod tests {
         environment: &[(&str, &str)],
     ) -> Result<(Option<JudgeTarget>, Arc<dyn crate::generator::Generator>), SettingsError> {
         let environment = Environment::from_pairs(environment.iter().copied());
-        let targets = Targets::new(&Settings::load(&ServeArguments::default(), &environment).unwrap());
+        let settings = Settings::load(&ServeArguments::default(), &environment).unwrap();
+        let targets = Targets::new(&settings, Arc::default());
         let settings = ActiveSettings::parse(document.as_object().unwrap())?;
         let names = targets.prepare(&settings, &environment, &mut Vec::new()).await?;
         let judge = targets.prepare_judge(&settings, &environment, &mut Vec::new()).await?;

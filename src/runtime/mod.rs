@@ -31,6 +31,7 @@ pub use lane::{ConfigureError, ConfigureOptions, Configured};
 use crate::config::document::Document;
 use crate::config::origin::FieldOrigins;
 use crate::config::{Environment, Settings};
+use crate::metrics::Metrics;
 use crate::store::{Store, StoreError};
 use stored::Vault;
 use targets::Targets;
@@ -43,6 +44,7 @@ pub struct Runtime {
     store: Store,
     vault: Vault,
     targets: Targets,
+    metrics: Arc<Metrics>,
     environment: Environment,
     /// What could not be restored at the start, until someone configures anew.
     not_restored: ArcSwap<Vec<String>>,
@@ -71,13 +73,15 @@ impl Runtime {
     pub async fn start(settings: &Settings, environment: Environment) -> Result<Self, StoreError> {
         let store = Store::open(&settings.store.state_dir).await?;
         let vault = Vault::open(&settings.store.state_dir, &environment);
-        let targets = Targets::new(settings);
+        let metrics = Arc::new(Metrics::new());
+        let targets = Targets::new(settings, Arc::clone(&metrics));
         let runtime = Self {
             active: ArcSwapOption::empty(),
             lane: Mutex::default(),
             store,
             vault,
             targets,
+            metrics,
             environment,
             not_restored: ArcSwap::default(),
         };
@@ -88,6 +92,11 @@ impl Runtime {
     /// The configuration as it is now. A request takes one and uses nothing else.
     pub fn snapshot(&self) -> Option<Arc<ActiveConfig>> {
         self.active.load_full()
+    }
+
+    /// What the daemon counts, through every configuration that it has.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// The active configuration as it may be shown; `None` when there is none.

@@ -5,19 +5,25 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+use crate::config::provider::ProviderName;
 use crate::generator::{self, Generator};
+use crate::metrics::Metrics;
 use crate::providers::openai::{Provider, ProviderError, ProviderSpec};
 
 use super::remote::identity;
 
 /// The clients that are in use, held weakly: a client is let go with the last configuration or request that uses
 /// it, so that requests with keys of their own leave nothing behind.
-#[derive(Default)]
 pub struct Remotes {
+    metrics: Arc<Metrics>,
     known: Mutex<HashMap<[u8; 32], Weak<dyn Generator>>>,
 }
 
 impl Remotes {
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, known: Mutex::default() }
+    }
+
     /// The client of this specification, made if there is none. Makes no network call.
     ///
     /// # Errors
@@ -28,12 +34,18 @@ impl Remotes {
         if let Some(client) = self.known.lock().get(&key).and_then(Weak::upgrade) {
             return Ok(client);
         }
-        let client = generator::remote(Arc::new(Provider::new(spec)?));
+        let metrics = self.metrics.upstream(label(&spec.name));
+        let client = generator::remote(Arc::new(Provider::new(spec)?.metered(metrics)));
         let mut known = self.known.lock();
         known.retain(|_, client| client.strong_count() > 0);
         known.insert(key, Arc::downgrade(&client));
         Ok(client)
     }
+}
+
+/// What the counters call a provider: its name, and one word for all endpoints that requests bring themselves.
+fn label(name: &str) -> &'static str {
+    ProviderName::WORDS.iter().copied().find(|known| *known == name).unwrap_or("request-endpoint")
 }
 
 #[cfg(test)]
@@ -43,7 +55,6 @@ mod tests {
     use super::*;
     use crate::config::calls::CallSettings;
     use crate::config::capabilities::CapabilityTable;
-    use crate::config::provider::ProviderName;
     use crate::providers::openai::Dialect;
 
     fn with_key(key: &str) -> ProviderSpec {
@@ -61,7 +72,7 @@ mod tests {
 
     #[test]
     fn one_client_serves_all_who_call_alike_and_is_forgotten_with_them() {
-        let remotes = Remotes::default();
+        let remotes = Remotes::new(Arc::default());
         let held = remotes.client(with_key("a")).unwrap();
         assert!(Arc::ptr_eq(&held, &remotes.client(with_key("a")).unwrap()));
         for number in 0..100 {
@@ -69,5 +80,12 @@ mod tests {
         }
         // The one that is held, and the one that was made last.
         assert_eq!(remotes.known.lock().len(), 2);
+    }
+
+    #[test]
+    fn the_counters_know_providers_by_their_names_and_nothing_that_a_request_brings() {
+        assert_eq!(label("openrouter"), "openrouter");
+        assert_eq!(label("the request's endpoint"), "request-endpoint");
+        assert_eq!(label("https://example.org/v1"), "request-endpoint");
     }
 }

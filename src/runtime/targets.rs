@@ -10,6 +10,7 @@ use crate::config::endpoint::OutboundPolicy;
 use crate::config::provider::ProviderName;
 use crate::config::{Environment, Settings, SettingsError};
 use crate::generator::Generator;
+use crate::metrics::Metrics;
 use crate::providers::openai::{ProviderError, ProviderSpec};
 use crate::scorers::Lessons;
 
@@ -29,10 +30,11 @@ pub struct Targets {
 }
 
 impl Targets {
-    pub fn new(settings: &Settings) -> Self {
+    /// Registries of which nothing is in use; their clients count what they do in `metrics`.
+    pub fn new(settings: &Settings, metrics: Arc<Metrics>) -> Self {
         Self {
             outbound: settings.outbound.clone(),
-            remotes: Arc::default(),
+            remotes: Arc::new(Remotes::new(metrics)),
             #[cfg(feature = "llama")]
             locals: Arc::new(LocalModels::new(settings.models.dirs.clone(), settings.llama.clone())),
         }

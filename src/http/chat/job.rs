@@ -17,6 +17,7 @@ use crate::http::spending;
 use crate::runtime::{ActiveConfig, Destination};
 
 use super::answers;
+use super::ending::Ending;
 use super::precedence::{self, PathChoice};
 use super::request::{ChatRequest, StreamOptions};
 use super::response::{Finished, warnings_header};
@@ -103,9 +104,13 @@ impl Job {
         request.warnings.extend(named_by_client.without_effect(&settings));
         request.prompt.signals = plan.signals(route.generator.signals(&route.model))?;
         request.prompt.model = route.model;
-        request.warnings.extend(route.generator.fit(&mut request.prompt).map_err(|failure| ApiError::from(&failure))?);
+        let fitted = route.generator.fit(&mut request.prompt).map_err(|failure| ApiError::from(&failure))?;
+        let forwarded = request.unknown_fields.iter().filter(|name| request.prompt.passthrough.contains_key(*name));
+        request.warnings.extend(forwarded.map(|name| format!("unknown field `{name}` was forwarded")));
+        request.warnings.extend(fitted);
 
-        let run = Arc::new(Run { prices, bounds, ..Run::new(request.prompt.sampling.seed) });
+        let metered = Run::metered(request.prompt.sampling.seed, Arc::clone(record.metrics()), prices);
+        let run = Arc::new(Run { bounds, ..metered });
         let identity = Identity {
             completion_id: format!("chatcmpl-{}", Uuid::new_v4().simple()),
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs().cast_signed()),
@@ -117,6 +122,7 @@ impl Job {
             facts.algorithm = Some(identity.algorithm);
             facts.revision = Some(identity.revision);
             facts.planned = Some(plan.budget);
+            facts.ledger = Some(Arc::clone(&run.ledger));
         });
         Ok(Self {
             identity,
@@ -167,11 +173,15 @@ impl Job {
     ///
     /// Dropping the future ends every call in flight.
     pub async fn run(&self, observer: &mut impl Observer) -> Result<Outcome, RunError> {
+        let runs = &self.record.metrics().runs;
+        let mut ending = Ending::new(runs, self.identity.algorithm, self.plan.budget, &self.run.ledger);
         let result = algorithms::run(&self.plan, Arc::clone(&self.prompt), &*self.generator, &self.run, observer).await;
+        ending.ended(&result);
         let usage = self.run.ledger.total();
         self.record.note(|facts| {
             facts.prompt_tokens = Some(usage.prompt_tokens);
             facts.completion_tokens = Some(usage.completion_tokens);
+            facts.cost_usd = self.run.cost_usd();
             match &result {
                 Ok(outcome) => {
                     facts.completed = Some(outcome.counts().0);
@@ -185,6 +195,8 @@ impl Job {
             tracing::debug!(request_id = %self.record.id, %error, "no candidate succeeded");
         }
         result.map(|mut outcome| {
+            // Prompts that the run makes itself are told of in the same words.
+            outcome.warnings.retain(|warning| !self.warnings.contains(warning));
             outcome.warnings.splice(0..0, self.warnings.iter().cloned());
             outcome
         })
@@ -198,7 +210,8 @@ impl Job {
             usage: self.run.ledger.total(),
             by_phase: self.run.ledger.by_phase(),
             cost_usd: self.run.cost_usd(),
-            elapsed_ms: self.record.elapsed_ms(),
+            busy: self.run.ledger.busy(),
+            elapsed: self.record.elapsed(),
             with_metadata: self.with_metadata,
             strategy: self.strategy.as_deref(),
         }

@@ -2,6 +2,7 @@
 
 mod answers;
 mod chunks;
+mod ending;
 pub(super) mod job;
 mod metadata;
 pub(super) mod precedence;

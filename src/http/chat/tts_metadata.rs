@@ -68,7 +68,7 @@ impl<'a> TtsMetadata<'a> {
         let winning_class = vote.and_then(|vote| vote.response_counts.first());
         Self {
             strategy,
-            elapsed_time: run.elapsed_ms.round() / 1000.0,
+            elapsed_time: (run.elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
             selected_answer: match winning_class {
                 Some((label, _)) => Some(label),
                 None => outcome.winner().reply.content().and_then(answer::extract),

@@ -16,7 +16,7 @@ use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use crate::failure::Failure;
-use crate::generator::{Generator, Members, Run, TextAnswer, TextRequest};
+use crate::generator::{Generator, Members, Phase, Run, TextAnswer, TextRequest};
 use crate::runtime::{ActiveConfig, Destination};
 
 use super::AppState;
@@ -111,11 +111,15 @@ impl Call {
         let route = active.route_to(&client_model, destination)?;
         request.model = route.model;
         let bounds = spending::bounds(&limits, record.arrived());
-        let run = Arc::new(Run { bounds, ..Run::new(request.sampling.seed) });
+        let price = active.prices.of([&*client_model, &*request.model]);
+        let prices = price.map(|price| (Phase::Generate, price)).into_iter().collect();
+        let metered = Run::metered(request.sampling.seed, Arc::clone(record.metrics()), prices);
+        let run = Arc::new(Run { bounds, ..metered });
         record.note(|facts| {
             facts.algorithm = Some("none");
             facts.revision = Some(active.revision);
             facts.planned = Some(1);
+            facts.ledger = Some(Arc::clone(&run.ledger));
         });
         Ok(Self {
             generator: route.generator,
@@ -149,6 +153,7 @@ impl Call {
         self.record.note(|facts| {
             facts.prompt_tokens = Some(usage.prompt_tokens);
             facts.completion_tokens = Some(usage.completion_tokens);
+            facts.cost_usd = self.run.cost_usd();
             facts.error = failure.map(cause);
         });
     }

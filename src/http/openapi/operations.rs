@@ -46,6 +46,10 @@ pub fn paths() -> Value {
         "/ready": {"get": operation("operation", "ready", "Whether chat requests will be answered.", &[], &[403])
             .answers(200, "They will.", JSON, "Readiness")
             .answers(503, "They will not, and why.", JSON, "Readiness")},
+        "/metrics": {"get": operation("operation", "metrics", "What the daemon counts, for Prometheus.", &[], &[403])
+            .about("OpenMetrics where `Accept` prefers that, else Prometheus' older text.")
+            .answers_with(200, "The counters as they stand.", "text/plain", json!({"type": "string"}))
+            .answers_with(200, "The counters as they stand.", "application/openmetrics-text", json!({"type": "string"}))},
         "/openapi.json": {"get": operation("operation", "openapi", "This document.", &[], &[403])
             .answers_with(200, "An OpenAPI 3.1 document.", JSON, json!({"type": "object"}))},
         "/docs": {"get": operation("operation", "docs", "This document as a page.", &[], &[403])

@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 
 use super::logprobs::Readers;
 use crate::completion::Prompt;
+use crate::config::capabilities::{Capabilities, Support};
 
 /// A chat completion request without the fields that differ between calls. Cloning it shares the text,
 /// and the clones' calls take their turns as one run.
@@ -26,6 +27,9 @@ pub struct PreparedRequest {
     readers: Readers,
     model: Arc<str>,
     queue: Arc<Semaphore>,
+    takes_seed: bool,
+    /// Whether a stream can be asked for its usage.
+    tells_usage: bool,
 }
 
 /// What itsd decides for each call: a client's or a configuration's value for these never goes upstream
@@ -35,11 +39,18 @@ const OWN_FIELDS: [&str; 4] = ["n", "seed", "stream", "stream_options"];
 impl PreparedRequest {
     /// Serialises `prompt`, and after it those `extra` fields of the configuration that the prompt does not
     /// name itself. `sampling.seed` is left out: each call brings its own.
-    pub(super) fn new(prompt: &Prompt, extra: &Map<String, Value>) -> Self {
+    pub(super) fn new(prompt: &Prompt, extra: &Map<String, Value>, row: &Capabilities) -> Self {
         let mut text = Vec::with_capacity(prompt.messages.get().len() + 512);
         write(&mut text, prompt, extra).expect("numbers, strings and raw JSON always serialise to memory");
         let model = prompt.model.as_str().into();
-        Self { object: text.into(), readers: Readers::of(prompt), model, queue: Arc::new(Semaphore::new(1)) }
+        Self {
+            object: text.into(),
+            readers: Readers::of(prompt),
+            model,
+            queue: Arc::new(Semaphore::new(1)),
+            takes_seed: row.seed != Support::No,
+            tells_usage: row.stream_usage != Support::No,
+        }
     }
 
     /// Lets one call of the run after the other through to where the calls of all runs wait.
@@ -59,18 +70,21 @@ impl PreparedRequest {
 
     /// The body of a call that wants the answer whole.
     pub(super) fn whole(&self, seed: Option<i64>) -> reqwest::Body {
-        match seed {
+        match seed.filter(|_| self.takes_seed) {
             None => self.object.clone().into(),
             Some(seed) => self.ending_in(format!(",\"seed\":{seed}}}").into()),
         }
     }
 
-    /// The body of a call that wants the answer as a stream, with its usage at the end.
+    /// The body of a call that wants the answer as a stream, with its usage at the end where the server can tell it.
     pub(super) fn streamed(&self, seed: Option<i64>) -> reqwest::Body {
-        const STREAM: &str = r#","stream":true,"stream_options":{"include_usage":true}}"#;
-        match seed {
-            None => self.ending_in(Bytes::from_static(STREAM.as_bytes())),
-            Some(seed) => self.ending_in(format!(",\"seed\":{seed}{STREAM}").into()),
+        let stream = match self.tells_usage {
+            true => r#","stream":true,"stream_options":{"include_usage":true}}"#,
+            false => r#","stream":true}"#,
+        };
+        match seed.filter(|_| self.takes_seed) {
+            None => self.ending_in(Bytes::from_static(stream.as_bytes())),
+            Some(seed) => self.ending_in(format!(",\"seed\":{seed}{stream}").into()),
         }
     }
 

@@ -62,11 +62,8 @@ impl Provider {
     /// # Cancel safety
     ///
     /// Dropping the future closes the upstream connection at once, or leaves the queue.
-    pub async fn complete_text(
-        &self,
-        call: &TextCall,
-        mut told: impl FnMut(Attempt) + Send,
-    ) -> Result<Members, Failure> {
+    pub async fn complete_text(&self, call: &TextCall, told: impl FnMut(Attempt) + Send) -> Result<Members, Failure> {
+        let mut told = self.counted(told);
         let once = |permit| async move {
             let attempt = async {
                 let mut response = self.send(self.address.text(&call.model), call.body.clone().into()).await?;
@@ -97,8 +94,9 @@ impl Provider {
     pub async fn stream_text<F: FnMut(Attempt) + Send + 'static>(
         self: &Arc<Self>,
         call: &TextCall,
-        mut told: F,
+        told: F,
     ) -> Result<impl Stream<Item = Result<Members, Failure>> + Send + use<F>, Failure> {
+        let mut told = self.counted(told);
         let once = |permit| self.open_text(call, permit);
         let (first, source) = self.attempts(&Semaphore::new(1), &mut told, once).await?;
         let stream = TextStream {
@@ -219,7 +217,7 @@ impl<F: FnMut(Attempt)> TextStream<F> {
             Err(attempt) => {
                 self.is_over = true;
                 // What has been said is paid for.
-                (self.told)(Attempt::Lost);
+                (self.told)(Attempt::Lost(attempt.failure.kind.as_str()));
                 Some(Err(attempt.failure))
             }
         }

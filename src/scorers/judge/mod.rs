@@ -88,6 +88,9 @@ impl Judge {
                 "candidates were judged"
             );
         }
+        if let Err(failure) = &judged {
+            run.ledger.judge_failed(failure.kind);
+        }
         judged.map(|mut scores| {
             scores.notes.extend(bench.notes());
             scores
