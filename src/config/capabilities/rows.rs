@@ -242,7 +242,7 @@ const TOGETHER: Capabilities = Capabilities {
     logit_bias: Yes,
     seed: Yes,
     length_limit: LengthLimit::MaxTokens,
-    // Lists of its own, which are read; of alternatives they have the token itself.
+    // In lists of its own, which have no alternatives but the token itself.
     logprobs: Yes,
     max_top_logprobs: 0,
     tools: Yes,
