@@ -430,6 +430,13 @@ pub struct Delta {
     pub logprobs: Option<Box<RawValue>>,
 }
 
+impl Delta {
+    /// How much it holds.
+    pub fn size_bytes(&self) -> usize {
+        self.fields.get().len() + self.logprobs.as_ref().map_or(0, |logprobs| logprobs.get().len())
+    }
+}
+
 /// What is heard of one candidate while it is generated. Each candidate ends with exactly one `Finished`
 /// or `Failed`; deltas come before it, and only where the run is streamed live.
 #[derive(Debug, Clone)]

@@ -61,7 +61,7 @@ impl FailureKind {
     /// Whether the same call may succeed when made again.
     pub fn is_retryable(self) -> bool {
         match self {
-            Self::RateLimited | Self::Unavailable | Self::Malformed => true,
+            Self::RateLimited | Self::Unavailable | Self::Timeout | Self::Malformed => true,
             Self::InvalidRequest
             | Self::NotSupported
             | Self::ContextLength
@@ -69,7 +69,6 @@ impl FailureKind {
             | Self::Auth
             | Self::NotFound
             | Self::Overloaded
-            | Self::Timeout
             | Self::Deadline
             | Self::Limit
             | Self::JudgeFailed

@@ -89,7 +89,9 @@ impl ActiveSettings {
         provider.resolve(&model)?;
         let settings = Self {
             provider,
-            endpoint: endpoint(&named, "endpoint")?,
+            endpoint: named
+                .get("endpoint")
+                .map_or(Ok(Endpoint::Auto), |value| Endpoint::parse_pool("endpoint", value))?,
             api_key: secret(&named, "api_key")?,
             model_mapping: named.get("model_mapping").map_or(Ok(BTreeMap::new()), |value| model_mapping(value))?,
             allow_any_model: named
@@ -135,7 +137,7 @@ impl ActiveSettings {
     fn capabilities(&self, provider: ProviderName) -> CapabilityTable {
         let table = match &self.endpoint {
             Endpoint::Auto => CapabilityTable::new(provider),
-            Endpoint::Url(url) => CapabilityTable::at(provider, [url]),
+            endpoint => CapabilityTable::at(provider, endpoint.urls()),
         };
         table.with(self.extra_args.capabilities)
     }
@@ -393,7 +395,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused_with_the_field_named() {
-        let table: [(Value, SettingsCode, &str); 34] = [
+        let table: [(Value, SettingsCode, &str); 35] = [
             (json!({}), MissingField, "model"),
             (json!({"model": null}), MissingField, "model"),
             (json!({"model": " "}), InvalidValue, "model"),
@@ -414,7 +416,8 @@ mod tests {
             (json!({"model": "bedrock/claude", "provider": "litellm"}), NotSupportedYet, "model"),
             (json!({"model": "m", "provider": "nonsense"}), InvalidValue, "provider"),
             (json!({"model": "m", "provider": "openai-compatible"}), MissingField, "endpoint"),
-            (json!({"model": "m", "endpoint": ["https://a"]}), NotSupportedYet, "endpoint"),
+            (json!({"model": "m", "endpoint": []}), InvalidValue, "endpoint"),
+            (json!({"model": "m", "endpoint": ["https://a", "auto"]}), InvalidValue, "endpoint[1]"),
             (json!({"model": "m", "endpoint": "not a url"}), InvalidValue, "endpoint"),
             (json!({"model": "m", "api_key": 4}), InvalidValue, "api_key"),
             (json!({"model": "m", "api_key": ""}), InvalidValue, "api_key"),

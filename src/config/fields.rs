@@ -56,6 +56,8 @@ pub enum Kind {
     Secret,
     /// An absolute URL, or `auto`.
     Url,
+    /// The same, or a list of URLs and of objects with these members.
+    Urls(&'static [Field]),
     /// A list of strings, none empty.
     Texts,
     /// A string or a list of strings.
@@ -109,6 +111,12 @@ pub const LIMITS: &[Field] = &[
     field("max_candidates", Scope::Run, Kind::Integer(1, 1000), "null", "Candidates that a request may start."),
 ];
 
+/// Members of an entry of the list that `endpoint` may be.
+pub const ENDPOINT_MEMBER: &[Field] = &[
+    field("url", Scope::Configuration, Kind::Text, "null", "The address."),
+    field("weight", Scope::Configuration, Kind::Positive(1e6), "1.0", "How many calls it is worth beside the others."),
+];
+
 /// Members of `breaker`.
 pub const BREAKER: &[Field] = &[
     field("enabled", Scope::Configuration, Kind::Boolean, "true", "Whether there is one."),
@@ -117,14 +125,15 @@ pub const BREAKER: &[Field] = &[
         Scope::Configuration,
         Kind::Positive(1.0),
         "0.5",
-        "The share of failed attempts from which the provider is left alone.",
+        "The share of failed attempts from which a member of a pool is left alone; the last one only when none of its \
+         last attempts was answered.",
     ),
     field(
         "min_calls",
         Scope::Configuration,
         Kind::Integer(1, 1_000_000),
         "20",
-        "Attempts within the window below which the share says nothing.",
+        "Attempts within the window below which the share says nothing; so many failures in a row suffice alone.",
     ),
     field(
         "window_ms",
@@ -169,7 +178,13 @@ use Scope::{Configuration, Run, Sampling};
 /// Every field, in the order in which they are shown.
 pub const FIELDS: &[Field] = &[
     field("provider", Configuration, word(ProviderName::WORDS, ProviderName::LATER), "\"openai\"", "Who answers."),
-    field("endpoint", Configuration, Kind::Url, "\"auto\"", "The provider's address; `auto` is its usual one."),
+    field(
+        "endpoint",
+        Configuration,
+        Kind::Urls(ENDPOINT_MEMBER),
+        "\"auto\"",
+        "The provider's address, or a list of them to share the calls; `auto` is its usual one.",
+    ),
     field(
         "api_key",
         Configuration,
@@ -193,13 +208,19 @@ pub const FIELDS: &[Field] = &[
         "false",
         "Whether the headers X-ITS-Endpoint and X-ITS-API-Key are honoured.",
     ),
-    field("n_parallel", Configuration, Kind::Integer(1, 4096), "32", "Calls to the provider at a time."),
+    field(
+        "n_parallel",
+        Configuration,
+        Kind::Integer(1, 4096),
+        "32",
+        "Calls to the provider, or to each member of a pool, at a time.",
+    ),
     field(
         "max_queued",
         Configuration,
         Kind::Integer(0, 1_000_000),
         "1024",
-        "Requests that may wait for a place among these calls.",
+        "Requests that may wait for a place among these calls; a further one is refused at once.",
     ),
     field(
         "use_n",
@@ -221,7 +242,8 @@ pub const FIELDS: &[Field] = &[
         Configuration,
         Kind::Integer(1, DAY_MS),
         "null",
-        "Milliseconds until an answer must have begun; as long as the attempt may take where it is not given.",
+        "Milliseconds, from the beginning of an attempt, until the first byte of its answer's body; as long as the \
+         attempt may take where it is not given.",
     ),
     field(
         "idle_timeout_ms",
@@ -236,10 +258,16 @@ pub const FIELDS: &[Field] = &[
         Configuration,
         Kind::Number(0.0, 20.0),
         "0.2",
-        "Retries as a share of all calls to the provider; above it a failure is final.",
+        "Retries as a share of the calls of the last ten seconds, besides ten that are free; above it a failure is final.",
     ),
     field("breaker", Configuration, Kind::Object(BREAKER), "{}", "When a failing provider is left alone."),
-    field("http2", Configuration, Kind::Boolean, "false", "Whether to speak HTTP/2 where the provider offers it."),
+    field(
+        "http2",
+        Configuration,
+        Kind::Boolean,
+        "false",
+        "Whether to speak HTTP/2: over https:// where the server offers it, over http:// to a server that must know it.",
+    ),
     field("prices", Configuration, Kind::ObjectMap(PRICE), "{}", "US dollars for a million tokens, by model."),
     field(
         "extra_args",

@@ -6,6 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::endpoint::MOST_MEMBERS;
 use super::fields::{FIELDS, Field, Kind, Scope};
 use super::raw::RawSettings;
 use super::settings_table::{SETTINGS, SettingKind};
@@ -17,6 +18,9 @@ const NOT_BLANK_LINE: &str =
     r"^\s*[^\s\u0000-\u001F\u007F-\u009F]([^\u0000-\u001F\u007F-\u009F]*[^\s\u0000-\u001F\u007F-\u009F])?\s*$";
 /// An absolute address, or `auto`.
 const URL: &str = r"^\s*([aA][uU][tT][oO]|[hH][tT][tT][pP][sS]?://[^\s?#@]+)\s*$";
+
+/// An absolute address.
+const ABSOLUTE_URL: &str = r"^\s*[hH][tT][tT][pP][sS]?://[^\s?#@]+\s*$";
 
 /// The document of `POST /configure`: also what a `PATCH` may hold, which needs no `model`.
 pub fn configuration(required: &[&str]) -> Value {
@@ -119,6 +123,16 @@ fn kind(kind: Kind) -> Value {
         Kind::Token => json!({"type": "string", "minLength": 1}),
         Kind::Secret => json!({"type": "string", "pattern": NOT_BLANK_LINE}),
         Kind::Url => json!({"type": "string", "pattern": URL}),
+        Kind::Urls(members) => {
+            let properties = members.iter().map(|member| (member.name.to_owned(), field_schema(member)));
+            let mut member = object(properties.collect(), &["url"]);
+            member["properties"]["url"]["pattern"] = json!(ABSOLUTE_URL);
+            let address = json!({"type": "string", "pattern": ABSOLUTE_URL});
+            let list = json!({
+                "type": "array", "minItems": 1, "maxItems": MOST_MEMBERS, "items": {"anyOf": [address, member]},
+            });
+            json!({"anyOf": [{"type": "string", "pattern": URL}, list]})
+        }
         Kind::Texts => json!({"type": "array", "items": {"type": "string", "minLength": 1}}),
         Kind::TextOrTexts => json!({"anyOf": [
             {"type": "string", "minLength": 1},
@@ -190,6 +204,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const ADDRESSES: &[&str] = &[
+        "auto",
+        " auto ",
+        "",
+        "gateway",
+        "https://a.example",
+        "http://localhost:8000/v1",
+        "http://[::1]:8000",
+        "ftp://a.example",
+        "https://a.example/?q=1",
+        "https://u:p@a.example",
+        "https://a.example/#f",
+    ];
     use crate::config::ActiveSettings;
 
     fn validator(schema: &Value) -> Validator {
@@ -321,21 +349,17 @@ mod tests {
             Kind::Number(least, most) => number(least, most),
             Kind::Positive(most) => number(0.0, most),
             Kind::Text | Kind::Token | Kind::Secret => text().prop_map(Value::from).boxed(),
-            Kind::Url => proptest::sample::select(vec![
-                "auto",
-                " auto ",
-                "",
-                "gateway",
-                "https://a.example",
-                "http://localhost:8000/v1",
-                "http://[::1]:8000",
-                "ftp://a.example",
-                "https://a.example/?q=1",
-                "https://u:p@a.example",
-                "https://a.example/#f",
-            ])
-            .prop_map(Value::from)
-            .boxed(),
+            Kind::Url => proptest::sample::select(ADDRESSES.to_vec()).prop_map(Value::from).boxed(),
+            Kind::Urls(members) => {
+                let address = || proptest::sample::select(ADDRESSES.to_vec()).prop_map(Value::from);
+                let of_list = proptest::sample::subsequence(ADDRESSES.to_vec(), 0..3).prop_map(|texts| json!(texts));
+                let member = (address(), members_of(members)).prop_map(|(url, mut member)| {
+                    member["url"] = url;
+                    json!([member])
+                });
+                prop_oneof![address(), of_list, member, Just(json!([{"weight": 1}])), Just(json!(["http://a", 1]))]
+                    .boxed()
+            }
             Kind::Texts | Kind::TextOrTexts => prop_oneof![
                 proptest::collection::vec("[a-z]{0,3}", 0..4).prop_map(|texts| json!(texts)),
                 Just(json!(["a", 1])),

@@ -60,6 +60,10 @@ pub trait Generator: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// The configuration that made it is in effect from now on, and with it the limits that it puts on what it shares
+    /// with others.
+    fn take_effect(&self) {}
+
     /// What a model of this name can tell of its tokens, as far as that is known before it was asked.
     fn signals(&self, _model: &str) -> SignalSupport {
         SignalSupport { max_top: Some(Logprobs::MOST), self_certainty: false }

@@ -40,7 +40,7 @@ impl Generator for Remote {
     }
 
     fn continue_texts(&self, request: TextRequest, run: Arc<Run>) -> BoxFuture<'_, Result<TextAnswer, Failure>> {
-        let call = self.provider.prepare_text(&request.model, &request.fields);
+        let call = self.provider.prepare_text(&request.model, &request.fields).for_caller(run.caller());
         let account = account(&run, Phase::Generate, Arc::default());
         async move {
             if request.stream {
@@ -50,6 +50,10 @@ impl Generator for Remote {
             self.provider.complete_text(&call, account).await.map(TextAnswer::Whole)
         }
         .boxed()
+    }
+
+    fn take_effect(&self) {
+        self.provider.take_effect();
     }
 
     fn fit(&self, prompt: &mut Prompt) -> Result<Vec<String>, Failure> {
@@ -63,7 +67,9 @@ impl Generator for Remote {
 
 impl Remote {
     fn call(&self, paths: Vec<Path>, delivery: Delivery) -> Box<dyn Extension> {
-        let Some(prepared) = paths.first().map(|path| self.provider.prepare(&path.prompt)) else {
+        let Some(prepared) =
+            paths.first().map(|path| self.provider.prepare(&path.prompt).for_caller(path.run.caller()))
+        else {
             return Box::new(Calls { calls: futures_util::stream::empty().boxed(), closing: Arc::default() });
         };
         let closing = Arc::new(AtomicBool::new(false));

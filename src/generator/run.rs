@@ -10,6 +10,7 @@ use super::ledger::{Account, Ledger, Phase};
 use crate::config::prices::Price;
 use crate::failure::{Failure, FailureKind};
 use crate::metrics::Metrics;
+use crate::providers::Caller;
 
 /// One run of an algorithm for one request. Owned by the handler of the request.
 #[derive(Debug)]
@@ -19,6 +20,8 @@ pub struct Run {
     pub bounds: Bounds,
     /// What tokens of each phase cost, where that is known.
     pub prices: BTreeMap<Phase, Price>,
+    /// Whom the queues before upstreams know it by; see [`Run::caller`].
+    pub caller: Caller,
 }
 
 /// What a run may spend. On exhaustion the best answer so far wins.
@@ -53,7 +56,19 @@ impl Run {
             Some(seed) => RunSeed::Named(seed),
             None => RunSeed::Drawn(rand::random()),
         };
-        Self { seed, ledger: Arc::new(Ledger::default()), bounds: Bounds::default(), prices: BTreeMap::new() }
+        Self {
+            seed,
+            ledger: Arc::new(Ledger::default()),
+            bounds: Bounds::default(),
+            prices: BTreeMap::new(),
+            caller: Caller::default(),
+        }
+    }
+
+    /// On whose behalf its calls are made: all of them take their turns as one request, and none is begun that the
+    /// deadline would not let end.
+    pub fn caller(&self) -> Caller {
+        self.caller.until(self.bounds.deadline)
     }
 
     /// A run whose calls the daemon counts, at these prices.
@@ -178,7 +193,13 @@ impl Run {
             RunSeed::Named(seed) => RunSeed::Drawn(seed.cast_unsigned()),
             drawn @ RunSeed::Drawn(_) => drawn,
         };
-        Self { seed, ledger: Arc::clone(&self.ledger), bounds: self.bounds, prices: self.prices.clone() }
+        Self {
+            seed,
+            ledger: Arc::clone(&self.ledger),
+            bounds: self.bounds,
+            prices: self.prices.clone(),
+            caller: self.caller.clone(),
+        }
     }
 
     /// The seed of a candidate in the in-process engine, and of whatever else is drawn for it.

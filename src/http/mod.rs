@@ -3,6 +3,7 @@
 //! Handlers are thin: they parse, take one snapshot of the active configuration, start the work on the
 //! fan-out's runtime and render what comes back. Only this module, `app` and `serve` know the web framework.
 
+mod backlog;
 pub mod body;
 pub mod chat;
 mod completions;
@@ -45,10 +46,12 @@ pub struct AppState {
     /// Where runs live: one multi-threaded runtime for every upstream call.
     pub workers: Handle,
     pub hosts: HostPolicy,
-    /// Chat requests that can be cancelled.
+    /// Requests that can be told to end.
     pub running: chat::Running,
     /// The longest silence on a stream.
     pub keep_alive: Duration,
+    /// How long a client may read nothing of a stream that has more for it.
+    pub unread_timeout: Duration,
 }
 
 /// Every route of the daemon.

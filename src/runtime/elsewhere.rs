@@ -214,7 +214,7 @@ impl Elsewhere {
 
     /// A client for a configured address with the request's key in place of what is configured.
     fn client_with(&self, spec: ProviderSpec, api_key: SecretString) -> Result<Arc<dyn Generator>, SettingsError> {
-        let mut spec = ProviderSpec { api_key: Some(api_key), ..spec };
+        let mut spec = ProviderSpec { api_key: Some(api_key), is_listed: false, ..spec };
         spec.headers.retain(|(name, _)| !spec.dialect.is_credential(name));
         self.client(spec)
     }
@@ -228,13 +228,16 @@ impl Elsewhere {
     }
 
     fn client(&self, spec: ProviderSpec) -> Result<Arc<dyn Generator>, SettingsError> {
-        self.remotes.client(spec).map_err(|error| {
+        let client = self.remotes.client(spec).map_err(|error| {
             let param = match error {
                 ProviderError::ApiKey => API_KEY_HEADER,
                 _ => ENDPOINT_HEADER,
             };
             SettingsError::invalid(param, error.to_string())
-        })
+        })?;
+        // It is asked for by a request of the configuration that is in effect.
+        client.take_effect();
+        Ok(client)
     }
 }
 

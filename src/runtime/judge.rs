@@ -75,9 +75,9 @@ impl Targets {
             Endpoint::Auto => provider == own_provider,
             Endpoint::Url(url) if own_provider != ProviderName::Llama => {
                 let (own, _) = provider_spec(settings, own_provider, environment, self.outbound())?;
-                own.base_url.origin() == url.origin()
+                own.members.iter().any(|member| member.url.origin() == url.origin())
             }
-            Endpoint::Url(_) => false,
+            Endpoint::Url(_) | Endpoint::Pool(_) => false,
         };
         let at_home = is_at_home.then_some(settings);
         let endpoint = match (&source.endpoint, at_home) {

@@ -295,6 +295,11 @@ impl Runtime {
             algorithm = active.run.algorithm.as_str(),
             "configuration is active"
         );
+        // What it shares with the old one, such as places among the calls in flight, goes by its limits from now on.
+        active.names.active.generator.take_effect();
+        if let Some(judge) = &active.judge {
+            judge.generator.take_effect();
+        }
         self.active.store(Some(Arc::new(active)));
     }
 }

@@ -28,6 +28,8 @@ pub use elsewhere::{API_KEY_HEADER, Destination, ENDPOINT_HEADER, RouteError};
 pub use history::PastRevision;
 pub use lane::{ConfigureError, ConfigureOptions, Configured};
 
+pub use crate::providers::{BreakerState, ModelState, UpstreamState};
+
 use crate::config::document::Document;
 use crate::config::origin::FieldOrigins;
 use crate::config::{Environment, Settings};
@@ -115,6 +117,12 @@ impl Runtime {
             reasons.push(error.to_string());
         }
         reasons
+    }
+
+    /// How the remote providers of configurations that are in use are, in the order of their names. It touches no
+    /// network.
+    pub fn upstreams(&self) -> Vec<UpstreamState> {
+        self.targets.upstreams()
     }
 
     /// What the operator had configured but could not be restored at the start, and why; empty once

@@ -11,7 +11,7 @@ use url::Url;
 use crate::config::active::ActiveSettings;
 use crate::config::calls::CallSettings;
 use crate::config::capabilities::CapabilityTable;
-use crate::config::endpoint::{ChosenBy, Endpoint, OutboundPolicy, base_url};
+use crate::config::endpoint::{ChosenBy, Endpoint, Member, OutboundPolicy, base_url};
 use crate::config::first::MODEL_VARIABLE;
 use crate::config::provider::{ProviderName, RemoteDefaults};
 use crate::config::{Environment, SettingsError};
@@ -30,29 +30,34 @@ pub fn provider_spec(
 ) -> Result<(ProviderSpec, Vec<String>), SettingsError> {
     let defaults = provider.remote_defaults().expect("only remote providers are called");
     let mut warnings = Vec::new();
-    let (base_url, chosen_by) = address(settings, &defaults, environment)?;
-    policy.check("endpoint", &base_url, chosen_by)?;
+    let (members, chosen_by) = addresses(settings, &defaults, environment)?;
+    for (at, member) in members.iter().enumerate() {
+        let param = if members.len() > 1 { format!("endpoint[{at}]") } else { "endpoint".to_owned() };
+        policy.check(&param, &member.url, chosen_by)?;
+    }
     let mut body = settings.extra_args.body.resolve(environment)?;
     let dialect = dialect(provider, &mut body, environment)?;
     let api_key = match &settings.api_key {
         Some(source) => Some(source.resolve("api_key", environment)?),
         None if has_credential(settings, &dialect) => None,
-        None => usual_key(&base_url, chosen_by, &defaults, environment, &mut warnings),
+        None => usual_key(&members, chosen_by, &defaults, environment, &mut warnings),
     };
     let mut headers = Vec::new();
     for (name, source) in &settings.extra_args.headers {
         headers.push((name.clone(), source.resolve(&format!("extra_args.headers.{name}"), environment)?));
     }
-    let capabilities = CapabilityTable::at(provider, [&base_url]).with(settings.extra_args.capabilities);
+    let addresses = members.iter().map(|member| &member.url);
+    let capabilities = CapabilityTable::at(provider, addresses).with(settings.extra_args.capabilities);
     let spec = ProviderSpec {
         name: provider.as_str().to_owned(),
-        base_url,
+        members,
         dialect,
         api_key,
         headers,
         body,
         capabilities,
         calls: settings.calls,
+        is_listed: true,
     };
     Ok((spec, warnings))
 }
@@ -62,7 +67,7 @@ pub fn provider_spec(
 pub fn usual_variables(settings: &ActiveSettings, environment: &Environment) -> Vec<(&'static str, &'static str)> {
     let Ok((provider, _)) = settings.provider.resolve(&settings.model) else { return Vec::new() };
     let Some(defaults) = provider.remote_defaults() else { return Vec::new() };
-    let Ok((base_url, chosen_by)) = address(settings, &defaults, environment) else { return Vec::new() };
+    let Ok((members, chosen_by)) = addresses(settings, &defaults, environment) else { return Vec::new() };
     let mut variables = Vec::new();
     if let (Endpoint::Auto, Some((name, _))) = (&settings.endpoint, first_set(defaults.base_url_variables, environment))
     {
@@ -72,7 +77,7 @@ pub fn usual_variables(settings: &ActiveSettings, environment: &Environment) -> 
     if settings.api_key.is_none()
         && !has_credential(settings, &dialect)
         && let Some((name, _)) = first_set(defaults.key_variables, environment)
-        && usual_key(&base_url, chosen_by, &defaults, environment, &mut Vec::new()).is_some()
+        && usual_key(&members, chosen_by, &defaults, environment, &mut Vec::new()).is_some()
     {
         variables.push(("api_key", name));
     }
@@ -82,17 +87,17 @@ pub fn usual_variables(settings: &ActiveSettings, environment: &Environment) -> 
 /// What makes two providers one and the same: everything in the specification, secrets included, hashed so
 /// that the registry holds no copy of them.
 pub fn identity(spec: &ProviderSpec) -> [u8; 32] {
-    let ProviderSpec { name, base_url, dialect, api_key, headers, body, capabilities, calls } = spec;
+    let ProviderSpec { name, members, dialect, api_key, headers, body, capabilities, calls, is_listed } = spec;
     let secret = |secret: &SecretString| secret.expose_secret().to_owned();
     let headers: Vec<_> = headers.iter().map(|(name, value)| (name, secret(value))).collect();
     let body: BTreeMap<_, _> = body.iter().collect();
     let whole = serde_json::to_vec(&(
         name,
-        base_url.as_str(),
+        members.iter().map(|member| (member.url.as_str(), member.weight)).collect::<Vec<_>>(),
         api_key.as_ref().map(secret),
         headers,
         body,
-        format!("{dialect:?} {capabilities:?} {calls:?}"),
+        format!("{dialect:?} {capabilities:?} {calls:?} {is_listed}"),
     ))
     .expect("strings and numbers serialise");
     Sha256::digest(whole).into()
@@ -120,9 +125,10 @@ pub fn usual_spec(
     }
     let spec = usual_address("provider", &defaults, environment).and_then(|base_url| {
         policy.check("provider", &base_url, ChosenBy::Operator)?;
-        let api_key = usual_key(&base_url, ChosenBy::Operator, &defaults, environment, &mut Vec::new());
+        let spec = bare_spec(provider.as_str(), provider, base_url, calls);
+        let api_key = usual_key(&spec.members, ChosenBy::Operator, &defaults, environment, &mut Vec::new());
         let dialect = dialect(provider, &mut Map::new(), environment)?;
-        Ok(ProviderSpec { api_key, dialect, ..bare_spec(provider.as_str(), provider, base_url, calls) })
+        Ok(ProviderSpec { api_key, dialect, is_listed: true, ..spec })
     });
     Some(spec)
 }
@@ -132,24 +138,29 @@ pub fn bare_spec(name: &str, provider: ProviderName, base_url: Url, calls: CallS
     let capabilities = CapabilityTable::at(provider, [&base_url]);
     ProviderSpec {
         name: name.to_owned(),
-        base_url,
+        members: vec![base_url.into()],
         dialect: Dialect::default(),
         api_key: None,
         headers: Vec::new(),
         body: Map::new(),
         capabilities,
         calls,
+        is_listed: false,
     }
 }
 
-fn address(
+fn addresses(
     settings: &ActiveSettings,
     defaults: &RemoteDefaults,
     environment: &Environment,
-) -> Result<(Url, ChosenBy), SettingsError> {
+) -> Result<(Vec<Member>, ChosenBy), SettingsError> {
     match &settings.endpoint {
-        Endpoint::Url(url) => Ok((url.clone(), ChosenBy::Request)),
-        Endpoint::Auto => Ok((usual_address("endpoint", defaults, environment)?, ChosenBy::Operator)),
+        Endpoint::Url(url) => Ok((vec![url.clone().into()], ChosenBy::Request)),
+        Endpoint::Pool(members) => Ok((members.clone(), ChosenBy::Request)),
+        Endpoint::Auto => {
+            let usual = usual_address("endpoint", defaults, environment)?;
+            Ok((vec![usual.into()], ChosenBy::Operator))
+        }
     }
 }
 
@@ -210,29 +221,30 @@ fn dialect(
 }
 
 /// The key of the provider's usual variable. It is bound to the provider's own address and to one that the
-/// operator chose: whoever may set an endpoint must not be able to have the operator's key sent there.
+/// operator chose: whoever may set an endpoint must not be able to have the operator's key sent there. A pool gets it
+/// only if it may go to every member.
 fn usual_key(
-    base_url: &Url,
+    members: &[Member],
     chosen_by: ChosenBy,
     defaults: &RemoteDefaults,
     environment: &Environment,
     warnings: &mut Vec<String>,
 ) -> Option<SecretString> {
     let own_origin = defaults.base_url.and_then(|own| Url::parse(own).ok()).map(|own| own.origin());
+    let is_own = |member: &Member| own_origin == Some(member.url.origin());
     let Some((name, key)) = first_set(defaults.key_variables, environment) else {
         // Services on this network often need none; a public one does.
-        let is_own = own_origin.is_none_or(|own| own == base_url.origin());
-        if let (Some(name), "https", true) = (defaults.key_variables.first(), base_url.scheme(), is_own) {
+        let is_public = |member: &Member| member.url.scheme() == "https" && (own_origin.is_none() || is_own(member));
+        if let (Some(name), true) = (defaults.key_variables.first(), members.iter().any(is_public)) {
             warnings.push(format!("no key is sent: neither `api_key` nor {name} is set"));
         }
         return None;
     };
-    if chosen_by == ChosenBy::Operator || own_origin == Some(base_url.origin()) {
-        return Some(SecretString::from(key.trim()));
-    }
+    let strange = members.iter().find(|member| chosen_by != ChosenBy::Operator && !is_own(member));
+    let Some(strange) = strange else { return Some(SecretString::from(key.trim())) };
     warnings.push(format!(
         "no key is sent to {}: {name} is only for the provider's own address; name it as `api_key` (`env:{name}`) to send it",
-        base_url.origin().ascii_serialization()
+        strange.url.origin().ascii_serialization()
     ));
     None
 }
@@ -257,16 +269,16 @@ mod tests {
     #[test]
     fn auto_is_the_operators_address_else_the_providers_and_takes_the_usual_key() {
         let (public, _) = spec(json!({"model": "m"}), &[("OPENAI_API_KEY", "k")]).unwrap();
-        assert_eq!((public.base_url.as_str(), key(&public)), ("https://api.openai.com/v1", Some("k")));
+        assert_eq!((public.members[0].url.as_str(), key(&public)), ("https://api.openai.com/v1", Some("k")));
 
         // Plain http to another machine is the operator's to choose.
         let environment = [("OPENAI_API_KEY", "k"), ("OPENAI_BASE_URL", "http://gateway:4000/")];
         for provider in ["openai", "litellm"] {
             let (own, _) = spec(json!({"model": "m", "provider": provider}), &environment).unwrap();
-            assert_eq!((own.base_url.as_str(), key(&own)), ("http://gateway:4000/v1", Some("k")));
+            assert_eq!((own.members[0].url.as_str(), key(&own)), ("http://gateway:4000/v1", Some("k")));
         }
         let (router, _) = spec(json!({"model": "m", "provider": "openrouter"}), &environment).unwrap();
-        assert_eq!((router.base_url.as_str(), key(&router)), ("https://openrouter.ai/api/v1", None));
+        assert_eq!((router.members[0].url.as_str(), key(&router)), ("https://openrouter.ai/api/v1", None));
         let (_, warnings) = spec(json!({"model": "m"}), &[]).unwrap();
         assert!(warnings[0].contains("OPENAI_API_KEY"), "{warnings:?}");
 
@@ -290,6 +302,29 @@ mod tests {
     }
 
     #[test]
+    fn the_operators_key_goes_to_a_pool_only_if_it_may_go_to_every_member() {
+        let environment = [("OPENAI_API_KEY", "k")];
+        let own = json!(["https://api.openai.com/v1", "https://api.openai.com/v2"]);
+        assert_eq!(key(&spec(json!({"model": "m", "endpoint": own}), &environment).unwrap().0), Some("k"));
+        let mixed = json!(["https://api.openai.com/v1", "https://evil.example"]);
+        let (pool, warnings) = spec(json!({"model": "m", "endpoint": mixed}), &environment).unwrap();
+        assert_eq!((key(&pool), pool.members.len()), (None, 2));
+        assert!(warnings[0].contains("evil.example") && warnings[0].contains("env:OPENAI_API_KEY"), "{warnings:?}");
+        let named = json!({"model": "m", "endpoint": mixed, "api_key": "env:OPENAI_API_KEY"});
+        assert_eq!(key(&spec(named, &environment).unwrap().0), Some("k"));
+    }
+
+    #[test]
+    fn every_member_of_a_pool_is_held_to_the_outbound_policy() {
+        for (second, part) in [("http://gpu-2:8000", "outbound.allow_http"), ("http://169.254.169.254", "never called")]
+        {
+            let error = spec(json!({"model": "m", "endpoint": ["https://a.example", second]}), &[]).unwrap_err();
+            assert_eq!(error.param, "endpoint[1]");
+            assert!(error.message.contains(part), "{}", error.message);
+        }
+    }
+
+    #[test]
     fn whatever_differs_makes_another_provider() {
         let of = |document: Value| identity(&spec(document, &[]).unwrap().0);
         let base = json!({"model": "m", "api_key": "k"});
@@ -297,6 +332,7 @@ mod tests {
         for (field, value) in [
             ("api_key", json!("l")),
             ("endpoint", json!("https://other.example")),
+            ("endpoint", json!(["https://api.openai.com", "https://other.example"])),
             ("n_parallel", json!(4)),
             ("timeout_ms", json!(5)),
             ("max_retries", json!(0)),

@@ -9,19 +9,22 @@ use crate::config::provider::ProviderName;
 use crate::generator::{self, Generator};
 use crate::metrics::Metrics;
 use crate::providers::openai::{Provider, ProviderError, ProviderSpec};
+use crate::providers::{Shared, UpstreamState};
 
 use super::remote::identity;
 
 /// The clients that are in use, held weakly: a client is let go with the last configuration or request that uses
-/// it, so that requests with keys of their own leave nothing behind.
+/// it, so that requests with keys of their own leave nothing behind. Those that differ in a setting are different
+/// clients, but what they share upstream (connections, places, budgets, breakers) is one.
 pub struct Remotes {
     metrics: Arc<Metrics>,
     known: Mutex<HashMap<[u8; 32], Weak<dyn Generator>>>,
+    shared: Shared,
 }
 
 impl Remotes {
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { metrics, known: Mutex::default() }
+        Self { metrics, known: Mutex::default(), shared: Shared::default() }
     }
 
     /// The client of this specification, made if there is none. Makes no network call.
@@ -35,11 +38,16 @@ impl Remotes {
             return Ok(client);
         }
         let metrics = self.metrics.upstream(label(&spec.name));
-        let client = generator::remote(Arc::new(Provider::new(spec)?.metered(metrics)));
+        let client = generator::remote(Arc::new(Provider::new(spec, &self.shared)?.metered(metrics)));
         let mut known = self.known.lock();
         known.retain(|_, client| client.strong_count() > 0);
         known.insert(key, Arc::downgrade(&client));
         Ok(client)
+    }
+
+    /// How the upstreams of configurations that are in use are.
+    pub fn states(&self) -> Vec<UpstreamState> {
+        self.shared.states()
     }
 }
 
@@ -60,13 +68,14 @@ mod tests {
     fn with_key(key: &str) -> ProviderSpec {
         ProviderSpec {
             name: "test".to_owned(),
-            base_url: "http://127.0.0.1:9/v1".parse().unwrap(),
+            members: vec![url::Url::parse("http://127.0.0.1:9/v1").unwrap().into()],
             dialect: Dialect::default(),
             api_key: Some(SecretString::from(key)),
             headers: Vec::new(),
             body: serde_json::Map::new(),
             capabilities: CapabilityTable::new(ProviderName::OpenAiCompatible),
             calls: CallSettings::default(),
+            is_listed: true,
         }
     }
 

@@ -11,6 +11,7 @@ use crate::config::provider::ProviderName;
 use crate::config::{Environment, Settings, SettingsError};
 use crate::generator::Generator;
 use crate::metrics::Metrics;
+use crate::providers::UpstreamState;
 use crate::providers::openai::{ProviderError, ProviderSpec};
 use crate::scorers::Lessons;
 
@@ -64,6 +65,11 @@ impl Targets {
     /// The client of a specification: the one that is in use, where there is one.
     pub(super) fn remote(&self, spec: ProviderSpec) -> Result<Arc<dyn Generator>, SettingsError> {
         self.remotes.client(spec).map_err(refused)
+    }
+
+    /// How the upstreams of configurations that are in use are.
+    pub(super) fn upstreams(&self) -> Vec<UpstreamState> {
+        self.remotes.states()
     }
 
     pub(super) fn outbound(&self) -> &OutboundPolicy {
@@ -182,9 +188,11 @@ impl Targets {
 
 fn refused(error: ProviderError) -> SettingsError {
     let param = match &error {
-        ProviderError::NotHttp | ProviderError::Credentials | ProviderError::AzurePath | ProviderError::Tls(_) => {
-            "endpoint".to_owned()
-        }
+        ProviderError::NotHttp
+        | ProviderError::Credentials
+        | ProviderError::AzurePath
+        | ProviderError::NoMembers
+        | ProviderError::Tls(_) => "endpoint".to_owned(),
         ProviderError::Header(name) | ProviderError::ReservedHeader(name) => format!("extra_args.headers.{name}"),
         ProviderError::ApiKey => "api_key".to_owned(),
         ProviderError::NoParallelCalls => "n_parallel".to_owned(),

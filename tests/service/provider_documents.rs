@@ -9,7 +9,7 @@ use itsd::config::provider::ProviderName;
 use serde_json::{Value, json};
 
 use crate::app::{TestApp, spawn_app_in};
-use crate::upstream::{Seen, Upstream};
+use crate::upstream::{Profile, Seen, Upstream};
 
 /// Variables of the page that hold no key of a provider's own.
 const OTHERS: [(&str, &str); 2] =
@@ -38,30 +38,39 @@ fn key(provider: ProviderName) -> String {
     format!("key-of-{}", provider.as_str())
 }
 
-/// An environment with every provider's first variable for a key set, and those for addresses to `base_url`.
-fn environment(base_url: Option<&str>) -> BTreeMap<&'static str, String> {
-    let mut variables: BTreeMap<_, _> = OTHERS.map(|(name, value)| (name, value.to_owned())).into();
+/// A server of its kind for every provider.
+async fn upstreams() -> BTreeMap<ProviderName, Upstream> {
+    let mut upstreams = BTreeMap::new();
     for provider in ProviderName::ALL {
-        let Some(defaults) = provider.remote_defaults() else { continue };
-        variables.extend(defaults.key_variables.first().map(|name| (*name, key(provider))));
-        if let (Some(base_url), Some(name)) = (base_url, defaults.base_url_variables.first()) {
-            variables.insert(name, base_url.to_owned());
-        }
+        let profile: Profile = match provider {
+            ProviderName::Llama | ProviderName::LiteLlm => continue,
+            // Google's is the example of the page.
+            ProviderName::OpenAiCompatible => Profile::GeminiCompatible,
+            provider => provider.as_str().parse().unwrap(),
+        };
+        upstreams.insert(provider, Upstream::with_profile(profile).await);
     }
-    // `litellm` leads to others, whose keys these are.
-    variables.insert("OPENAI_API_KEY", key(ProviderName::OpenAi));
-    variables
+    upstreams
 }
 
-async fn app(base_url: Option<&str>) -> TestApp {
-    let variables = environment(base_url);
+/// A daemon in whose environment every provider's first variable for a key is set, and that for an address where
+/// there is a server for it.
+async fn app(upstreams: &BTreeMap<ProviderName, Upstream>) -> TestApp {
+    let mut variables: Vec<(&str, String)> = OTHERS.map(|(name, value)| (name, value.to_owned())).into();
+    for provider in ProviderName::ALL.into_iter().filter(|provider| *provider != ProviderName::LiteLlm) {
+        let Some(defaults) = provider.remote_defaults() else { continue };
+        variables.extend(defaults.key_variables.first().map(|name| (*name, key(provider))));
+        if let (Some(upstream), Some(name)) = (upstreams.get(&provider), defaults.base_url_variables.first()) {
+            variables.push((name, upstream.base_url()));
+        }
+    }
     let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
     spawn_app_in(Arc::new(tempfile::tempdir().unwrap()), &variables, |_| {}).await
 }
 
 #[tokio::test]
 async fn every_document_is_accepted_as_it_stands_and_without_a_warning() {
-    let app = app(None).await;
+    let app = app(&BTreeMap::new()).await;
     for (document, _) in examples(&page()) {
         let told = app.post("/configure?validate_only=true", &document).await.ok();
         assert_eq!(told["warnings"], json!([]), "{document}");
@@ -70,22 +79,20 @@ async fn every_document_is_accepted_as_it_stands_and_without_a_warning() {
 
 #[tokio::test]
 async fn every_question_is_answered_by_the_server_that_its_document_leads_to() {
-    let upstream = Upstream::start().await;
-    let base_url = upstream.base_url();
-    let app = app(Some(&base_url)).await;
+    let upstreams = upstreams().await;
+    let app = app(&upstreams).await;
     for (mut document, questions) in examples(&page()) {
-        // A server of the test's stands where the page names an address; Azure's paths are below it.
-        let path = document["endpoint"].as_str().map(|endpoint| match endpoint {
-            azure if azure.ends_with("/openai/v1") => "/openai/v1",
-            azure if azure.contains("azure") => "",
-            _ => "/v1",
-        });
-        if let Some(path) = path {
-            document["endpoint"] = json!(format!("http://{}{path}", upstream.address()));
+        let named = ProviderName::parse("provider", &document["provider"]).unwrap();
+        let model = document["model"].as_str().unwrap().to_owned();
+        let (provider, model) = named.resolve(&model).unwrap();
+        let upstream = &upstreams[&provider];
+        // A server of the test's stands where the page names an address.
+        if let Some(endpoint) = document["endpoint"].as_str() {
+            let path =
+                if provider == ProviderName::Azure && endpoint.ends_with("/openai/v1") { "/openai/v1" } else { "" };
+            document["endpoint"] = json!(format!("{}{path}", upstream.base_url()));
         }
         app.post("/configure", &document).await.ok();
-        let named = ProviderName::parse("provider", &document["provider"]).unwrap();
-        let (provider, model) = named.resolve(document["model"].as_str().unwrap()).unwrap();
         for question in questions {
             let before = upstream.seen().len();
             let answer = app.post("/v1/chat/completions", &question).await;

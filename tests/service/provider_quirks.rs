@@ -5,9 +5,9 @@ use itsd::failure::Failure;
 use itsd::failure::FailureKind::*;
 use serde_json::{Value, json};
 
-use crate::app::spawn_app_for;
+use crate::app::{spawn_app, spawn_app_for};
 use crate::provider::{complete, prompt, provider, stream};
-use crate::upstream::{Step, Upstream};
+use crate::upstream::{Profile, Step, Upstream};
 
 /// A whole completion with this choice.
 fn whole(choice: Value) -> Step {
@@ -380,4 +380,68 @@ async fn a_client_that_reads_a_stream_gets_calls_that_its_library_can_put_togeth
     assert_eq!((&calls[0]["index"], &calls[0]["type"]), (&json!(0), &json!("function")));
     assert!(calls[0]["id"].as_str().unwrap().starts_with("call_"));
     assert_eq!(events.last().unwrap()["choices"][0]["finish_reason"], "tool_calls");
+}
+
+#[tokio::test]
+async fn every_server_there_is_answers_in_the_shape_of_openais() {
+    let app = spawn_app().await;
+    let tools = json!([{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]);
+    for (name, profile) in Profile::ALL {
+        let upstream = Upstream::with_profile(profile).await;
+        let provider = match name {
+            "old-llama-server" => "llama-server",
+            "plain" | "gemini-compatible" | "ignores-n" | "html-errors" | "error-in-200" => "openai-compatible",
+            name => name,
+        };
+        let endpoint = upstream.base_url();
+        let document = json!({
+            "provider": provider, "endpoint": endpoint, "model": "scripted", "api_key": "key-0123456789", "budget": 1,
+            "max_retries": 0
+        });
+        app.post("/configure", &document).await.ok();
+
+        let spoken = app.chat(json!({})).await.ok();
+        let choice = &spoken["choices"][0];
+        assert_eq!(
+            (&choice["message"]["role"], &choice["finish_reason"]),
+            (&json!("assistant"), &json!("stop")),
+            "{name}"
+        );
+        assert!(spoken["usage"]["total_tokens"].as_u64().unwrap() > 0, "{name}");
+
+        let called = app.chat(json!({"tools": tools})).await.ok();
+        let choice = &called["choices"][0];
+        assert_eq!(
+            (&choice["message"]["content"], &choice["finish_reason"]),
+            (&Value::Null, &json!("tool_calls")),
+            "{name}"
+        );
+        assert_is_call(name, &choice["message"]["tool_calls"][0]);
+
+        let events = app.chat(json!({"tools": tools, "stream": true})).await.events();
+        let calls: Vec<&Value> =
+            events.iter().filter_map(|event| event["choices"][0]["delta"]["tool_calls"].get(0)).collect();
+        assert_is_call(name, calls[0]);
+        assert!(calls.iter().all(|call| call["index"] == 0), "{name}: {calls:?}");
+        assert_eq!(events[0]["choices"][0]["delta"]["role"], "assistant", "{name}");
+        let reasons: Vec<&str> =
+            events.iter().filter_map(|event| event["choices"][0]["finish_reason"].as_str()).collect();
+        assert_eq!(reasons, ["tool_calls"], "{name}");
+
+        // An error is one, however it looks, and whatever was asked for.
+        for stream in [false, true] {
+            upstream.push(Step::refused(429));
+            let refused = app.chat(json!({"stream": stream})).await;
+            let expected = if name == "error-in-200" || stream { [429, 502, 200] } else { [429; 3] };
+            assert!(expected.contains(&refused.status), "{name}: {} {}", refused.status, refused.text);
+            assert!(refused.text.contains("\"error\""), "{name}: {}", refused.text);
+        }
+    }
+}
+
+#[track_caller]
+fn assert_is_call(server: &str, call: &Value) {
+    assert!(call["id"].as_str().is_some_and(|id| !id.is_empty()), "{server}: {call}");
+    assert_eq!((&call["type"], &call["function"]["name"]), (&json!("function"), &json!("f")), "{server}");
+    assert!(call["function"]["arguments"].is_string(), "{server}: {call}");
 }

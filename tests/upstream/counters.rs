@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::Shared;
+use super::state::Shared;
 
 /// What the upstream has seen happen.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
@@ -25,6 +25,21 @@ pub struct Counters {
     pub prompt_tokens: u64,
     /// Tokens of the choices of these completions.
     pub completion_tokens: u64,
+    /// Of these, the tokens that a client was told of.
+    pub told_prompt_tokens: u64,
+    pub told_completion_tokens: u64,
+    /// Completions whose usage a client was told.
+    pub told: u64,
+    /// Answers with the status 429.
+    pub rate_limited: u64,
+    /// Answers with a status of 500 or above.
+    pub errors: u64,
+    /// Connections that were reset on purpose.
+    pub resets: u64,
+    /// Answers that broke off on purpose, the connection closed in good order.
+    pub truncated: u64,
+    /// Answers that stopped on purpose and never went on.
+    pub hung: u64,
 }
 
 /// A request whose client left before the answer was out. Times are in microseconds since the upstream began.
@@ -46,7 +61,7 @@ pub struct InFlight<'a> {
 }
 
 impl<'a> InFlight<'a> {
-    pub(super) fn new(shared: &'a Shared) -> Self {
+    pub fn new(shared: &'a Shared) -> Self {
         let generation = shared.state().generation;
         let mut request = Self { shared, generation, number: 0, received: Instant::now() };
         let mut number = 0;
@@ -65,13 +80,43 @@ impl<'a> InFlight<'a> {
         self.received
     }
 
-    /// A completion is begun, with this many choices and tokens.
+    /// A completion is begun, with this many choices and tokens. A script may tell of more than can be summed.
     pub fn completion(&self, choices: u64, prompt_tokens: u64, completion_tokens: u64) {
         self.count(|counters| {
-            counters.choices += choices;
-            counters.prompt_tokens += prompt_tokens;
-            counters.completion_tokens += completion_tokens;
+            counters.choices = counters.choices.saturating_add(choices);
+            counters.prompt_tokens = counters.prompt_tokens.saturating_add(prompt_tokens);
+            counters.completion_tokens = counters.completion_tokens.saturating_add(completion_tokens);
         });
+    }
+
+    /// The client has been told what a completion cost.
+    pub fn told(&self, prompt_tokens: u64, completion_tokens: u64) {
+        self.count(|counters| {
+            counters.told += 1;
+            counters.told_prompt_tokens = counters.told_prompt_tokens.saturating_add(prompt_tokens);
+            counters.told_completion_tokens = counters.told_completion_tokens.saturating_add(completion_tokens);
+        });
+    }
+
+    /// An answer with this status begins.
+    pub fn status(&self, status: u16) {
+        match status {
+            429 => self.count(|counters| counters.rate_limited += 1),
+            500.. => self.count(|counters| counters.errors += 1),
+            _ => {}
+        }
+    }
+
+    pub fn reset(&self) {
+        self.count(|counters| counters.resets += 1);
+    }
+
+    pub fn truncated(&self) {
+        self.count(|counters| counters.truncated += 1);
+    }
+
+    pub fn hung(&self) {
+        self.count(|counters| counters.hung += 1);
     }
 
     /// The answer is out; the connection serves another.

@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::time::sleep_until;
 
-use super::chat::words;
+use super::completion::words;
 use super::counters::InFlight;
 use super::pace::Pace;
 use super::wire;
@@ -70,7 +70,9 @@ impl Instant {
             if self.pace.first_token_ms > 0 {
                 sleep_until((request.received() + Duration::from_millis(self.pace.first_token_ms)).into()).await;
             }
-            return writer.write_all(self.whole[choices].get_or_init(|| whole(choices))).await;
+            writer.write_all(self.whole[choices].get_or_init(|| whole(choices))).await?;
+            request.told(PROMPT_TOKENS, COMPLETION_TOKENS * choices as u64);
+            return Ok(());
         }
         let pieces = self.streams[usize::from(with_usage)][choices].get_or_init(|| stream(choices, with_usage));
         let mut due = self.pace.due(0);
@@ -89,7 +91,11 @@ impl Instant {
             }
             out.extend_from_slice(piece);
         }
-        writer.write_all(&out).await
+        writer.write_all(&out).await?;
+        if with_usage {
+            request.told(PROMPT_TOKENS, COMPLETION_TOKENS * choices as u64);
+        }
+        Ok(())
     }
 }
 

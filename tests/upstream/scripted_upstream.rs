@@ -22,8 +22,11 @@ struct Args {
     /// Where to write the port once it listens.
     #[arg(long)]
     port_file: Option<PathBuf>,
+    /// The server to stand for.
+    #[arg(long, default_value = "plain")]
+    profile: server::Profile,
     /// Answer every chat request with the same completion, neither scripted nor recorded.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "profile")]
     instant: bool,
     /// How long an instant answer takes, or the first token of a stream.
     #[arg(long, requires = "instant", default_value_t = 0)]
@@ -49,7 +52,8 @@ fn main() -> anyhow::Result<()> {
             tokens_per_second: args.tokens_per_second,
             ..server::Pace::default()
         };
-        let upstream = server::Upstream::start_on(listener, args.instant.then(|| server::Instant::new(pace)));
+        let instant = args.instant.then(|| server::Instant::new(pace));
+        let upstream = server::Upstream::start_on(listener, args.profile, instant);
         if let Some(path) = &args.port_file {
             // Renamed into place, so that whoever waits for the file never reads half a number.
             let partial = path.with_extension("partial");

@@ -21,6 +21,7 @@ use super::ending::Ending;
 use super::precedence::{self, PathChoice};
 use super::request::{ChatRequest, StreamOptions};
 use super::response::{Finished, warnings_header};
+use super::running::Interruption;
 
 /// Everything that one chat request needs; it reads nothing else of the daemon's state.
 pub struct Job {
@@ -162,9 +163,9 @@ impl Job {
         [Phase::Judge, Phase::Synthesize].into_iter().find(begun).unwrap_or(Phase::Generate)
     }
 
-    /// What a client is told whose request was cancelled, which is also noted for the log.
-    pub fn cancelled(&self) -> ApiError {
-        cancelled(&self.record)
+    /// What a client is told whose request was interrupted, which is also noted for the log.
+    pub fn interrupted(&self, why: Interruption) -> ApiError {
+        interrupted(why, &self.record)
     }
 
     /// Runs to the answer.
@@ -218,11 +219,29 @@ impl Job {
     }
 }
 
-/// What the client of a cancelled request is told, which is also noted for the log.
-pub fn cancelled(record: &RequestRecord) -> ApiError {
-    let failure = Failure::new(FailureKind::Cancelled, "the request was cancelled by POST /v1/chat/cancel");
-    record.note(|facts| facts.error = Some(failure.kind.as_str().to_owned()));
-    ApiError::from(&failure)
+/// What the client is told of a request that was interrupted, which is also noted for the log.
+pub fn interrupted(why: Interruption, record: &RequestRecord) -> ApiError {
+    let error = match why {
+        Interruption::Cancelled => {
+            let message = "the request was cancelled by POST /v1/chat/cancel";
+            ApiError::from(&Failure::new(FailureKind::Cancelled, message))
+        }
+        Interruption::Stopping => {
+            let message = "the daemon stops, and the time to finish is over; ask again when it is back";
+            ApiError { spent: true, ..ApiError::unavailable("unavailable", message) }
+        }
+        Interruption::Unread => {
+            let message = "the answer was given up, since nothing of it was read for too long; read as it comes";
+            ApiError::from(&Failure::new(FailureKind::Cancelled, message))
+        }
+    };
+    let word = match why {
+        Interruption::Cancelled => "request_cancelled",
+        Interruption::Stopping => "stopping",
+        Interruption::Unread => "unread",
+    };
+    record.note(|facts| facts.error = Some(word.to_owned()));
+    error
 }
 
 /// Whether two settings make the same votes, so that what was compiled for one serves the other.

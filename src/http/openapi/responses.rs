@@ -186,12 +186,42 @@ pub fn health() -> Value {
     })
 }
 
+fn upstream_state() -> Value {
+    let count = |what: &str| json!({"type": "integer", "minimum": 0, "description": what});
+    json!({
+        "type": "object",
+        "required": ["provider", "origin", "in_flight", "queued", "models"],
+        "properties": {
+            "provider": {"type": "string"},
+            "origin": {"type": "string", "description": "Scheme, host and port."},
+            "in_flight": count("Calls in flight."),
+            "queued": count("Calls that wait for a place."),
+            "models": {
+                "type": "array",
+                "description": "The models that were called of late.",
+                "items": {
+                    "type": "object",
+                    "required": ["model", "breaker"],
+                    "properties": {"model": {"type": "string"}, "breaker": {"enum": ["closed", "half_open", "open"]}},
+                    "additionalProperties": false,
+                },
+            },
+        },
+        "additionalProperties": false,
+    })
+}
+
 pub fn readiness() -> Value {
     let texts = json!({"type": "array", "items": {"type": "string"}});
     json!({
         "type": "object",
         "required": ["ready", "reasons"],
-        "properties": {"ready": {"type": "boolean"}, "reasons": texts, "warnings": texts},
+        "properties": {
+            "ready": {"type": "boolean"},
+            "reasons": texts,
+            "warnings": texts,
+            "providers": {"type": "array", "items": upstream_state()},
+        },
         "additionalProperties": false,
     })
 }

@@ -273,7 +273,8 @@ impl Answer {
         }
         let message = Message {
             role: "assistant",
-            content: self.content,
+            // Servers begin a stream with an empty word, whether or not others follow.
+            content: self.content.filter(|content| !(content.is_empty() && has_calls)),
             refusal: self.refusal,
             tool_calls: self.calls.iter().map(call_out).collect(),
             others,

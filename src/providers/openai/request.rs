@@ -12,11 +12,11 @@ use http_body::{Frame, SizeHint};
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-use tokio::sync::Semaphore;
 
 use super::logprobs::Readers;
 use crate::completion::Prompt;
 use crate::config::capabilities::{Capabilities, Support};
+use crate::providers::limiter::Caller;
 
 /// A chat completion request without the fields that differ between calls. Cloning it shares the text,
 /// and the clones' calls take their turns as one run.
@@ -26,7 +26,7 @@ pub struct PreparedRequest {
     object: Bytes,
     readers: Readers,
     model: Arc<str>,
-    queue: Arc<Semaphore>,
+    caller: Caller,
     takes_seed: bool,
     /// Whether a stream can be asked for its usage.
     tells_usage: bool,
@@ -47,20 +47,26 @@ impl PreparedRequest {
             object: text.into(),
             readers: Readers::of(prompt),
             model,
-            queue: Arc::new(Semaphore::new(1)),
+            caller: Caller::default(),
             takes_seed: row.seed != Support::No,
             tells_usage: row.stream_usage != Support::No,
         }
     }
 
-    /// Lets one call of the run after the other through to where the calls of all runs wait.
-    pub(super) fn queue(&self) -> &Semaphore {
-        &self.queue
+    /// The same on behalf of a request, whose calls take their turns as one. Otherwise the clones are a request of
+    /// their own.
+    #[must_use]
+    pub fn for_caller(self, caller: Caller) -> Self {
+        Self { caller, ..self }
+    }
+
+    pub(super) fn caller(&self) -> &Caller {
+        &self.caller
     }
 
     /// The model, by the name that the provider knows it by.
-    pub(super) fn model(&self) -> &str {
-        &self.model
+    pub(super) fn model(&self) -> Arc<str> {
+        Arc::clone(&self.model)
     }
 
     /// Who wants which log-probabilities of the answers.

@@ -38,27 +38,33 @@ pub(super) fn made_id() -> String {
     format!("call_{:024x}", rand::random::<u128>() >> 32)
 }
 
-/// An assistant message with everything that OpenAI's have: a role, a content, and of each call an id, a type and
-/// arguments that are text.
+/// An assistant message with everything that OpenAI's have: a role, a content, which is null where the model says
+/// nothing but calls, and of each call an id, a type and arguments that are text.
 pub(super) fn message(raw: &RawValue) -> Cow<'_, RawValue> {
     #[derive(Deserialize)]
     struct View<'a> {
         role: Option<IgnoredAny>,
         #[serde(default)]
-        content: Presence,
+        content: Content,
         #[serde(borrow)]
         tool_calls: Option<Vec<CallView<'a>>>,
     }
     let Ok(view) = serde_json::from_str::<View>(raw.get()) else { return Cow::Borrowed(raw) };
-    let are_calls_whole = view.tool_calls.iter().flatten().all(CallView::is_whole);
-    if view.role.is_some() && view.content.0 && are_calls_whole {
+    let calls = view.tool_calls.as_deref().unwrap_or_default();
+    let are_calls_whole = calls.iter().all(CallView::is_whole);
+    let is_content_whole = match view.content {
+        Content::Absent => false,
+        Content::Empty => calls.is_empty(),
+        Content::Other => true,
+    };
+    if view.role.is_some() && is_content_whole && are_calls_whole {
         return Cow::Borrowed(raw);
     }
     let Ok(mut message) = RawObject::parse(raw) else { return Cow::Borrowed(raw) };
     if view.role.is_none() {
         message.set("role", to_raw(&"assistant"));
     }
-    if !view.content.0 {
+    if !is_content_whole {
         message.set("content", to_raw(&()));
     }
     if !are_calls_whole {
@@ -68,7 +74,7 @@ pub(super) fn message(raw: &RawValue) -> Cow<'_, RawValue> {
             view.complete(&mut call);
             call
         };
-        let calls: Vec<RawObject> = written.into_iter().zip(view.tool_calls.iter().flatten()).map(mend).collect();
+        let calls: Vec<RawObject> = written.into_iter().zip(calls).map(mend).collect();
         message.set("tool_calls", to_raw(&calls));
     }
     Cow::Owned(message.to_raw())
@@ -102,13 +108,21 @@ pub(super) fn kind_word(kind: CallKind) -> &'static str {
     }
 }
 
-/// Whether a member is there, be it null.
+/// What a message has for its content.
 #[derive(Default)]
-struct Presence(bool);
+enum Content {
+    #[default]
+    Absent,
+    /// A text of no characters.
+    Empty,
+    /// Null among them.
+    Other,
+}
 
-impl<'de> Deserialize<'de> for Presence {
+impl<'de> Deserialize<'de> for Content {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        IgnoredAny::deserialize(deserializer).map(|_| Self(true))
+        let raw = <&RawValue>::deserialize(deserializer)?;
+        Ok(if raw.get() == "\"\"" { Self::Empty } else { Self::Other })
     }
 }
 
@@ -184,6 +198,7 @@ mod tests {
     fn what_is_in_shape_is_left_alone() {
         for text in [
             r#"{"role":"assistant", "content":"42"}"#,
+            r#"{"role":"assistant","content":"","tool_calls":[]}"#,
             r#"{"role":"assistant","content":null,"refusal":null,"tool_calls":[]}"#,
             r#"{"role":"assistant","content":null,"tool_calls":[{"id":"a", "type":"function","function":{"name":"f","arguments":"{\"x\": 1.0}"}}]}"#,
             r#"{"role":"assistant","content":[{"type":"text","text":"x"}]}"#,
@@ -201,6 +216,9 @@ mod tests {
     fn what_a_server_leaves_out_is_added_and_the_rest_kept() {
         assert_eq!(mended(r#"{"content":"42"}"#), json!({"role": "assistant", "content": "42"}));
         assert_eq!(mended(r#"{"reasoning":"hm"}"#), json!({"role": "assistant", "content": null, "reasoning": "hm"}));
+        let call = r#"[{"id":"a","type":"function","function":{"name":"f","arguments":"{}"}}]"#;
+        let called = mended(&format!(r#"{{"role":"assistant","content":"","tool_calls":{call}}}"#));
+        assert_eq!(called["content"], Value::Null);
         let calls = mended(
             r#"{"role":"assistant","tool_calls":[{"function":{"name":"f","arguments":{"x":1}},"extra_content":{"k":2}},{"id":"","type":"function","function":{"name":"g"}},{"id":"c","custom":{"name":"h","input":"z"}}]}"#,
         );
