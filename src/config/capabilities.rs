@@ -47,6 +47,11 @@ impl CapabilityTable {
         Self { overrides, ..self }
     }
 
+    /// The same table as it is known without anybody's correction.
+    pub fn uncorrected(self) -> Self {
+        self.with(CapabilityOverrides::default())
+    }
+
     /// The row of a model, by the name that the provider knows it by.
     pub fn of(&self, model: &str) -> Capabilities {
         let row = ROWS.iter().find(|row| row.provider == self.provider && row.is_of(model));

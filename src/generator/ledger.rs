@@ -48,8 +48,12 @@ struct Meter {
 /// One phase's sum.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Account {
-    /// Candidates begun, whether or not they came to anything. However often a call is made again, it is one.
+    /// Calls begun, whether or not they came to anything. However often a call is made again, it is one, and so it is
+    /// however many candidates it asks for.
     pub calls: u64,
+    /// Candidates begun with them.
+    #[serde(skip)]
+    pub candidates: u64,
     /// What all attempts cost. An attempt that an upstream refused, or that never reached one, is free; one that
     /// was cancelled, broke off or came back unreadable counts as an unknown call, so that with retries there
     /// can be more of these than candidates.
@@ -58,9 +62,15 @@ pub struct Account {
     /// Calls that were answered with a count of what they cost.
     #[serde(skip)]
     pub counted: u64,
+    /// Candidates that began with those calls.
+    #[serde(skip)]
+    pub counted_candidates: u64,
     /// Calls that were answered without one, which no limit can hold.
     #[serde(skip)]
     pub uncounted: u64,
+    /// Candidates that began with those.
+    #[serde(skip)]
+    pub uncounted_candidates: u64,
     /// Attempts under way, whose cost nobody knows yet.
     #[serde(skip)]
     open: u64,
@@ -83,8 +93,16 @@ impl Ledger {
     /// Notes that a call begins with its first attempt. Its usage is entered with `OpenCall::settle`; a call
     /// that is dropped during an attempt (cancelled, failed without a count) is entered as one of unknown usage.
     pub fn begin(self: &Arc<Self>, phase: Phase) -> OpenCall {
-        let open = self.open(phase, |account| account.calls += 1);
-        OpenCall { ledger: Arc::clone(self), phase, open: Some(open) }
+        self.begin_for(phase, 1)
+    }
+
+    /// The same for a call with which so many candidates begin: none, where it asks for what others left out.
+    pub fn begin_for(self: &Arc<Self>, phase: Phase, candidates: u64) -> OpenCall {
+        let open = self.open(phase, |account| {
+            account.calls += 1;
+            account.candidates += candidates;
+        });
+        OpenCall { ledger: Arc::clone(self), phase, candidates, open: Some(open) }
     }
 
     /// Calls begun in a phase so far.
@@ -185,6 +203,8 @@ impl Meter {
 pub struct OpenCall {
     ledger: Arc<Ledger>,
     phase: Phase,
+    /// How many begin with it.
+    candidates: u64,
     /// The attempt that is being made, whose cost is not entered yet.
     open: Option<Interval>,
 }
@@ -192,11 +212,18 @@ pub struct OpenCall {
 impl OpenCall {
     /// Enters what the call spent.
     pub fn settle(mut self, usage: Usage) {
+        let candidates = self.candidates;
         self.close(|account| {
             account.usage += usage;
             match usage.unknown_calls {
-                0 => account.counted += 1,
-                _ => account.uncounted += 1,
+                0 => {
+                    account.counted += 1;
+                    account.counted_candidates += candidates;
+                }
+                _ => {
+                    account.uncounted += 1;
+                    account.uncounted_candidates += candidates;
+                }
             }
         });
     }
@@ -219,7 +246,11 @@ impl OpenCall {
 
     /// Takes the call back: it turned out that its turn never came.
     pub fn withdraw(mut self) {
-        self.close(|account| account.calls -= 1);
+        let candidates = self.candidates;
+        self.close(|account| {
+            account.calls -= 1;
+            account.candidates -= candidates;
+        });
     }
 
     /// Ends the attempt under way, if there is one, with what it comes to.
@@ -271,6 +302,17 @@ mod tests {
 
         let account = ledger.by_phase()[&Phase::Generate];
         assert_eq!((account.calls, account.usage.unknown_calls, account.usage.completion_tokens), (2, 2, 4));
+    }
+
+    #[test]
+    fn a_call_for_several_candidates_is_one_call_and_what_tops_it_up_begins_none() {
+        let ledger = Arc::new(Ledger::default());
+        ledger.begin_for(Phase::Generate, 4).settle(Usage { completion_tokens: 3, ..Usage::default() });
+        ledger.begin_for(Phase::Generate, 0).settle(Usage { completion_tokens: 1, ..Usage::default() });
+        let _cancelled = ledger.begin(Phase::Generate);
+        let account = ledger.by_phase()[&Phase::Generate];
+        assert_eq!((account.calls, account.candidates, account.usage.unknown_calls), (3, 5, 1));
+        assert_eq!((account.counted, account.counted_candidates), (2, 4));
     }
 
     #[test]

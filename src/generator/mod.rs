@@ -13,6 +13,7 @@ mod local;
 mod remote;
 mod run;
 mod text;
+mod together;
 #[cfg(feature = "llama")]
 mod text_local;
 
@@ -58,6 +59,11 @@ pub trait Generator: Send + Sync {
     /// What the model cannot do and nothing can stand for, by the parameter to change.
     fn fit(&self, _: &mut Prompt) -> Result<Vec<String>, Failure> {
         Ok(Vec::new())
+    }
+
+    /// Whether a candidate of this model that is cancelled is paid for no further.
+    fn stops_billing(&self, _model: &str) -> bool {
+        false
     }
 
     /// The configuration that made it is in effect from now on, and with it the limits that it puts on what it shares
@@ -127,6 +133,9 @@ pub enum Until {
 pub enum Delivery {
     /// Only how each path ended.
     Whole,
+    /// The same, and the first so many paths are needed whatever comes of the others: a provider that can may be asked for
+    /// them in one call, which then ends as a whole.
+    Together(usize),
     /// Deltas as they are generated, then how the path ended.
     Live,
 }

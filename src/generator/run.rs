@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use std::collections::BTreeMap;
 
+use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::ledger::{Account, Ledger, Phase};
@@ -22,6 +23,26 @@ pub struct Run {
     pub prices: BTreeMap<Phase, Price>,
     /// Whom the queues before upstreams know it by; see [`Run::caller`].
     pub caller: Caller,
+    pub notes: Arc<Notes>,
+}
+
+/// What the client of a run should know of how calls were made.
+#[derive(Debug, Default)]
+pub struct Notes(Mutex<Vec<String>>);
+
+impl Notes {
+    /// Adds a note, unless it is there already.
+    pub fn add(&self, note: String) {
+        let mut notes = self.0.lock();
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
+    }
+
+    /// The notes so far.
+    pub fn all(&self) -> Vec<String> {
+        self.0.lock().clone()
+    }
 }
 
 /// What a run may spend. On exhaustion the best answer so far wins.
@@ -62,6 +83,7 @@ impl Run {
             bounds: Bounds::default(),
             prices: BTreeMap::new(),
             caller: Caller::default(),
+            notes: Arc::default(),
         }
     }
 
@@ -123,12 +145,12 @@ impl Run {
         }
         let least = usize::from(running == 0);
         let heard = self.ledger.by_phase().get(&Phase::Generate).copied().unwrap_or_default();
-        if heard.counted == 0 {
+        if heard.counted_candidates == 0 {
             // Where nobody counts, nothing is learnt by waiting.
             return if heard.uncounted > 0 { usize::MAX } else { least };
         }
         let fits = |most: f64, spent: f64, of_heard: f64| {
-            let room = (most - spent) / (of_heard / heard.counted as f64);
+            let room = (most - spent) / (of_heard / heard.counted_candidates as f64);
             // Free candidates leave room without end; none at all, if they are over their limit already.
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
             if room.is_nan() { usize::MAX } else { room.floor() as usize }
@@ -199,6 +221,7 @@ impl Run {
             bounds: self.bounds,
             prices: self.prices.clone(),
             caller: self.caller.clone(),
+            notes: Arc::clone(&self.notes),
         }
     }
 

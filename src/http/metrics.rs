@@ -4,15 +4,15 @@ use actix_web::http::header::{Accept, Header};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 
-use crate::metrics::{Format, Moment};
+use crate::metrics::Format;
 
 use super::AppState;
 
 /// The counters as they stand, in OpenMetrics where the scraper prefers that, else in Prometheus' older text.
 pub async fn expose(state: Data<AppState>, request: HttpRequest) -> HttpResponse {
     let format = preferred(&request);
-    let moment = Moment { config_revision: state.runtime.snapshot().map(|active| active.revision) };
-    HttpResponse::Ok().content_type(format.content_type()).body(state.metrics.expose(&moment, format))
+    let text = state.metrics.expose(&state.runtime.moment(), format);
+    HttpResponse::Ok().content_type(format.content_type()).body(text)
 }
 
 fn preferred(request: &HttpRequest) -> Format {

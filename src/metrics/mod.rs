@@ -12,11 +12,14 @@ mod runs;
 mod timing;
 mod upstream;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode_registry;
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
@@ -42,6 +45,14 @@ pub struct Metrics {
 pub struct Moment {
     /// The active revision; `None` where no configuration is active.
     pub config_revision: Option<i64>,
+    /// By provider and state of the circuit breaker, how many models are in that state.
+    pub breakers: BTreeMap<(&'static str, &'static str), u64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct BreakerLabels {
+    provider: &'static str,
+    state: &'static str,
 }
 
 impl Metrics {
@@ -70,6 +81,13 @@ impl Metrics {
             let help = "The revision of the active configuration, 0 for the model that ships";
             at_this_moment.register("config_revision", help, ConstGauge::new(revision));
         }
+        let breakers: Family<BreakerLabels, Gauge> = Family::default();
+        for (&(provider, state), &models) in &moment.breakers {
+            let models = i64::try_from(models).unwrap_or(i64::MAX);
+            breakers.get_or_create(&BreakerLabels { provider, state }).set(models);
+        }
+        let help = "Models of a provider by the state of their circuit breaker";
+        at_this_moment.register("breaker_state", help, breakers);
         let process = process::registry(self.started);
         let mut text = String::with_capacity(16 << 10);
         for registry in [&self.registry, &at_this_moment, &process] {
@@ -115,7 +133,8 @@ mod tests {
         metrics.runs.judge.spent(&Tokens { cost_usd: f64::NAN, ..Tokens::default() });
         metrics.runs.judge.spent(&Tokens { cost_usd: -1.0, ..Tokens::default() });
         metrics.upstream("groq").call().begun();
-        let text = metrics.expose(&Moment { config_revision: Some(3) }, Format::Prometheus);
+        let breakers = BTreeMap::from([(("groq", "closed"), 2), (("groq", "open"), 0)]);
+        let text = metrics.expose(&Moment { config_revision: Some(3), breakers }, Format::Prometheus);
         for family in [
             "itsd_requests_total counter",
             "itsd_requests_inflight gauge",
@@ -134,6 +153,7 @@ mod tests {
             "itsd_queued gauge",
             "itsd_queue_wait_seconds histogram",
             "itsd_config_revision gauge",
+            "itsd_breaker_state gauge",
             "itsd_build_info gauge",
             "process_start_time_seconds gauge",
         ] {
@@ -152,6 +172,8 @@ mod tests {
             "itsd_judge_failures_total{kind=\"upstream_timeout\"} 1",
             "itsd_upstream_attempts_total{provider=\"groq\",outcome=\"cancelled\"} 1",
             "itsd_config_revision 3",
+            "itsd_breaker_state{provider=\"groq\",state=\"closed\"} 2",
+            "itsd_breaker_state{provider=\"groq\",state=\"open\"} 0",
         ] {
             assert!(text.lines().any(|line| line == sample), "{sample} is not in\n{text}");
         }

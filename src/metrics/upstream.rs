@@ -1,7 +1,7 @@
 //! Calls to providers: attempts and how they ended, waits, and what is under way.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -40,12 +40,10 @@ pub struct UpstreamMetrics {
 #[derive(Debug)]
 pub struct AttemptMeter {
     upstream: Arc<UpstreamMetrics>,
-    /// When the attempt that is under way began.
-    began: Option<Instant>,
+    /// Whether an attempt is under way.
+    is_under_way: bool,
     /// Whether one was made before.
     is_retry: bool,
-    /// Whether the attempt that is under way has had its first token.
-    is_heard: bool,
 }
 
 /// A call that waits for its turn.
@@ -139,7 +137,7 @@ impl UpstreamMetrics {
 
     /// Counts the attempts of a call.
     pub fn call(self: &Arc<Self>) -> AttemptMeter {
-        AttemptMeter { upstream: Arc::clone(self), began: None, is_retry: false, is_heard: false }
+        AttemptMeter { upstream: Arc::clone(self), is_under_way: false, is_retry: false }
     }
 
     /// Waits for a turn, and counts that: as waiting meanwhile, and then how long it took. A wait that is given up is
@@ -152,6 +150,11 @@ impl UpstreamMetrics {
         self.queue_wait.observe(began.elapsed());
         drop(waiting);
         turn
+    }
+
+    /// The first token of an attempt is here after so long, or the head of an answer that comes whole.
+    pub fn first_token(&self, after: Duration) {
+        self.first_token.observe(after);
     }
 
     fn ended(&self, outcome: &'static str) {
@@ -177,15 +180,7 @@ impl AttemptMeter {
             self.upstream.retries.inc();
         }
         self.upstream.inflight.inc();
-        self.began = Some(Instant::now());
-        self.is_heard = false;
-    }
-
-    /// The first token of the attempt is here, or the head of an answer that comes whole. Only the first time counts.
-    pub fn heard(&mut self) {
-        if let Some(began) = self.began.filter(|_| !std::mem::replace(&mut self.is_heard, true)) {
-            self.upstream.first_token.observe(began.elapsed());
-        }
+        self.is_under_way = true;
     }
 
     /// The attempt was answered.
@@ -199,7 +194,7 @@ impl AttemptMeter {
     }
 
     fn close(&mut self, outcome: &'static str) {
-        if self.began.take().is_some() {
+        if std::mem::take(&mut self.is_under_way) {
             self.upstream.inflight.dec();
             self.upstream.ended(outcome);
         }

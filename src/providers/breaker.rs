@@ -58,6 +58,19 @@ pub enum BreakerState {
     Open,
 }
 
+impl BreakerState {
+    pub const ALL: [Self; 3] = [Self::Closed, Self::HalfOpen, Self::Open];
+
+    /// The word for it in metrics, as it is written elsewhere too.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::HalfOpen => "half_open",
+            Self::Open => "open",
+        }
+    }
+}
+
 /// The breaker of one target.
 #[derive(Debug)]
 pub(super) struct Breaker {

@@ -9,6 +9,7 @@
 
 pub mod openai;
 mod shared;
+mod habits;
 mod limiter;
 mod retry;
 mod retry_budget;

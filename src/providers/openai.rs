@@ -1,6 +1,6 @@
 //! Any server that speaks OpenAI's chat completions over HTTP.
 //!
-//! One call is one candidate: `n` is never sent, since servers accept and ignore it. The request is
+//! One call is one candidate, or several where the server honours `n` (`together.rs`). The request is
 //! serialised once for a run and shared by its candidates; the answer's message stays as the upstream wrote
 //! it. Everything that can go wrong comes back as a [`Failure`] that never holds a key.
 
@@ -10,15 +10,18 @@ mod chunks;
 mod error;
 mod fit;
 mod logprobs;
+mod probe;
 mod request;
 mod response;
 mod server;
 mod shape;
 mod stream;
 mod text;
+mod together;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures_util::Stream;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -26,6 +29,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
 pub use self::address::Dialect;
+pub use self::probe::Findings;
 pub use self::request::PreparedRequest;
 pub use self::text::{Members, TextCall};
 
@@ -157,18 +161,6 @@ impl Provider {
         }
     }
 
-    /// Whether the model was seen to answer a call for several choices with one.
-    pub fn ignores_n(&self, model: &str) -> bool {
-        self.members.iter().any(|server| server.habits.ignores_n(model))
-    }
-
-    /// Remembers that the model answers a call for several choices with one, for whoever calls it there.
-    pub fn learn_that_it_ignores_n(&self, model: &str) {
-        for server in &self.members {
-            server.habits.learn_that_it_ignores_n(model);
-        }
-    }
-
     /// The same provider, whose calls are counted here.
     #[must_use]
     pub fn metered(self, metrics: Arc<UpstreamMetrics>) -> Self {
@@ -228,7 +220,9 @@ impl Provider {
         let mut told = self.counted(told);
         let mut attempts = Attempts::new(self, request.caller().clone(), request.model());
         let once = |server: Arc<Server>| async move {
+            let began = Instant::now();
             let mut answer = server.send(server.address.chat(&request.model()), request.whole(seed)).await?;
+            self.metrics.first_token(began.elapsed());
             let body = answer.body(MAX_BODY_BYTES).await?.ok_or_else(|| server.too_large("body"))?;
             response::read(&body, answer.content_type(), request.readers(), &server.upstream)
         };

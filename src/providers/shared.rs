@@ -15,6 +15,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use super::breaker::{Breaker, BreakerState, Health, Standing};
+use super::habits::Habits;
 use super::http_client::Clients;
 use super::limiter::{Limiter, Limits, Traffic};
 use super::retry::AttemptFailure;
@@ -94,30 +95,6 @@ impl Shared {
         let mut states: Vec<UpstreamState> = listed.map(|gate| gate.state()).collect();
         states.sort_by(|left, right| (&left.provider, &left.origin).cmp(&(&right.provider, &right.origin)));
         states
-    }
-}
-
-/// What has been learnt of the models at an origin: what they do besides what their provider says.
-#[derive(Debug, Default)]
-pub(super) struct Habits {
-    /// The models that answer a call for several choices with one.
-    ignore_n: Mutex<Vec<Arc<str>>>,
-}
-
-impl Habits {
-    /// Whether the model was seen to ignore `n`.
-    pub fn ignores_n(&self, model: &str) -> bool {
-        self.ignore_n.lock().iter().any(|known| **known == *model)
-    }
-
-    pub fn learn_that_it_ignores_n(&self, model: &str) {
-        let mut known = self.ignore_n.lock();
-        if !known.iter().any(|known| **known == *model) {
-            if known.len() >= MOST_MODELS {
-                known.remove(0);
-            }
-            known.push(model.into());
-        }
     }
 }
 
@@ -310,16 +287,5 @@ mod tests {
         assert!(matches!(begin(false).unwrap_err(), Standing::Failing(_)));
         begin(true).unwrap().failed(&down);
         assert!(matches!(begin(true).unwrap_err(), Standing::Dead(_)));
-    }
-
-    #[test]
-    fn habits_are_remembered_by_model_and_bounded() {
-        let habits = Habits::default();
-        habits.learn_that_it_ignores_n("a");
-        assert!(habits.ignores_n("a") && !habits.ignores_n("b"));
-        for number in 0..1000 {
-            habits.learn_that_it_ignores_n(&number.to_string());
-        }
-        assert!(habits.ignore_n.lock().len() <= MOST_MODELS && habits.ignores_n("999"));
     }
 }

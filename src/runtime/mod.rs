@@ -4,6 +4,7 @@
 //! higher one. Readers take a snapshot and are never waited for.
 
 mod active;
+mod capabilities;
 mod elsewhere;
 mod history;
 mod judge;
@@ -12,6 +13,7 @@ mod lane;
 mod local;
 #[cfg(feature = "llama")]
 mod on_demand;
+mod probe;
 mod remote;
 mod remotes;
 mod restore;
@@ -27,13 +29,14 @@ pub use active::{ActiveConfig, ModelEntry, Route, UnknownModel};
 pub use elsewhere::{API_KEY_HEADER, Destination, ENDPOINT_HEADER, RouteError};
 pub use history::PastRevision;
 pub use lane::{ConfigureError, ConfigureOptions, Configured};
+pub use probe::Probe;
 
 pub use crate::providers::{BreakerState, ModelState, UpstreamState};
 
 use crate::config::document::Document;
 use crate::config::origin::FieldOrigins;
 use crate::config::{Environment, Settings};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Moment};
 use crate::store::{Store, StoreError};
 use stored::Vault;
 use targets::Targets;
@@ -123,6 +126,11 @@ impl Runtime {
     /// network.
     pub fn upstreams(&self) -> Vec<UpstreamState> {
         self.targets.upstreams()
+    }
+
+    /// What those who scrape the counters shall know of this moment.
+    pub fn moment(&self) -> Moment {
+        Moment { config_revision: self.snapshot().map(|active| active.revision), breakers: self.targets.breakers() }
     }
 
     /// What the operator had configured but could not be restored at the start, and why; empty once

@@ -1,6 +1,6 @@
 //! The registry of clients: one for everything that is sent to the same place with the same things.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -9,7 +9,7 @@ use crate::config::provider::ProviderName;
 use crate::generator::{self, Generator};
 use crate::metrics::Metrics;
 use crate::providers::openai::{Provider, ProviderError, ProviderSpec};
-use crate::providers::{Shared, UpstreamState};
+use crate::providers::{BreakerState, ModelState, Shared, UpstreamState};
 
 use super::remote::identity;
 
@@ -48,6 +48,20 @@ impl Remotes {
     /// How the upstreams of configurations that are in use are.
     pub fn states(&self) -> Vec<UpstreamState> {
         self.shared.states()
+    }
+
+    /// How many models of a provider are in which state of their circuit breakers.
+    pub fn breakers(&self) -> BTreeMap<(&'static str, &'static str), u64> {
+        let mut breakers = BTreeMap::new();
+        for upstream in self.states() {
+            let provider = label(&upstream.provider);
+            for state in BreakerState::ALL {
+                let is_in_it = |model: &&ModelState| model.breaker == state;
+                let models = upstream.models.iter().filter(is_in_it).count() as u64;
+                *breakers.entry((provider, state.as_str())).or_default() += models;
+            }
+        }
+        breakers
     }
 }
 

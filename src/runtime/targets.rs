@@ -72,6 +72,11 @@ impl Targets {
         self.remotes.states()
     }
 
+    /// How many models of a provider are in which state of their circuit breakers.
+    pub(super) fn breakers(&self) -> BTreeMap<(&'static str, &'static str), u64> {
+        self.remotes.breakers()
+    }
+
     pub(super) fn outbound(&self) -> &OutboundPolicy {
         &self.outbound
     }
@@ -186,7 +191,7 @@ impl Targets {
     }
 }
 
-fn refused(error: ProviderError) -> SettingsError {
+pub(super) fn refused(error: ProviderError) -> SettingsError {
     let param = match &error {
         ProviderError::NotHttp
         | ProviderError::Credentials

@@ -169,6 +169,8 @@ impl Case {
         let (status, word) = match self.cause {
             Cause::Disconnect => unreachable!("nobody is there to be told"),
             Cause::Endpoint => (499, json!("request_cancelled")),
+            // There is no waiting for what would come too late.
+            Cause::Deadline if self.doing == Doing::Pausing => (502, json!("upstream_unavailable")),
             Cause::Deadline => (504, json!("deadline_exceeded")),
             Cause::Shutdown => (503, Value::Null),
         };

@@ -243,3 +243,39 @@ async fn a_column_that_there_is_not_is_refused_with_the_nearest() {
     let error = app.post("/configure", &document(&upstream, fields)).await.error(400);
     assert_eq!(error["param"], "judge_extra_args.capabilities.sed");
 }
+
+#[tokio::test]
+async fn a_configuration_is_told_at_once_what_will_be_done_in_another_way() {
+    let upstream = Upstream::start().await;
+    let app = spawn_app().await;
+    let validate = async |fields: Value| app.post("/configure?validate_only=true", &document(&upstream, fields)).await;
+    for (fields, words) in [
+        (json!({"use_n": "always", "extra_args": {"capabilities": {"n": false}}}), "`use_n` is `always`"),
+        (
+            json!({"wave": "prime", "extra_args": {"capabilities": {"prompt_caching": false}}}),
+            "`wave` `prime` only takes",
+        ),
+        (json!({"top_k": 5, "extra_args": {"capabilities": {"top_k": false}}}), "`top_k` was left out"),
+        (json!({"seed": 5, "extra_args": {"capabilities": {"seed": false}}}), "`seed` was left out"),
+        (
+            json!({
+                "alg": "best-of-n", "rm_name": "llm-judge", "judge_model": "j",
+                "judge_extra_args": {"capabilities": {"sampling": false}}
+            }),
+            "the judge: `temperature` was left out",
+        ),
+    ] {
+        let told = validate(fields.clone()).await.ok();
+        let warnings = told["warnings"].as_array().unwrap();
+        assert_eq!(warnings.len(), 1, "{fields}: {told}");
+        assert!(warnings[0].as_str().unwrap().contains(words), "{fields}: {told}");
+    }
+    for fields in [
+        json!({"use_n": "always", "wave": "prime", "top_k": 5, "seed": 1}),
+        json!({"extra_args": {"capabilities": {"n": false, "prompt_caching": false, "top_k": false, "seed": false}}}),
+    ] {
+        assert_eq!(validate(fields.clone()).await.ok()["warnings"], json!([]), "{fields}");
+    }
+    let fields = json!({"stop": ["a", "b"], "extra_args": {"capabilities": {"max_stop": 1}}});
+    assert_eq!(validate(fields).await.error(400)["param"], "stop");
+}

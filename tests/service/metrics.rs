@@ -13,7 +13,7 @@ const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const CHAT: &str = "/v1/chat/completions";
 
 /// The samples of a scrape by their name and labels as they are written.
-struct Scrape(BTreeMap<String, f64>);
+pub struct Scrape(BTreeMap<String, f64>);
 
 impl Scrape {
     fn read(text: &str) -> Self {
@@ -25,33 +25,37 @@ impl Scrape {
     }
 
     /// 0 for what has not been counted yet.
-    fn value(&self, sample: &str) -> f64 {
+    pub fn value(&self, sample: &str) -> f64 {
         self.0.get(sample).copied().unwrap_or_default()
     }
 
-    fn requests(&self, path: &str, algorithm: &str, status: u16) -> f64 {
+    pub fn requests(&self, path: &str, algorithm: &str, status: u16) -> f64 {
         self.value(&format!("itsd_requests_total{{path=\"{path}\",algorithm=\"{algorithm}\",status=\"{status}\"}}"))
     }
 
-    fn attempts(&self, outcome: &str) -> f64 {
+    pub fn attempts(&self, outcome: &str) -> f64 {
         let provider = "openai-compatible";
         self.value(&format!("itsd_upstream_attempts_total{{provider=\"{provider}\",outcome=\"{outcome}\"}}"))
     }
 
-    fn of_provider(&self, name: &str) -> f64 {
+    pub fn of_provider(&self, name: &str) -> f64 {
         self.value(&format!("{name}{{provider=\"openai-compatible\"}}"))
     }
 
-    fn candidates(&self, algorithm: &str, outcome: &str) -> f64 {
+    pub fn candidates(&self, algorithm: &str, outcome: &str) -> f64 {
         self.value(&format!("itsd_candidates_total{{algorithm=\"{algorithm}\",outcome=\"{outcome}\"}}"))
     }
 
-    fn tokens(&self, phase: &str, kind: &str) -> f64 {
+    pub fn tokens(&self, phase: &str, kind: &str) -> f64 {
         self.value(&format!("itsd_tokens_total{{phase=\"{phase}\",kind=\"{kind}\"}}"))
     }
 
+    fn breakers(&self, state: &str) -> f64 {
+        self.value(&format!("itsd_breaker_state{{provider=\"openai-compatible\",state=\"{state}\"}}"))
+    }
+
     /// All samples of a family together.
-    fn sum(&self, family: &str) -> f64 {
+    pub fn sum(&self, family: &str) -> f64 {
         let samples = self.0.iter().filter(|(name, _)| name.split('{').next() == Some(family));
         samples.map(|(_, value)| value).sum()
     }
@@ -64,7 +68,7 @@ async fn scrape(app: &TestApp) -> Scrape {
 }
 
 /// The first scrape that satisfies `condition`: a client may have its response before the daemon has counted it.
-async fn scrape_when(app: &TestApp, condition: impl Fn(&Scrape) -> bool) -> Scrape {
+pub async fn scrape_when(app: &TestApp, condition: impl Fn(&Scrape) -> bool) -> Scrape {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let scrape = scrape(app).await;
@@ -104,8 +108,11 @@ async fn attempts_candidates_tokens_and_dollars_are_those_that_were() {
     assert_eq!(outcomes.map(|outcome| scrape.attempts(outcome)), [2.0, 1.0, 1.0, 1.0, 0.0, 0.0]);
     assert_eq!(scrape.sum("itsd_upstream_attempts_total"), upstream.counters().requests as f64);
     assert_eq!(scrape.of_provider("itsd_upstream_retries_total"), 2.0);
-    assert_eq!(scrape.of_provider("itsd_queue_wait_seconds_count"), 5.0);
+    // Once for each attempt, and again where a rate limit came while a call waited.
+    assert!(scrape.of_provider("itsd_queue_wait_seconds_count") >= 5.0);
     assert_eq!([scrape.of_provider("itsd_inflight"), scrape.of_provider("itsd_queued")], [0.0, 0.0]);
+    assert_eq!(scrape.of_provider("itsd_upstream_ttft_seconds_count"), 2.0, "those that were answered");
+    assert_eq!(["closed", "half_open", "open"].map(|state| scrape.breakers(state)), [1.0, 0.0, 0.0]);
     assert_eq!(scrape.candidates("self-consistency", "completed"), 2.0);
     assert_eq!(scrape.candidates("self-consistency", "invalid_request"), 1.0);
     assert_eq!(scrape.sum("itsd_candidates_total"), 3.0);
@@ -192,8 +199,23 @@ async fn streams_and_raw_texts_are_counted_like_everything_else() {
     let scrape = scrape_when(&app, |scrape| scrape.requests("/v1/completions", "none", 200) == 2.0).await;
     assert_eq!(scrape.requests(CHAT, "none", 200), 1.0);
     assert_eq!((scrape.attempts("ok"), scrape.sum("itsd_upstream_attempts_total")), (3.0, 3.0));
+    assert_eq!(scrape.of_provider("itsd_upstream_ttft_seconds_count"), 3.0);
     assert_eq!(scrape.value("itsd_overhead_seconds_count{algorithm=\"none\"}"), 3.0);
     assert_eq!(scrape.value("itsd_cost_usd_total{phase=\"generate\"}"), scrape.tokens("generate", "prompt"));
+}
+
+#[tokio::test]
+async fn a_breaker_that_opens_is_told() {
+    let upstream = Upstream::start().await;
+    upstream.answer_with(|_| Step::status(500, "{}"));
+    let breaker = json!({"min_calls": 2, "failure_share": 0.5, "cool_down_ms": 600_000});
+    let app = spawn_app_for(&upstream, json!({"budget": 2, "breaker": breaker})).await;
+    chat(&app, json!({}), 502).await;
+    let scrape = scrape_when(&app, |scrape| scrape.breakers("open") == 1.0).await;
+    assert_eq!(["closed", "half_open"].map(|state| scrape.breakers(state)), [0.0, 0.0]);
+    chat(&app, json!({}), 502).await;
+    let scrape = scrape_when(&app, |scrape| scrape.requests(CHAT, "self-consistency", 502) == 2.0).await;
+    assert_eq!(scrape.attempts("upstream_unavailable"), 2.0, "what is left alone is sent nothing");
 }
 
 #[tokio::test]

@@ -432,8 +432,9 @@ async fn every_server_there_is_answers_in_the_shape_of_openais() {
         for stream in [false, true] {
             upstream.push(Step::refused(429));
             let refused = app.chat(json!({"stream": stream})).await;
-            let expected = if name == "error-in-200" || stream { [429, 502, 200] } else { [429; 3] };
-            assert!(expected.contains(&refused.status), "{name}: {} {}", refused.status, refused.text);
+            // One server says of every failure that it is its own.
+            let is_told = stream && refused.status == 200 || [429, 502].contains(&refused.status);
+            assert!(is_told, "{name}: {} {}", refused.status, refused.text);
             assert!(refused.text.contains("\"error\""), "{name}: {}", refused.text);
         }
     }

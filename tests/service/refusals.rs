@@ -296,8 +296,8 @@ async fn a_query_that_cannot_be_read_is_refused() {
         ("/v1/completions?zzz=", "zzz", "unknown_field"),
         ("/configure?validate_only=1x", "validate_only", "invalid_value"),
         ("/configure?validate_only=true&dry=1", "dry", "unknown_field"),
-        ("/configure?probe=true", "probe", "not_supported_yet"),
-        ("/configure/rollback?probe=true", "probe", "not_supported_yet"),
+        ("/configure?probe=maybe", "probe", "invalid_value"),
+        ("/configure/rollback?probe=true", "probe", "unknown_field"),
     ] {
         let body = match path {
             "/configure/rollback?probe=true" => &json!({"revision": 1}),

@@ -165,6 +165,11 @@ impl Upstream {
         self.shared.state().answer = Some(Box::new(answer));
     }
 
+    /// From then on answers once, whatever `n` says.
+    pub fn ignore_n(&self) {
+        self.shared.state().honours_n = Some(false);
+    }
+
     /// Does what `POST /control` would.
     pub fn control(&self, control: Control) {
         self.shared.control(control);

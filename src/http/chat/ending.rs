@@ -31,11 +31,12 @@ impl<'a> Ending<'a> {
         Self { runs, algorithm, planned, ledger, is_counted: false }
     }
 
-    pub fn ended(&mut self, result: &Result<Outcome, RunError>) {
+    /// `stops_billing` says whether a call that is cancelled is paid for no further.
+    pub fn ended(&mut self, result: &Result<Outcome, RunError>, stops_billing: bool) {
         let spent = self.spent();
         match result {
             Ok(outcome) => {
-                self.runs.saved_tokens(outcome.saved_tokens(&spent));
+                self.runs.saved_tokens(outcome.saved_tokens(&spent, stops_billing));
                 self.count(of_outcome(outcome, &spent));
             }
             Err(error) => {
@@ -97,8 +98,8 @@ fn of_error(failures: &(impl Iterator<Item = FailureKind> + Clone), planned: usi
         *endings.entry(kind.as_str()).or_default() += 1;
         failed += 1;
     }
-    let completed = spent.counted + spent.uncounted;
-    let cancelled = spent.calls.saturating_sub(completed + failed);
+    let completed = spent.counted_candidates + spent.uncounted_candidates;
+    let cancelled = spent.candidates.saturating_sub(completed + failed);
     endings.insert("completed", completed);
     endings.insert("cancelled", cancelled);
     endings.insert("not_started", (planned as u64).saturating_sub(completed + failed + cancelled));

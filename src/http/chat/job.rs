@@ -177,7 +177,7 @@ impl Job {
         let runs = &self.record.metrics().runs;
         let mut ending = Ending::new(runs, self.identity.algorithm, self.plan.budget, &self.run.ledger);
         let result = algorithms::run(&self.plan, Arc::clone(&self.prompt), &*self.generator, &self.run, observer).await;
-        ending.ended(&result);
+        ending.ended(&result, self.stops_billing());
         let usage = self.run.ledger.total();
         self.record.note(|facts| {
             facts.prompt_tokens = Some(usage.prompt_tokens);
@@ -203,6 +203,10 @@ impl Job {
         })
     }
 
+    fn stops_billing(&self) -> bool {
+        self.generator.stops_billing(&self.prompt.model)
+    }
+
     /// The answer together with what was spent on it.
     pub fn finish<'a>(&'a self, outcome: &'a Outcome) -> Finished<'a> {
         Finished {
@@ -211,6 +215,7 @@ impl Job {
             usage: self.run.ledger.total(),
             by_phase: self.run.ledger.by_phase(),
             cost_usd: self.run.cost_usd(),
+            stops_billing: self.stops_billing(),
             busy: self.run.ledger.busy(),
             elapsed: self.record.elapsed(),
             with_metadata: self.with_metadata,

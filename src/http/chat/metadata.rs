@@ -136,7 +136,7 @@ impl<'a> Metadata<'a> {
                 started: outcome.started(&spent),
                 completed,
                 cancelled: outcome.cancelled(&spent),
-                saved_tokens_estimate: outcome.saved_tokens(&spent),
+                saved_tokens_estimate: outcome.saved_tokens(&spent, run.stops_billing),
             },
             failures: failures.collect(),
             usage_by_phase: run.by_phase.clone(),

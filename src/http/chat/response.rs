@@ -25,6 +25,8 @@ pub struct Finished<'a> {
     pub by_phase: BTreeMap<Phase, Account>,
     /// What all calls cost, where their models have prices.
     pub cost_usd: Option<f64>,
+    /// Whether a call that is cancelled is paid for no further.
+    pub stops_billing: bool,
     /// The time in which calls were under way; `None` where none was made.
     pub busy: Option<Duration>,
     /// Time since the request's head arrived.

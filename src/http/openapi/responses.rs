@@ -49,6 +49,33 @@ pub fn configured() -> Value {
             "message": {"type": "string"},
             "revision": {"type": "integer", "description": "The active one."},
             "warnings": {"type": "array", "items": {"type": "string"}},
+            "probe": probe(),
+        },
+        "additionalProperties": false,
+    })
+}
+
+/// What an endpoint has said of itself.
+fn probe() -> Value {
+    let cells = json!({"type": "object", "additionalProperties": {"type": ["boolean", "integer", "string"]}});
+    let texts = json!({"type": "array", "items": {"type": "string"}});
+    let cell = json!({"type": ["boolean", "integer", "string"]});
+    json!({
+        "type": "object",
+        "description": "With `?probe=true`: what the endpoint has said of itself, by the names of \
+            `extra_args.capabilities`.",
+        "required": ["calls", "found", "differs", "kept", "notes"],
+        "properties": {
+            "calls": {"type": "integer", "minimum": 1, "description": "Calls that were made."},
+            "found": cells,
+            "differs": {"type": "object", "description": "Where something else was known.", "additionalProperties": {
+                "type": "object",
+                "required": ["known", "found"],
+                "properties": {"known": cell, "found": cell},
+                "additionalProperties": false,
+            }},
+            "kept": {"type": "array", "items": {"type": "string"}, "description": "What the document says itself."},
+            "notes": texts,
         },
         "additionalProperties": false,
     })

@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 use super::server::Server;
 use super::{Attempt, Provider};
 use crate::failure::{Failure, FailureKind};
+use crate::metrics::UpstreamMetrics;
 use crate::providers::breaker::Standing;
 use crate::providers::limiter::{Caller, Place, QueueFull};
 use crate::providers::pool::{Load, choose};
@@ -36,6 +37,8 @@ pub(super) struct Turn {
     pub server: Arc<Server>,
     watch: Watch,
     _place: Place,
+    /// When the attempt began, until something is heard of it.
+    began: Option<Instant>,
 }
 
 /// Whom to ask next.
@@ -43,6 +46,15 @@ struct Choice<'a> {
     server: &'a Arc<Server>,
     /// Nobody else could be asked instead.
     is_last: bool,
+}
+
+impl Turn {
+    /// The attempt's first token is here, or the whole answer. Only the first time counts.
+    pub fn heard(&mut self, metrics: &UpstreamMetrics) {
+        if let Some(began) = self.began.take() {
+            metrics.first_token(began.elapsed());
+        }
+    }
 }
 
 impl Attempts {
@@ -95,7 +107,7 @@ impl Attempts {
         told: &mut impl FnMut(Attempt),
     ) -> Result<(), Failure> {
         told(Attempt::failed(&attempt));
-        let Turn { server, watch, _place: place } = turn;
+        let Turn { server, watch, _place: place, .. } = turn;
         watch.failed(&attempt);
         // Others may call while this one waits to try again.
         drop(place);
@@ -138,7 +150,7 @@ impl Attempts {
             let place = place.map_err(|full| queue_full(provider, full))?;
             // What stood well may have fallen while the call waited for its place.
             if let Ok(watch) = server.gate.begin(&self.model, provider.calls.breaker, is_last) {
-                return Ok(Turn { server, watch, _place: place });
+                return Ok(Turn { server, watch, _place: place, began: Some(Instant::now()) });
             }
         }
     }

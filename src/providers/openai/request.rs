@@ -1,7 +1,7 @@
 //! The body of a chat completion request, serialised once for a whole run.
 //!
 //! What the client wrote as JSON goes in byte for byte. The candidates of a run share the text; only what
-//! differs between calls, the seed and the wish for a stream, is appended to it.
+//! differs between calls, the seed and the wish for a stream or for several answers, is appended to it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -79,6 +79,14 @@ impl PreparedRequest {
         match seed.filter(|_| self.takes_seed) {
             None => self.object.clone().into(),
             Some(seed) => self.ending_in(format!(",\"seed\":{seed}}}").into()),
+        }
+    }
+
+    /// The body of a call that wants `count` whole answers.
+    pub(super) fn several(&self, count: usize, seed: Option<i64>) -> reqwest::Body {
+        match seed.filter(|_| self.takes_seed) {
+            None => self.ending_in(format!(",\"n\":{count}}}").into()),
+            Some(seed) => self.ending_in(format!(",\"n\":{count},\"seed\":{seed}}}").into()),
         }
     }
 

@@ -13,9 +13,10 @@ use super::address::Address;
 use super::error::{Upstream, malformed};
 use crate::config::calls::CallSettings;
 use crate::failure::{Failure, FailureKind};
+use crate::providers::habits::Habits;
 use crate::providers::http_client;
 use crate::providers::retry::AttemptFailure;
-use crate::providers::shared::{Gate, Habits};
+use crate::providers::shared::Gate;
 
 /// A larger answer is taken for a broken or hostile upstream.
 pub(super) const MAX_BODY_BYTES: usize = 64 << 20;

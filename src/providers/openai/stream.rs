@@ -67,9 +67,14 @@ impl<F: FnMut(Attempt)> StreamedCall<F> {
                         }
                     }
                 }
-                State::Open(open, _) => match open.next().await {
-                    Ok(StepEvent::Finished(completion)) => Ok(completion),
-                    Ok(event) => return Some(event),
+                State::Open(open, turn) => match open.next().await {
+                    Ok(event) => {
+                        turn.heard(&self.provider.metrics);
+                        match event {
+                            StepEvent::Finished(completion) => Ok(completion),
+                            event => return Some(event),
+                        }
+                    }
                     Err(attempt) if open.is_committed => Err(AttemptFailure::fatal(attempt.failure)),
                     Err(attempt) => Err(attempt),
                 },

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -75,7 +76,9 @@ impl Provider {
     pub async fn complete_text(&self, call: &TextCall, told: impl FnMut(Attempt) + Send) -> Result<Members, Failure> {
         let mut told = self.counted(told);
         let once = |server: Arc<Server>| async move {
+            let began = Instant::now();
             let mut answer = server.send(server.address.text(&call.model), call.body.clone().into()).await?;
+            self.metrics.first_token(began.elapsed());
             let body = answer.body(MAX_BODY_BYTES).await?.ok_or_else(|| server.too_large("body"))?;
             read_text(&body, answer.content_type(), &server.upstream)
         };
@@ -103,7 +106,8 @@ impl Provider {
     ) -> Result<impl Stream<Item = Result<Members, Failure>> + Send + use<F>, Failure> {
         let mut told = self.counted(told);
         let mut attempts = Attempts::new(self, call.caller.clone(), Arc::clone(&call.model));
-        let ((first, source), turn) = attempts.make(self, &mut told, |server| open_text(server, call)).await?;
+        let ((first, source), mut turn) = attempts.make(self, &mut told, |server| open_text(server, call)).await?;
+        turn.heard(&self.metrics);
         let stream = TextStream {
             provider: Arc::clone(self),
             attempts,
