@@ -140,6 +140,11 @@ impl Plan {
         }
     }
 
+    /// Whether answers are passed on as they are, with nothing to choose or to make of them.
+    pub fn is_plain(&self) -> bool {
+        matches!(self.algorithm, Algorithm::Single | Algorithm::Several)
+    }
+
     /// The algorithm's name in headers, metadata and logs.
     pub fn algorithm_name(&self) -> &'static str {
         match &self.algorithm {

@@ -110,6 +110,11 @@ impl Ledger {
         self.state.lock().phases.get(&phase).map_or(0, |account| account.calls)
     }
 
+    /// The sum of a phase so far; attempts under way count as of unknown usage.
+    pub fn of_phase(&self, phase: Phase) -> Account {
+        self.state.lock().phases.get(&phase).copied().unwrap_or_default().so_far()
+    }
+
     /// The sums so far; attempts under way count as of unknown usage.
     pub fn by_phase(&self) -> BTreeMap<Phase, Account> {
         self.state.lock().phases.iter().map(|(phase, account)| (*phase, account.so_far())).collect()

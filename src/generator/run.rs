@@ -102,6 +102,9 @@ impl Run {
     /// price, or a call was answered without its usage. Calls that were cut short count as far as they are known, so
     /// that the sum is a lower bound where there are any.
     pub fn cost_usd(&self) -> Option<f64> {
+        if self.prices.is_empty() {
+            return None;
+        }
         let phases = self.ledger.by_phase();
         if phases.is_empty() || phases.values().any(|account| account.uncounted > 0) {
             return None;

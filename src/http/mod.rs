@@ -1,7 +1,7 @@
 //! The HTTP service: every route in one place, and the state that handlers share.
 //!
-//! Handlers are thin: they parse, take one snapshot of the active configuration, start the work on the
-//! fan-out's runtime and render what comes back. Only this module, `app` and `serve` know the web framework.
+//! Handlers are thin: they parse, take one snapshot of the active configuration, start the work where it
+//! belongs and render what comes back. Only this module, `app` and `serve` know the web framework.
 
 mod backlog;
 pub mod body;
@@ -43,7 +43,7 @@ use request_log::RequestRecord;
 pub struct AppState {
     pub runtime: Arc<Runtime>,
     pub metrics: Arc<Metrics>,
-    /// Where runs live: one multi-threaded runtime for every upstream call.
+    /// Where runs live that do more than to pass an answer on: one multi-threaded runtime.
     pub workers: Handle,
     pub hosts: HostPolicy,
     /// Requests that can be told to end.
@@ -52,6 +52,14 @@ pub struct AppState {
     pub keep_alive: Duration,
     /// How long a client may read nothing of a stream that has more for it.
     pub unread_timeout: Duration,
+}
+
+impl AppState {
+    /// Where the work of a request lives. Plain calls stay on the thread that serves the client, so that nothing has to
+    /// wake up for them; where there is something to compute it must not keep other clients waiting.
+    fn home(&self, is_plain: bool) -> Handle {
+        if is_plain { Handle::current() } else { self.workers.clone() }
+    }
 }
 
 /// Every route of the daemon.

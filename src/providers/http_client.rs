@@ -12,6 +12,7 @@ use reqwest::redirect::Policy;
 use tokio::net::lookup_host;
 use url::Url;
 
+use super::thread_clients::ThreadClients;
 use crate::config::endpoint::may_be_called;
 use crate::failure::{Failure, FailureKind};
 
@@ -39,7 +40,7 @@ impl Transport {
 #[derive(Debug, Default)]
 pub(super) struct Clients {
     /// The last used last.
-    known: Mutex<Vec<(Transport, reqwest::Client)>>,
+    known: Mutex<Vec<(Transport, ThreadClients)>>,
 }
 
 impl Clients {
@@ -48,11 +49,13 @@ impl Clients {
     /// # Errors
     ///
     /// The reason, for TLS when the system's certificates cannot be read. Plain `http` does not need them.
-    pub fn client(&self, transport: Transport) -> Result<reqwest::Client, String> {
+    pub fn client(&self, transport: Transport) -> Result<ThreadClients, String> {
         let mut known = self.known.lock();
         let client = match known.iter().position(|(other, _)| *other == transport) {
             Some(at) => known.remove(at).1,
-            None => build(transport)?,
+            // A handshake takes longer than a thread to wake up, so that these connections are for all threads.
+            None if transport.tls => ThreadClients::shared(build(transport)?),
+            None => ThreadClients::new(move || build(transport))?,
         };
         if known.len() >= KEPT {
             known.remove(0);

@@ -18,6 +18,7 @@ mod pool;
 mod window;
 mod http_client;
 mod sse;
+mod thread_clients;
 
 pub use breaker::BreakerState;
 pub use limiter::Caller;

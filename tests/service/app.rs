@@ -19,7 +19,6 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use crate::upstream::Upstream;
@@ -32,8 +31,6 @@ pub struct TestApp {
     pub address: SocketAddr,
     pub client: reqwest::Client,
     pub state_dir: Arc<TempDir>,
-    /// Where runs and their calls live.
-    workers: Handle,
     stopper: Option<Stopper>,
     server: Option<JoinHandle<()>>,
 }
@@ -72,8 +69,8 @@ pub async fn spawn_app_in(
     change(&mut settings);
     let (sender, bound) = oneshot::channel();
     let server = thread::spawn(move || serve(&settings, environment, sender));
-    let (address, stopper, workers) = bound.await.expect("the daemon starts");
-    TestApp { address, client: client(), state_dir, workers, stopper: Some(stopper), server: Some(server) }
+    let (address, stopper) = bound.await.expect("the daemon starts");
+    TestApp { address, client: client(), state_dir, stopper: Some(stopper), server: Some(server) }
 }
 
 /// A daemon whose active configuration leads to `upstream`, with `fields` put over it.
@@ -164,19 +161,15 @@ impl TestApp {
         String::from_utf8(response).unwrap()
     }
 
-    /// How many tasks there are of runs and of their calls.
-    pub fn tasks(&self) -> usize {
-        self.workers.metrics().num_alive_tasks()
-    }
-
-    /// Waits until there are more of them than `before`, as there are once the run of a request has begun.
-    pub async fn more_tasks_than(&self, before: usize) {
-        let more = async {
-            while self.tasks() <= before {
+    /// Waits until a call waits for its turn.
+    pub async fn somebody_queues(&self) {
+        let is_queue = |line: &str| line.starts_with("itsd_queued{") && !line.ends_with(" 0");
+        let queue = async {
+            while !self.get("/metrics").await.text.lines().any(is_queue) {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         };
-        tokio::time::timeout(PATIENCE, more).await.expect("a run begins");
+        tokio::time::timeout(PATIENCE, queue).await.expect("a call waits for its turn");
     }
 
     /// Begins a graceful shutdown beside the test.
@@ -272,13 +265,13 @@ pub async fn receive(request: reqwest::RequestBuilder) -> Answer {
 }
 
 /// The daemon's main thread, after the example of `itsd serve`.
-fn serve(settings: &Settings, environment: Environment, bound: oneshot::Sender<(SocketAddr, Stopper, Handle)>) {
+fn serve(settings: &Settings, environment: Environment, bound: oneshot::Sender<(SocketAddr, Stopper)>) {
     let workers = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     actix_web::rt::System::new().block_on(async {
         let listener = itsd::app::bind(settings).unwrap();
         let runtime = Arc::new(Runtime::start(settings, environment).await.unwrap());
         let application = Application::build(settings, listener, runtime, workers.handle().clone()).unwrap();
-        let _ = bound.send((application.address, application.stopper(), workers.handle().clone()));
+        let _ = bound.send((application.address, application.stopper()));
         application.run().await.unwrap();
     });
     // Threads that served connections let go of their runs on their way out.

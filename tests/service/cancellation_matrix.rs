@@ -73,7 +73,6 @@ impl Case {
         let occupied = u64::from(occupant.is_some());
         upstream.wait_for(|counters| counters.in_flight == occupied).await;
 
-        let tasks = app.tasks();
         let id = format!("{cause:?}-{doing:?}-{budget}-{stream}");
         let victim = self.ask(&app, &id);
         // Requests in all and those among them that are not answered, when it is ended.
@@ -83,7 +82,9 @@ impl Case {
             Doing::Pausing => (budget, 0),
             Doing::Judging => (2 * budget, budget - 1),
         };
-        app.more_tasks_than(tasks).await;
+        if doing == Doing::Queued {
+            app.somebody_queues().await;
+        }
         upstream.wait_for(|counters| counters.requests == asked && counters.in_flight == open).await;
 
         let mut drain = None;

@@ -4,6 +4,7 @@
 #[path = "../upstream/server.rs"]
 mod upstream;
 
+mod almost_done;
 mod answers;
 mod app;
 mod azure;

@@ -85,7 +85,7 @@ async fn the_dashboard_and_the_alerts_name_metrics_and_labels_that_there_are() {
         for (name, rest) in named {
             let family = family(&name, &families).unwrap_or_else(|| panic!("there is no {name} for {text}"));
             let (_, there) = &families[family];
-            for label in rest.starts_with('{').then(|| labels(rest)).unwrap_or_default() {
+            for label in if rest.starts_with('{') { labels(rest) } else { Vec::new() } {
                 let is_there = there.contains(&label) || OF_THE_TARGET.contains(&&*label);
                 assert!(is_there, "{name} has no label {label}, only {there:?}");
             }

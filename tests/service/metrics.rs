@@ -6,6 +6,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::app::{PATIENCE, TestApp, document, question, receive, spawn_app, spawn_app_for};
+use crate::log_watch::{lines_of, watch_log};
 use crate::upstream::{Point, Step, Upstream};
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -202,6 +203,31 @@ async fn streams_and_raw_texts_are_counted_like_everything_else() {
     assert_eq!(scrape.of_provider("itsd_upstream_ttft_seconds_count"), 3.0);
     assert_eq!(scrape.value("itsd_overhead_seconds_count{algorithm=\"none\"}"), 3.0);
     assert_eq!(scrape.value("itsd_cost_usd_total{phase=\"generate\"}"), scrape.tokens("generate", "prompt"));
+}
+
+#[tokio::test]
+async fn the_time_of_a_run_is_that_of_its_calls_and_the_rest() {
+    let upstream = Upstream::start().await;
+    let app = spawn_app_for(&upstream, json!({"budget": 3, "stop_rule": "none"})).await;
+    let answer = app.chat(json!({"return_response_only": false})).await.ok();
+    let timing = |part: &str| answer["metadata"]["timing_ms"][part].as_f64().unwrap();
+    assert!(timing("upstream") > 0.0 && timing("overhead") > 0.0, "{answer}");
+    assert!((timing("upstream") + timing("overhead") - timing("total")).abs() < 1e-6, "{answer}");
+}
+
+#[tokio::test]
+async fn scrapes_are_no_news_in_the_log_and_runs_tell_their_overhead_and_cost() {
+    let mut log = watch_log();
+    let upstream = Upstream::start().await;
+    let app = spawn_app_for(&upstream, json!({"budget": 1, "prices": {"scripted": {"prompt": 5e5}}})).await;
+    receive(app.client.get(app.url("/metrics")).header("x-request-id", "line-scrape")).await;
+    let scraped = lines_of(&mut log, "line-scrape").await;
+    assert!(scraped.len() == 1 && scraped[0].contains("DEBUG") && !scraped[0].contains("overhead_ms"), "{scraped:?}");
+    let request = app.json_request(CHAT, &question(json!({})).to_string());
+    receive(request.header("x-request-id", "line-priced")).await.ok();
+    let asked = lines_of(&mut log, "line-priced").await;
+    // Ten tokens at half a dollar.
+    assert!(asked.len() == 1 && asked[0].contains(" overhead_ms=") && asked[0].contains(" cost_usd=5.0"), "{asked:?}");
 }
 
 #[tokio::test]

@@ -303,11 +303,24 @@ async fn what_a_decided_vote_may_spare_is_asked_for_beside_and_cancelled() {
 async fn a_call_takes_one_place_however_many_it_asks_for() {
     let (upstream, app) = agreeing(json!({"n_parallel": 1, "budget": 200})).await;
     let answer = ask(&app, json!({})).await;
-    assert_eq!(asked(&upstream), [128, 72], "no provider takes more at once");
+    assert_eq!(asked(&upstream), [128, 72], "OpenAI takes no more at once");
     assert_eq!(
         (answer.ok()["metadata"]["stop"]["completed"].as_u64(), upstream.counters().peak_in_flight),
         (Some(200), 1)
     );
+}
+
+#[tokio::test]
+async fn a_provider_that_takes_no_more_at_once_is_called_more_often() {
+    let (upstream, app) = agreeing(json!({"budget": 9, "extra_args": {"capabilities": {"max_n": 4}}})).await;
+    let answer = ask(&app, json!({"tts_verbose": true, "num_paths": 9})).await;
+    let mut calls = asked(&upstream);
+    calls.sort_unstable();
+    assert_eq!(calls, [0, 4, 4]);
+    assert_eq!(answer.ok()["metadata"]["response_counts"], json!({"42": 9}));
+    assert_eq!((&generate(&answer)["calls"], &generate(&answer)["prompt_tokens"]), (&json!(3), &json!(30)));
+    let told = &answer.ok()["choices"][0]["tts_metadata"];
+    assert_eq!(told["token_stats"]["generation_count"], 9, "calls are not what is counted there: {told}");
 }
 
 #[tokio::test]

@@ -142,6 +142,8 @@ macro_rules! columns {
 
 columns! {
     n: Support = "Whether `n` yields that many choices.",
+    /// `None` where there is no limit, or none that is known.
+    max_n: Option<u16> = "The most that `n` may be.",
     sampling: Support = "Whether `temperature`, `top_p` and the penalties are taken other than at their defaults.",
     top_k: Support = "Whether `top_k` and `min_p` are taken.",
     logit_bias: Support = "Whether `logit_bias` is taken.",

@@ -29,6 +29,7 @@ impl Row {
 /// Any server that speaks the protocol: whatever a client asks for is asked of it.
 const ANY: Capabilities = Capabilities {
     n: Unknown,
+    max_n: None,
     sampling: Unknown,
     top_k: Unknown,
     logit_bias: Unknown,
@@ -54,6 +55,7 @@ const ANY: Capabilities = Capabilities {
 
 const OPENAI: Capabilities = Capabilities {
     n: Yes,
+    max_n: Some(128),
     sampling: Yes,
     top_k: No,
     logit_bias: Yes,
@@ -187,6 +189,7 @@ const OPENROUTER: Capabilities = Capabilities { stream_usage: Yes, refuses_unkno
 
 const DEEPINFRA: Capabilities = Capabilities {
     n: Yes,
+    max_n: Some(4),
     sampling: Yes,
     top_k: Yes,
     seed: Yes,

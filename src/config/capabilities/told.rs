@@ -8,7 +8,10 @@ use crate::config::provider::ProviderName;
 
 /// Columns that are shown side by side: more than these no page is wide enough for.
 const GROUPS: [(&str, &[&str]); 3] = [
-    ("Sampling", &["n", "sampling", "top_k", "logit_bias", "seed", "max_stop", "length_limit", "explicit_sampling"]),
+    (
+        "Sampling",
+        &["n", "max_n", "sampling", "top_k", "logit_bias", "seed", "max_stop", "length_limit", "explicit_sampling"],
+    ),
     (
         "Tools, formats and log-probabilities",
         &["tools", "parallel_tools", "forced_tool", "json_object", "json_schema", "logprobs", "max_top_logprobs"],
@@ -64,7 +67,17 @@ fn cell(row: &Capabilities, column: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use super::*;
+
+    #[test]
+    fn the_manual_holds_this_very_table() {
+        let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/providers.md");
+        let manual = fs::read_to_string(manual).unwrap();
+        assert!(manual.contains(&markdown()), "put this table into docs/providers.md:\n{}", markdown());
+    }
 
     #[test]
     fn every_column_and_every_row_is_shown() {

@@ -46,7 +46,7 @@ impl<'a> Ending<'a> {
     }
 
     fn spent(&self) -> Account {
-        self.ledger.by_phase().get(&Phase::Generate).copied().unwrap_or_default()
+        self.ledger.of_phase(Phase::Generate)
     }
 
     fn count(&mut self, endings: Endings) {
@@ -122,7 +122,7 @@ mod tests {
                 call.settle(Usage::default());
             }
         }
-        ledger.by_phase().get(&Phase::Generate).copied().unwrap_or_default()
+        ledger.of_phase(Phase::Generate)
     }
 
     fn completed(finish_reason: FinishReason) -> Candidate {

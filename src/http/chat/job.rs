@@ -152,6 +152,11 @@ impl Job {
         self.plan.budget
     }
 
+    /// Whether the run is plain calls, with nothing to compute between them.
+    pub fn is_plain(&self) -> bool {
+        self.plan.is_plain()
+    }
+
     /// The ids by which a client knows the request.
     pub fn names(&self) -> [String; 2] {
         [self.record.id.clone(), self.identity.completion_id.clone()]

@@ -65,8 +65,8 @@ pub async fn complete(state: Data<AppState>, request: HttpRequest, body: JsonBod
     if job.stream {
         return stream::respond(job, ticket, &state).await;
     }
-    // The run belongs to the fan-out's runtime; what waits here is only for its answer.
-    let run = AbortOnDropHandle::new(state.workers.spawn({
+    // A task of its own, whose panic is not the server's.
+    let run = AbortOnDropHandle::new(state.home(job.is_plain()).spawn({
         let (job, order) = (Arc::clone(&job), ticket.order().clone());
         async move { order.or(job.run(&mut ())).await }
     }));

@@ -39,7 +39,7 @@ const PIECE_BYTES: usize = 64 << 10;
 pub async fn respond(job: Arc<Job>, ticket: Ticket, state: &AppState) -> Result<HttpResponse, ApiError> {
     let (writer, items) = backlog(ticket.order().clone(), state.unread_timeout);
     let (ended, progress) = watch::channel((0, job.planned()));
-    let run = AbortOnDropHandle::new(state.workers.spawn({
+    let run = AbortOnDropHandle::new(state.home(job.is_plain()).spawn({
         let (job, order) = (Arc::clone(&job), ticket.order().clone());
         async move {
             let mut feed = Feed { writer, ended };

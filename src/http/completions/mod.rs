@@ -53,7 +53,7 @@ pub async fn complete(state: Data<AppState>, request: HttpRequest, body: JsonBod
     if call.request.stream {
         return stream::respond(call, ticket, &state).await;
     }
-    let run = AbortOnDropHandle::new(state.workers.spawn({
+    let run = AbortOnDropHandle::new(state.home(true).spawn({
         let (call, order) = (Arc::clone(&call), ticket.order().clone());
         async move { order.or(call.answer()).await }
     }));

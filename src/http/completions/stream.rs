@@ -38,7 +38,7 @@ enum Item {
 pub async fn respond(call: Arc<Call>, ticket: Ticket, state: &AppState) -> Result<HttpResponse, ApiError> {
     let order = ticket.order().clone();
     let (writer, items) = backlog(order.clone(), state.unread_timeout);
-    let task = AbortOnDropHandle::new(state.workers.spawn({
+    let task = AbortOnDropHandle::new(state.home(true).spawn({
         let call = Arc::clone(&call);
         async move {
             // Of an order the response hears from its ticket.

@@ -59,7 +59,7 @@ pub fn metadata() -> Value {
                 "type": "object",
                 "propertyNames": {"enum": PHASES},
                 "additionalProperties": closed("", json!({
-                    "calls": count("Calls, however often each was attempted."),
+                    "calls": count("Calls, however often each was attempted and however many candidates it brought."),
                     "prompt_tokens": count(""),
                     "completion_tokens": count(""),
                     "cached_tokens": count("The part of the prompt that the provider had cached."),

@@ -17,6 +17,7 @@ use crate::providers::habits::Habits;
 use crate::providers::http_client;
 use crate::providers::retry::AttemptFailure;
 use crate::providers::shared::Gate;
+use crate::providers::thread_clients::ThreadClients;
 
 /// A larger answer is taken for a broken or hostile upstream.
 pub(super) const MAX_BODY_BYTES: usize = 64 << 20;
@@ -29,7 +30,7 @@ const MAX_BODY_END: Duration = Duration::from_millis(5);
 
 /// A member of a provider's pool, with all that it takes to call it.
 pub(super) struct Server {
-    pub client: reqwest::Client,
+    pub client: ThreadClients,
     pub address: Address,
     pub headers: HeaderMap,
     pub calls: CallSettings,
@@ -50,7 +51,7 @@ impl Server {
         *request.headers_mut() = self.headers.clone();
         *request.body_mut() = Some(body);
         let head_by = first_byte_by.map_or(deadline, |limit| limit.min(deadline));
-        let sent = timeout_at(head_by, self.client.execute(request)).await;
+        let sent = timeout_at(head_by, self.client.here().execute(request)).await;
         let mut response = match sent {
             Ok(response) => response.map_err(|error| self.broken(&error))?,
             Err(_) if head_by == deadline => return Err(self.out_of_time()),

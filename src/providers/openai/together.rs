@@ -15,23 +15,25 @@ use crate::config::capabilities::Support;
 use crate::failure::{Failure, FailureKind};
 use crate::providers::retry::AttemptFailure;
 
-/// The most choices of one call, which is OpenAI's own bound.
-const MOST_CHOICES: usize = 128;
+/// The most choices of one call wherever no other limit is known, which is OpenAI's own.
+const MOST_CHOICES: u16 = 128;
 
 impl Provider {
     /// How many candidates to ask a model for in one call; 1 where each is to be a call of its own, be it because the
     /// configuration says so, the server is not known to honour `n`, or it was seen not to.
     pub fn most_together(&self, model: &str) -> usize {
+        let row = self.capabilities(model);
         let is_wanted = match self.calls.use_n {
             UseN::Never => false,
             UseN::Always => true,
-            UseN::Auto => self.capabilities(model).n == Support::Yes,
+            UseN::Auto => row.n == Support::Yes,
         };
         if !is_wanted {
             return 1;
         }
+        let told = usize::from(row.max_n.unwrap_or(MOST_CHOICES).max(1));
         let seen = self.members.iter().filter_map(|server| server.habits.most_choices(model));
-        seen.min().map_or(MOST_CHOICES, |most| most.min(MOST_CHOICES))
+        seen.min().map_or(told, |seen| seen.min(told))
     }
 
     /// Asks for `count` candidates in one call, and returns those that came: at least one, maybe fewer than were asked
