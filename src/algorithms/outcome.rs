@@ -294,7 +294,9 @@ fn precedence(kind: FailureKind) -> u8 {
         FailureKind::Unavailable => 8,
         FailureKind::Malformed | FailureKind::JudgeFailed => 9,
         FailureKind::Deadline | FailureKind::Limit | FailureKind::Cancelled => 10,
-        FailureKind::Internal => 11,
+        // Others of the run may have been asked, and cost something.
+        FailureKind::LeftAlone => 11,
+        FailureKind::Internal => 12,
     }
 }
 

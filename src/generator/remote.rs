@@ -142,14 +142,14 @@ pub(super) fn ended(end: Result<Completion, Failure>) -> StepEvent {
     }
 }
 
-/// Whether a call has got its turn.
+/// Whether a call has got its turn. One that was refused waits for another, and is not made again once all are cancelled.
 pub(super) struct Turn {
     begun: Arc<AtomicBool>,
     closing: Arc<AtomicBool>,
 }
 
 impl Turn {
-    /// Makes the call to its end; `None` if all were cancelled before its turn came.
+    /// Makes the call to its end; `None` if all were cancelled while it waited for its turn.
     pub fn of<F: Future + Send + 'static>(self, call: F) -> impl Future<Output = Option<F::Output>> + Send {
         let mut call = Box::pin(call);
         poll_fn(move |context| {
@@ -175,13 +175,21 @@ fn account(run: &Run, phase: Phase, candidates: u64, begun: Arc<AtomicBool>) -> 
     let ledger = Arc::clone(&run.ledger);
     let mut call: Option<OpenCall> = None;
     Box::new(move |attempt| match (attempt, &mut call) {
-        (Attempt::Begun, None) => {
+        (Attempt::Begun, known) => {
             begun.store(true, Ordering::Relaxed);
-            call = Some(ledger.begin_for(phase, candidates));
+            match known {
+                Some(call) => call.again(),
+                None => *known = Some(ledger.begin_for(phase, candidates)),
+            }
         }
-        (Attempt::Begun, Some(call)) => call.again(),
-        (Attempt::Refused(_), Some(call)) => call.refused(),
-        (Attempt::Lost(_), Some(call)) => call.lost(),
+        (Attempt::Refused(_), Some(call)) => {
+            begun.store(false, Ordering::Relaxed);
+            call.refused();
+        }
+        (Attempt::Lost(_), Some(call)) => {
+            begun.store(false, Ordering::Relaxed);
+            call.lost();
+        }
         (Attempt::Answered(usage), call) => {
             if let Some(call) = call.take() {
                 call.settle(usage);
@@ -219,5 +227,30 @@ impl Extension for Calls {
         // Nobody waits for the others: the ledger counts the calls as unknown.
         tokio::spawn(timeout(ALMOST_DONE, self.calls.for_each(|_| std::future::ready(()))));
         std::future::ready(ended).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::completion::Usage;
+
+    #[test]
+    fn a_call_that_was_refused_waits_for_its_turn_again() {
+        let (begun, closing) = (Arc::default(), Arc::new(AtomicBool::new(true)));
+        let turn = Turn { begun: Arc::clone(&begun), closing };
+        let mut told = account(&Run::new(None), Phase::Generate, 1, begun);
+        assert!(turn.came_too_late());
+        told(Attempt::Begun);
+        assert!(!turn.came_too_late());
+        told(Attempt::Refused("upstream_unavailable"));
+        assert!(turn.came_too_late());
+        told(Attempt::Begun);
+        assert!(!turn.came_too_late());
+        told(Attempt::Lost("upstream_timeout"));
+        assert!(turn.came_too_late());
+        told(Attempt::Begun);
+        told(Attempt::Answered(Usage::default()));
+        assert!(!turn.came_too_late(), "its answer is heard");
     }
 }

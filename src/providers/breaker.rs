@@ -101,6 +101,7 @@ impl Health {
             | FailureKind::NotFound => Self::Answered,
             FailureKind::RateLimited
             | FailureKind::Overloaded
+            | FailureKind::LeftAlone
             | FailureKind::Deadline
             | FailureKind::Limit
             | FailureKind::JudgeFailed
@@ -367,7 +368,7 @@ mod tests {
         for kind in [Unavailable, Timeout, Malformed] {
             assert_eq!(Health::of(kind), Health::Failed, "{kind:?}");
         }
-        for kind in [RateLimited, Overloaded, Deadline, Limit, JudgeFailed, Cancelled, Internal] {
+        for kind in [RateLimited, Overloaded, LeftAlone, Deadline, Limit, JudgeFailed, Cancelled, Internal] {
             assert_eq!(Health::of(kind), Health::Unknown, "{kind:?}");
         }
     }

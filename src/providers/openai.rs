@@ -14,6 +14,7 @@ mod probe;
 mod request;
 mod response;
 mod server;
+mod shape;
 mod stream;
 mod text;
 mod together;
@@ -261,9 +262,9 @@ fn server(member: &Member, spec: &ProviderSpec, headers: &HeaderMap, shared: &Sh
     let transport = Transport::to(&member.url, calls.http2, calls.connect_timeout);
     let client = shared.clients.client(transport).map_err(ProviderError::Tls)?;
     let origin = address.origin();
-    let gate = shared.gate(&spec.name, &origin, key(spec), limits(&calls));
+    let gate = shared.gate(&origin, key(spec), limits(&calls));
     if spec.is_listed {
-        gate.list();
+        gate.list(&spec.name);
     }
     let habits = shared.habits(&origin);
     let upstream = Upstream { name: spec.name.clone(), origin, secrets: secrets(spec) };

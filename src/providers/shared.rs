@@ -6,9 +6,8 @@
 //! their hash alone.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -57,7 +56,7 @@ pub struct ModelState {
 
 impl Shared {
     /// The gate of an origin and a key, which stands with these limits if it is new.
-    pub(super) fn gate(&self, provider: &str, origin: &str, key: Option<&str>, limits: Limits) -> Arc<Gate> {
+    pub(super) fn gate(&self, origin: &str, key: Option<&str>, limits: Limits) -> Arc<Gate> {
         let mut hash = Sha256::new();
         hash.update(origin);
         if let Some(key) = key {
@@ -70,7 +69,7 @@ impl Shared {
         if let Some(gate) = gates.get(&id).and_then(Weak::upgrade) {
             return gate;
         }
-        let gate = Arc::new(Gate::new(provider, origin, limits));
+        let gate = Arc::new(Gate::new(origin, limits));
         gates.retain(|_, gate| gate.strong_count() > 0);
         gates.insert(id, Arc::downgrade(&gate));
         gate
@@ -91,8 +90,7 @@ impl Shared {
     /// How the upstreams of the configuration are; those that requests bring themselves are not told of.
     pub fn states(&self) -> Vec<UpstreamState> {
         let gates: Vec<Arc<Gate>> = self.gates.lock().values().filter_map(Weak::upgrade).collect();
-        let listed = gates.iter().filter(|gate| gate.is_listed.load(Ordering::Relaxed));
-        let mut states: Vec<UpstreamState> = listed.map(|gate| gate.state()).collect();
+        let mut states: Vec<UpstreamState> = gates.iter().filter_map(|gate| gate.state()).collect();
         states.sort_by(|left, right| (&left.provider, &left.origin).cmp(&(&right.provider, &right.origin)));
         states
     }
@@ -101,30 +99,28 @@ impl Shared {
 /// Where calls to one origin with one key come by.
 #[derive(Debug)]
 pub(super) struct Gate {
-    provider: String,
     origin: String,
     pub limiter: Arc<Limiter>,
     retries: Mutex<RetryBudget>,
     breakers: Mutex<HashMap<Arc<str>, Breaker>>,
-    /// A configuration names it.
-    is_listed: AtomicBool,
+    /// What a configuration calls the provider, once one names it.
+    listed_as: OnceLock<String>,
 }
 
 impl Gate {
-    fn new(provider: &str, origin: &str, limits: Limits) -> Self {
+    fn new(origin: &str, limits: Limits) -> Self {
         Self {
-            provider: provider.to_owned(),
             origin: origin.to_owned(),
             limiter: Arc::new(Limiter::new(limits)),
             retries: Mutex::new(RetryBudget::new(Instant::now())),
             breakers: Mutex::default(),
-            is_listed: AtomicBool::new(false),
+            listed_as: OnceLock::new(),
         }
     }
 
-    /// Has its state told of from now on.
-    pub fn list(&self) {
-        self.is_listed.store(true, Ordering::Relaxed);
+    /// Has its state told of from now on, under the name that came first.
+    pub fn list(&self, provider: &str) {
+        self.listed_as.get_or_init(|| provider.to_owned());
     }
 
     pub fn count_call(&self) {
@@ -179,7 +175,9 @@ impl Gate {
         Ok(watch(is_probe))
     }
 
-    fn state(&self) -> UpstreamState {
+    /// `None` for what only requests have brought.
+    fn state(&self) -> Option<UpstreamState> {
+        let provider = self.listed_as.get()?.clone();
         let Traffic { in_flight, queued_calls, .. } = self.limiter.traffic();
         let now = Instant::now();
         let state = |(model, breaker): (&Arc<str>, &Breaker)| ModelState {
@@ -188,8 +186,7 @@ impl Gate {
         };
         let mut models: Vec<ModelState> = self.breakers.lock().iter().map(state).collect();
         models.sort();
-        let (provider, origin) = (self.provider.clone(), self.origin.clone());
-        UpstreamState { provider, origin, in_flight, queued: queued_calls, models }
+        Some(UpstreamState { provider, origin: self.origin.clone(), in_flight, queued: queued_calls, models })
     }
 }
 
@@ -216,7 +213,7 @@ impl Watch {
         self.end(if is_alive { Health::Answered } else { Health::of(failure.kind) }, pause);
     }
 
-    fn end(&mut self, health: Health, pause: Option<std::time::Duration>) {
+    fn end(&mut self, health: Health, pause: Option<Duration>) {
         self.ended = true;
         let Some(settings) = &self.settings else { return };
         let now = Instant::now();
@@ -246,7 +243,7 @@ mod tests {
     #[test]
     fn one_gate_stands_before_an_origin_for_each_key_and_is_forgotten_with_its_users() {
         let shared = Shared::default();
-        let gate = |origin: &str, key: Option<&str>| shared.gate("p", origin, key, LIMITS);
+        let gate = |origin: &str, key: Option<&str>| shared.gate(origin, key, LIMITS);
         let held = gate("http://a", Some("k"));
         assert!(Arc::ptr_eq(&held, &gate("http://a", Some("k"))));
         for (origin, key) in [("http://a", None), ("http://a", Some("l")), ("http://b", Some("k")), ("http://ak", None)]
@@ -262,8 +259,27 @@ mod tests {
     }
 
     #[test]
+    fn only_what_a_configuration_names_is_told_of_and_by_its_name() {
+        let shared = Shared::default();
+        let gate = shared.gate("http://a", Some("k"), LIMITS);
+        assert_eq!(shared.states(), []);
+        shared.gate("http://a", Some("k"), LIMITS).list("vllm");
+        let models = Vec::new();
+        let state = |origin: &str| UpstreamState {
+            provider: "vllm".to_owned(),
+            origin: origin.to_owned(),
+            in_flight: 0,
+            queued: 0,
+            models: models.clone(),
+        };
+        assert_eq!(shared.states(), [state("http://a")]);
+        drop(gate);
+        assert_eq!(shared.states(), []);
+    }
+
+    #[test]
     fn breakers_are_kept_for_so_many_models_and_those_in_trouble_longest() {
-        let gate = Arc::new(Gate::new("p", "http://a", LIMITS));
+        let gate = Arc::new(Gate::new("http://a", LIMITS));
         let settings = BreakerSettings { min_calls: 1, ..BreakerSettings::default() };
         let begin = |model: &str| gate.begin(&model.into(), Some(settings), false);
         let down = AttemptFailure::from(crate::failure::Failure::new(FailureKind::Unavailable, "down"));
@@ -278,7 +294,7 @@ mod tests {
 
     #[test]
     fn the_last_target_is_asked_as_long_as_it_answers_anything() {
-        let gate = Arc::new(Gate::new("p", "http://a", LIMITS));
+        let gate = Arc::new(Gate::new("http://a", LIMITS));
         let settings = BreakerSettings { min_calls: 2, ..BreakerSettings::default() };
         let begin = |is_last| gate.begin(&"m".into(), Some(settings), is_last);
         let down = AttemptFailure::from(crate::failure::Failure::new(FailureKind::Unavailable, "down"));

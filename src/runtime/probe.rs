@@ -110,6 +110,8 @@ fn object<'a>(document: &'a mut Document, name: &str) -> &'a mut Document {
 fn at_fault(failure: &Failure) -> &'static str {
     match failure.kind {
         FailureKind::Auth => "api_key",
+        // A path that is not there, unless the server says that it is the model.
+        FailureKind::NotFound if !failure.message.to_lowercase().contains("model") => "endpoint",
         FailureKind::InvalidRequest | FailureKind::NotSupported | FailureKind::NotFound => "model",
         _ => "endpoint",
     }

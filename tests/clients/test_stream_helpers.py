@@ -160,7 +160,7 @@ def test_an_error_in_the_middle_is_raised_where_events_are_read(helpers, upstrea
 
 def test_what_fails_before_the_first_word_is_asked_for_again_unseen(helpers, remote, upstream):
     remote.configure(provider="openai", api_key=CANARY, model=MODEL, budget=1, max_retries=2, retry_budget=20)
-    busy = {"status": 503, "headers": {"retry-after-ms": "1"}, "body": "{}"}
+    busy = {"refuse": 503, "retry_after": {"milliseconds": 1}}
     upstream.steps(busy, {"close_at": "request"}, {"content": "one two"})
     with helpers.stream(model=MODEL, messages=[QUESTION]) as stream:
         assert words(stream) == ["one ", "two"]

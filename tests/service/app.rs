@@ -123,6 +123,19 @@ impl TestApp {
         assert_eq!(readiness, json!({"ready": true, "reasons": []}));
     }
 
+    /// Waits until what `/ready` says of the providers satisfies `condition`.
+    pub async fn wait_for_providers(&self, condition: impl Fn(&Value) -> bool) -> Value {
+        let wait = async {
+            loop {
+                let providers = self.get("/ready").await.ok()["providers"].take();
+                if condition(&providers) {
+                    return providers;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect("the providers come to what is waited for")
+    }
+
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
         self.post_text(path, &body.to_string()).await
     }

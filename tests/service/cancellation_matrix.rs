@@ -244,6 +244,8 @@ async fn decided(stream: bool, places: u64, other: Step) -> (Value, Upstream) {
     let app = spawn_app_for(&upstream, fields).await;
     let chat = app.chat_in_background(json!({"stream": stream, "return_response_only": false}));
     upstream.wait_for(|counters| counters.requests == places && counters.in_flight == places - refused).await;
+    // The refusals have been read too.
+    app.wait_for_providers(|providers| providers[0]["in_flight"] == places - refused).await;
     upstream.open_gate("agreed");
     let answer = chat.await.unwrap();
     let metadata = match stream {

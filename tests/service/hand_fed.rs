@@ -54,10 +54,7 @@ impl HandFed {
     pub async fn call(&self) -> Call {
         let (mut socket, _) = timeout(PATIENCE, self.listener.accept()).await.expect("a call").unwrap();
         socket.set_nodelay(true).unwrap();
-        let mut request = Vec::new();
-        while !is_whole(&request) {
-            assert!(socket.read_buf(&mut request).await.unwrap() > 0, "a whole request");
-        }
+        let request = receive(&mut socket).await.expect("a whole request");
         let is_text = !request.starts_with(b"POST /v1/chat/");
         let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
         socket.write_all(head.as_bytes()).await.unwrap();
@@ -172,6 +169,17 @@ fn chunks(mut body: &[u8]) -> Vec<Vec<u8>> {
         }
         chunks.push(chunk.to_vec());
     }
+}
+
+/// Reads a request; `None` when the connection is closed instead.
+pub async fn receive(socket: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut request = Vec::new();
+    while !is_whole(&request) {
+        if !matches!(socket.read_buf(&mut request).await, Ok(count) if count > 0) {
+            return None;
+        }
+    }
+    Some(request)
 }
 
 fn is_whole(request: &[u8]) -> bool {

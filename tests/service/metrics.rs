@@ -239,8 +239,8 @@ async fn a_breaker_that_opens_is_told() {
     chat(&app, json!({}), 502).await;
     let scrape = scrape_when(&app, |scrape| scrape.breakers("open") == 1.0).await;
     assert_eq!(["closed", "half_open"].map(|state| scrape.breakers(state)), [0.0, 0.0]);
-    chat(&app, json!({}), 502).await;
-    let scrape = scrape_when(&app, |scrape| scrape.requests(CHAT, "self-consistency", 502) == 2.0).await;
+    chat(&app, json!({}), 503).await;
+    let scrape = scrape_when(&app, |scrape| scrape.requests(CHAT, "self-consistency", 503) == 1.0).await;
     assert_eq!(scrape.attempts("upstream_unavailable"), 2.0, "what is left alone is sent nothing");
 }
 

@@ -242,7 +242,8 @@ async fn an_endpoint_that_cannot_be_asked_is_named_and_nothing_changes() {
     for (step, status, param, code) in [
         (Step::status(401, r#"{"error":{"message":"bad key"}}"#), 400, "api_key", "invalid_value"),
         (Step::status(403, "{}"), 400, "api_key", "invalid_value"),
-        (Step::status(404, "{}"), 400, "model", "invalid_value"),
+        (Step::status(404, "{}"), 400, "endpoint", "invalid_value"),
+        (Step::status(404, r#"{"error":"model 'x' not found"}"#), 400, "model", "invalid_value"),
         (refusal(Some("model"), "The model `scripted` does not exist"), 400, "model", "invalid_value"),
         (Step::status(500, "oops"), 502, "endpoint", "upstream_unavailable"),
         (Step::status(429, "{}"), 502, "endpoint", "rate_limit_exceeded"),
@@ -267,6 +268,18 @@ async fn an_endpoint_that_cannot_be_asked_is_named_and_nothing_changes() {
     let error = probe(&app, &upstream, json!({"endpoint": nobody})).await.error(502);
     assert_eq!(error["param"], "endpoint");
     assert_eq!(app.get("/configure").await.ok(), before);
+}
+
+#[tokio::test]
+async fn of_several_endpoints_the_first_is_asked() {
+    let (first, second) = (Upstream::start().await, Upstream::start().await);
+    first.answer_with(honours_all);
+    let app = spawn_app().await;
+    let fields = json!({"endpoint": [first.base_url(), second.base_url()]});
+    let told = probe(&app, &first, fields).await.ok();
+    assert_eq!((first.counters().requests, second.counters().requests), (3, 0));
+    let note = told["probe"]["notes"][0].as_str().unwrap();
+    assert!(note.contains("the first of the endpoints") && note.contains(&first.address().to_string()), "{told}");
 }
 
 #[tokio::test]

@@ -67,7 +67,17 @@ fn cell(row: &Capabilities, column: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use super::*;
+
+    #[test]
+    fn the_manual_holds_this_very_table() {
+        let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/providers.md");
+        let manual = fs::read_to_string(manual).unwrap();
+        assert!(manual.contains(&markdown()), "put this table into docs/providers.md:\n{}", markdown());
+    }
 
     #[test]
     fn every_column_and_every_row_is_shown() {

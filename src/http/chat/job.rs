@@ -267,7 +267,9 @@ fn votes_alike(a: &RunSettings, b: &RunSettings) -> bool {
 pub fn cause(failure: &Failure) -> String {
     match (failure.status, failure.kind) {
         (Some(status), kind) => format!("{}: status {status}", kind.as_str()),
-        (None, FailureKind::Unavailable | FailureKind::Timeout | FailureKind::Overloaded) => failure.message.clone(),
+        (None, FailureKind::Unavailable | FailureKind::LeftAlone | FailureKind::Timeout | FailureKind::Overloaded) => {
+            failure.message.clone()
+        }
         (None, kind) => kind.as_str().to_owned(),
     }
 }

@@ -163,6 +163,12 @@ impl Attempts {
     /// After how long to look again, when nobody answers anything.
     fn choose<'a>(&self, provider: &'a Provider, avoided: Option<&Arc<Server>>) -> Result<Choice<'a>, Duration> {
         let breaker = provider.calls.breaker.as_ref();
+        if let [only] = provider.members.as_slice() {
+            return match only.gate.standing(&self.model, breaker) {
+                Standing::Dead(wait) => Err(wait),
+                _ => Ok(Choice { server: only, is_last: true }),
+            };
+        }
         let members: Vec<(&Arc<Server>, Standing)> =
             provider.members.iter().map(|server| (server, server.gate.standing(&self.model, breaker))).collect();
         let is_avoided = |server: &Arc<Server>| avoided.is_some_and(|avoided| Arc::ptr_eq(avoided, server));
@@ -201,12 +207,13 @@ impl Attempts {
             provider.name,
             wait.as_secs_f64()
         );
-        let left_alone = Failure { retry_after: Some(wait), ..Failure::new(FailureKind::Unavailable, message) };
+        let left_alone = Failure { retry_after: Some(wait), ..Failure::new(FailureKind::LeftAlone, message) };
         match &self.last {
             None => Err(left_alone),
             Some((last, _)) => {
                 let last = Failure { retry_after: Some(wait), ..last.clone() };
-                self.retries.pause_after(AttemptFailure::from(left_alone), self.circumstances(false)).map_err(|_| last)
+                let attempt = AttemptFailure { may_retry: true, ..AttemptFailure::from(left_alone) };
+                self.retries.pause_after(attempt, self.circumstances(false)).map_err(|_| last)
             }
         }
     }
