@@ -150,8 +150,13 @@ impl ActiveSettings {
             let message = format!("`{param}` `{word}` needs {what}; choose another `{param}`");
             Err(SettingsError::invalid(param, message))
         };
-        if self.capabilities(provider).of(model).top_logprobs().is_none() {
-            let what = format!("log-probabilities, which `{}` does not give in OpenAI's shape", provider.as_str());
+        let most = self.capabilities(provider).of(model).top_logprobs();
+        if let (Some(0), Some(name)) = (most, self.run.rm_name.filter(|name| name.reads_alternatives())) {
+            let what = format!("the alternatives of each token, which `{}` does not tell", provider.as_str());
+            return refused("rm_name", name.as_str(), &what);
+        }
+        if most.is_none() {
+            let what = format!("log-probabilities, which `{}` does not tell", provider.as_str());
             if let Some(name) = self.run.rm_name.filter(|_| reads_tokens) {
                 return refused("rm_name", name.as_str(), &what);
             }

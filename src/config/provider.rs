@@ -132,9 +132,14 @@ impl ProviderName {
             format!(
                 "`{param}` `{model}` goes to the provider `openai` as it stands, since `{prefix}/` chooses no provider in this \
                  version; these do: {}",
-                PREFIXES.map(|(prefix, _)| format!("`{prefix}/`")).join(", ")
+                Self::prefixes().map(|prefix| format!("`{prefix}/`")).collect::<Vec<_>>().join(", ")
             )
         })
+    }
+
+    /// The prefixes by which `litellm` chooses, without their slash.
+    pub fn prefixes() -> impl Iterator<Item = &'static str> {
+        PREFIXES.into_iter().map(|(prefix, _)| prefix)
     }
 
     /// Every provider that a name stands for.

@@ -14,6 +14,7 @@ mod probe;
 mod request;
 mod response;
 mod server;
+mod shape;
 mod stream;
 mod text;
 mod together;

@@ -58,63 +58,47 @@ impl fmt::Debug for ThreadClients {
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::Barrier;
+    use std::thread;
 
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::runtime::Builder;
 
     use super::*;
 
-    /// Answers with 204 and counts its connections.
-    async fn server(connections: &'static AtomicUsize) -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move {
-            while let Ok((mut socket, _)) = listener.accept().await {
-                connections.fetch_add(1, Ordering::Relaxed);
-                tokio::spawn(async move {
-                    while socket.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {
-                        let _ = socket.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await;
-                    }
-                });
-            }
-        });
-        address
-    }
-
-    /// Calls twice on each of two threads with a runtime of their own, then twice on the runtime of many threads.
-    async fn connections_of_six_calls(clients: ThreadClients) -> usize {
-        let connections: &'static AtomicUsize = Box::leak(Box::default());
-        let address = server(connections).await;
-        let twice = async move |clients: ThreadClients| {
-            for _ in 0..2 {
-                let answer = clients.here().get(format!("http://{address}/")).send().await.unwrap();
-                assert_eq!(answer.status(), 204);
-            }
-        };
-        // Both live until the end: what is opened on a runtime goes with it.
-        let own: Vec<_> = (0..2)
-            .map(|_| {
-                let clients = clients.clone();
-                std::thread::spawn(move || {
-                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                    runtime.block_on(twice(clients));
-                    runtime
-                })
-            })
-            .collect();
-        let join = tokio::task::spawn_blocking(|| own.into_iter().map(|it| it.join().unwrap()).collect::<Vec<_>>());
-        let own = join.await.unwrap();
-        twice(clients).await;
-        own.into_iter().for_each(tokio::runtime::Runtime::shutdown_background);
-        connections.load(Ordering::Relaxed)
-    }
-
-    #[tokio::test(flavor = "multi_thread")]
-    async fn every_thread_with_a_runtime_of_its_own_keeps_its_connections_to_itself() {
-        let build = || reqwest::Client::builder().no_proxy().tls_certs_only([]).build().map_err(|it| it.to_string());
+    fn build() -> Result<reqwest::Client, String> {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        assert_eq!(connections_of_six_calls(ThreadClients::new(build).unwrap()).await, 3);
+        reqwest::Client::builder().no_proxy().tls_certs_only([]).build().map_err(|error| error.to_string())
+    }
+
+    /// Where the clients of two threads with a runtime of their own lie, and that of a runtime of many threads.
+    fn clients_of_three_runtimes(clients: &ThreadClients) -> [usize; 3] {
+        let here = || std::ptr::from_ref(clients.here()).addr();
+        // A thread that has ended leaves its place to the next.
+        let both_are_there = Barrier::new(2);
+        let on_a_thread = || {
+            let runtime = Builder::new_current_thread().build().unwrap();
+            let client = runtime.block_on(async { here() });
+            both_are_there.wait();
+            assert_eq!(runtime.block_on(async { here() }), client, "the same call after call");
+            client
+        };
+        let many = Builder::new_multi_thread().worker_threads(1).build().unwrap();
+        thread::scope(|scope| {
+            let own = [scope.spawn(on_a_thread), scope.spawn(on_a_thread)];
+            let [one, other] = own.map(|thread| thread.join().unwrap());
+            [one, other, many.block_on(async { here() })]
+        })
+    }
+
+    #[test]
+    fn every_thread_with_a_runtime_of_its_own_has_a_client_of_its_own() {
+        let [one, other, many] = clients_of_three_runtimes(&ThreadClients::new(build).unwrap());
+        assert!(one != other && one != many && other != many);
+    }
+
+    #[test]
+    fn what_is_shared_is_one_client_everywhere() {
+        let [one, other, many] = clients_of_three_runtimes(&ThreadClients::shared(build().unwrap()));
+        assert_eq!([one, other], [many, many]);
     }
 }

@@ -4,7 +4,6 @@
 //! same one; nowhere else are they the configuration's to send.
 
 use crate::config::active::{ActiveSettings, JudgeSource};
-use crate::config::capabilities::StructuredOutput;
 use crate::config::endpoint::Endpoint;
 use crate::config::provider::ProviderName;
 use crate::config::{Environment, SettingsError};
@@ -108,7 +107,7 @@ impl Targets {
         Ok(JudgeTarget {
             generator,
             model: model.to_owned(),
-            structured_output: StructuredOutput::Unsupported,
+            structured_output: crate::config::capabilities::StructuredOutput::Unsupported,
             lessons: Lessons::default(),
         })
     }
@@ -144,6 +143,7 @@ mod tests {
 
     use super::*;
     use crate::config::Settings;
+    use crate::config::capabilities::StructuredOutput;
     use crate::config::cli::ServeArguments;
     use crate::config::field::SettingsCode;
 

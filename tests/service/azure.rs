@@ -5,7 +5,12 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::app::{TestApp, receive, spawn_app, spawn_app_in};
-use crate::upstream::{Seen, Step, Upstream};
+use crate::upstream::{Profile, Seen, Step, Upstream};
+
+/// An upstream that is a resource of Azure's.
+async fn resource() -> Upstream {
+    Upstream::with_profile(Profile::Azure).await
+}
 
 /// A configuration that leads to `upstream` as to a resource, with `fields` put over it.
 async fn configure(app: &TestApp, upstream: &Upstream, fields: Value) -> Value {
@@ -26,7 +31,7 @@ async fn last_call(app: &TestApp, upstream: &Upstream, model: &str) -> Seen {
 
 #[tokio::test]
 async fn the_model_is_the_deployment_in_the_path_and_the_key_is_no_bearer() {
-    let (app, upstream) = (spawn_app().await, Upstream::start().await);
+    let (app, upstream) = (spawn_app().await, resource().await);
     let configured = configure(&app, &upstream, json!({"model_mapping": {"fast": "my-mini"}})).await;
     assert_eq!(configured["warnings"], json!([]));
     let call = last_call(&app, &upstream, "my-gpt").await;
@@ -47,7 +52,7 @@ async fn the_model_is_the_deployment_in_the_path_and_the_key_is_no_bearer() {
 
 #[tokio::test]
 async fn the_version_is_the_configurations_else_the_operators_else_the_newest_stable_one() {
-    let upstream = Upstream::start().await;
+    let upstream = resource().await;
     let named = json!({"extra_args": {"api_version": "2025-01-01-preview", "reasoning_effort": "low"}});
     for (environment, fields, version) in [
         (vec![], json!({}), "2024-10-21"),
@@ -79,7 +84,7 @@ async fn the_version_is_the_configurations_else_the_operators_else_the_newest_st
 
 #[tokio::test]
 async fn the_newer_address_has_the_paths_of_openai_and_no_version() {
-    let upstream = Upstream::start().await;
+    let upstream = resource().await;
     // The variable is for the dated versions.
     let environment = [("AZURE_API_VERSION", "2024-06-01")];
     let app = spawn_app_in(Arc::new(tempfile::tempdir().unwrap()), &environment, |_| {}).await;
@@ -95,22 +100,22 @@ async fn the_newer_address_has_the_paths_of_openai_and_no_version() {
 
 #[tokio::test]
 async fn a_token_of_entra_id_stands_in_for_the_key() {
-    let upstream = Upstream::start().await;
-    let environment = [("AZURE_OPENAI_API_KEY", "azure-key-0123456789"), ("TOKEN", "Bearer entra-0123456789")];
+    let upstream = resource().await;
+    let environment = [("AZURE_OPENAI_API_KEY", "azure-key-0123456789"), ("TOKEN", "Bearer eyJ-entra-0123456789")];
     let app = spawn_app_in(Arc::new(tempfile::tempdir().unwrap()), &environment, |_| {}).await;
     for api_key in [Value::Null, json!("env:AZURE_OPENAI_API_KEY")] {
         let fields = json!({"api_key": api_key, "extra_args": {"headers": {"Authorization": "env:TOKEN"}}});
         assert_eq!(configure(&app, &upstream, fields).await["warnings"], json!([]));
         let call = last_call(&app, &upstream, "my-gpt").await;
-        assert_eq!(call.request.header("authorization"), Some("Bearer entra-0123456789"));
+        assert_eq!(call.request.header("authorization"), Some("Bearer eyJ-entra-0123456789"));
         assert_eq!(call.request.header("api-key"), None);
     }
 }
 
 #[tokio::test]
 async fn a_key_that_a_request_brings_is_sent_as_azure_takes_it_and_alone() {
-    let (app, upstream) = (spawn_app().await, Upstream::start().await);
-    let headers = json!({"Authorization": "Bearer entra-0123456789", "api-key": "other-0123456789"});
+    let (app, upstream) = (spawn_app().await, resource().await);
+    let headers = json!({"Authorization": "Bearer eyJ-entra-0123456789", "api-key": "other-0123456789"});
     let fields = json!({"allow_request_endpoint": true, "extra_args": {"headers": headers}});
     configure(&app, &upstream, fields).await;
     let body = json!({"model": "my-gpt", "messages": [{"role": "user", "content": "?"}]}).to_string();
@@ -122,7 +127,7 @@ async fn a_key_that_a_request_brings_is_sent_as_azure_takes_it_and_alone() {
 
 #[tokio::test]
 async fn address_and_key_come_from_the_usual_variables() {
-    let upstream = Upstream::start().await;
+    let upstream = resource().await;
     let endpoint = format!("http://{}/", upstream.address());
     for (address, key) in [("AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_API_KEY"), ("AZURE_API_BASE", "AZURE_API_KEY")] {
         let environment = [(address, endpoint.as_str()), (key, "azure-key-0123456789")];
@@ -164,10 +169,11 @@ async fn what_leads_nowhere_is_refused_with_what_to_change() {
     assert!(error["message"].as_str().unwrap().contains("https://NAME.openai.azure.com"), "{error}");
 
     // The operator's key is not for whatever address a document names.
-    let upstream = Upstream::start().await;
+    let upstream = resource().await;
     let configured = configure(&app, &upstream, json!({"api_key": null})).await;
     assert!(configured["warnings"][0].as_str().unwrap().contains("env:AZURE_OPENAI_API_KEY"), "{configured}");
-    let call = last_call(&app, &upstream, "my-gpt").await;
+    app.chat(json!({"model": "my-gpt"})).await.error(502);
+    let call = upstream.seen().pop().unwrap();
     assert_eq!((call.request.header("api-key"), call.request.header("authorization")), (None, None));
     let app = spawn_app().await;
     let document = json!({"provider": "azure", "endpoint": "https://r.openai.azure.com", "model": "m"});
@@ -177,7 +183,7 @@ async fn what_leads_nowhere_is_refused_with_what_to_change() {
 
 #[tokio::test]
 async fn what_azure_says_in_its_own_way_is_understood() {
-    let (app, upstream) = (spawn_app().await, Upstream::start().await);
+    let (app, upstream) = (spawn_app().await, resource().await);
     configure(&app, &upstream, json!({})).await;
     let deployment =
         r#"{"error":{"code":"DeploymentNotFound","message":"The API deployment for this resource does not exist."}}"#;

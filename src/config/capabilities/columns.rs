@@ -153,7 +153,7 @@ columns! {
     length_limit: LengthLimit = "The name under which the length limit is taken.",
     explicit_sampling: Support =
         "Whether sampling settings must be sent, since the server's own defaults are not those of OpenAI.",
-    logprobs: Support = "Whether log-probabilities are told in OpenAI's shape.",
+    logprobs: Support = "Whether log-probabilities are told.",
     /// 0 to 20; of no meaning where there are no log-probabilities.
     max_top_logprobs: u8 = "The most alternatives of a token that they tell.",
     tools: Support = "Whether `tools` are taken.",

@@ -245,8 +245,9 @@ const TOGETHER: Capabilities = Capabilities {
     logit_bias: Yes,
     seed: Yes,
     length_limit: LengthLimit::MaxTokens,
-    // It has lists of a shape of its own.
-    logprobs: No,
+    // In lists of its own, which have no alternatives but the token itself.
+    logprobs: Yes,
+    max_top_logprobs: 0,
     tools: Yes,
     forced_tool: ForcedTool::Named,
     refuses_unknown_fields: No,

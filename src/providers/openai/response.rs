@@ -7,7 +7,8 @@ use serde_json::value::RawValue;
 
 use super::error::{Upstream, malformed};
 use super::logprobs::{self, Readers};
-use crate::completion::{Completion, FinishReason, Reply, Usage};
+use super::shape;
+use crate::completion::{Completion, Reply, Usage};
 use crate::failure::Failure;
 use crate::providers::retry::AttemptFailure;
 
@@ -84,6 +85,8 @@ fn share(usage: Usage, position: usize, count: usize) -> Usage {
 #[derive(Deserialize)]
 struct Choice<'a> {
     #[serde(borrow)]
+    error: Option<&'a RawValue>,
+    #[serde(borrow)]
     message: Option<&'a RawValue>,
     #[serde(borrow)]
     finish_reason: Option<Cow<'a, str>>,
@@ -132,25 +135,28 @@ fn choices<'a, C: Deserialize<'a>>(
 
 /// A choice as a completion, without what it cost.
 fn completion(choice: Choice<'_>, readers: Readers, upstream: &Upstream) -> Result<Completion, AttemptFailure> {
+    // A router whose provider broke off says so in the choice.
+    if choice.error.is_some() || choice.finish_reason.as_deref() == Some("error") {
+        return Err(upstream.error_in_choice(choice.error));
+    }
     // The model has answered, and asking again would be paid for again: the server's shape does not change.
     let not_our_shape = |what: &str| AttemptFailure::fatal(malformed(upstream, what).failure);
     let Some(message) = choice.message else {
         return Err(not_our_shape("a choice without a message"));
     };
-    let reply = Reply::parse(message.to_owned())
+    let reply = Reply::parse(shape::message(message).into_owned())
         .map_err(|error| not_our_shape(&format!("a message that cannot be read ({error})")))?;
-    let finish_reason = match choice.finish_reason.as_deref() {
-        Some(word) if !word.is_empty() => FinishReason::from(word),
-        // A few servers leave it out of whole answers, which are then taken as ended by themselves.
-        _ if reply.tool_calls().is_empty() => FinishReason::Stop,
-        _ => FinishReason::ToolCalls,
-    };
+    // A few servers leave it out of whole answers, which are then taken as ended by themselves.
+    let word = choice.finish_reason.as_deref().filter(|word| !word.is_empty()).unwrap_or("stop");
+    let finish_reason = shape::finish_reason(word, !reply.tool_calls().is_empty());
+    let told = choice.logprobs.map(|told| logprobs::in_our_shape(told, reply.content()));
+    let told = told.as_deref();
     Ok(Completion {
         reply,
         finish_reason,
-        mean_logprob: choice.logprobs.and_then(logprobs::mean),
-        tokens: choice.logprobs.and_then(|logprobs| readers.tokens(logprobs)),
-        logprobs: choice.logprobs.and_then(|logprobs| readers.for_client(logprobs)).map(Cow::into_owned),
+        mean_logprob: told.and_then(logprobs::mean),
+        tokens: told.and_then(|told| readers.tokens(told)),
+        logprobs: told.and_then(|told| readers.for_client(told)).map(Cow::into_owned),
         usage: Usage::default(),
     })
 }
