@@ -13,6 +13,7 @@ use actix_web::middleware::from_fn;
 use actix_web::web::{Data, PayloadConfig};
 use actix_web::{App, HttpServer};
 use tokio::runtime::Handle;
+use tokio::time::sleep;
 
 use crate::config::Settings;
 use crate::http::body::BodyIdleTimeout;
@@ -26,17 +27,23 @@ use crate::runtime::Runtime;
 const CLIENT_KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// A client must have sent the head of its request within this time.
 const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long the clients of requests that are ended at a shutdown may take to read that they are.
+const LAST_WORDS_S: u64 = 1;
 
 /// A daemon that lacks only to be run: the address is taken, nothing is served yet.
 pub struct Application {
     pub address: SocketAddr,
     server: Server,
+    running: Running,
+    drain_time: Duration,
 }
 
 /// The means to stop a running application.
 #[derive(Clone)]
 pub struct Stopper {
     handle: ServerHandle,
+    running: Running,
+    drain_time: Duration,
 }
 
 /// Why the daemon could not be put together.
@@ -90,9 +97,19 @@ impl Application {
             HostPolicy::any()
         };
         let running = Running::default();
-        let state = Data::new(AppState { runtime, workers, hosts, running, keep_alive: server.stream_keep_alive });
+        let metrics = Arc::clone(runtime.metrics());
+        let state = Data::new(AppState {
+            runtime,
+            metrics,
+            workers,
+            hosts,
+            running: running.clone(),
+            keep_alive: server.stream_keep_alive,
+            unread_timeout: server.unread_timeout,
+        });
         let body_limit_bytes = server.body_limit_bytes;
         let body_idle_timeout = BodyIdleTimeout(server.body_idle_timeout);
+        let drain_time = Duration::from_secs(server.shutdown_timeout_s);
         let server = HttpServer::new({
             move || {
                 App::new()
@@ -106,18 +123,20 @@ impl Application {
         })
         // Without this a client that hangs up while it waits would leave its run, and its bill, running.
         .h1_allow_half_closed(false)
+        // The chunks of a stream are small, and none may wait until the one before has been acknowledged.
+        .tcp_nodelay(true)
         .keep_alive(CLIENT_KEEP_ALIVE)
         .client_request_timeout(REQUEST_HEAD_TIMEOUT)
         .workers(server.workers)
-        .shutdown_timeout(server.shutdown_timeout_s)
+        .shutdown_timeout(server.shutdown_timeout_s + LAST_WORDS_S)
         .disable_signals()
         .listen(listener)?
         .run();
-        Ok(Self { address, server })
+        Ok(Self { address, server, running, drain_time })
     }
 
     pub fn stopper(&self) -> Stopper {
-        Stopper { handle: self.server.handle() }
+        Stopper { handle: self.server.handle(), running: self.running.clone(), drain_time: self.drain_time }
     }
 
     /// Serves until stopped.
@@ -132,9 +151,17 @@ impl Application {
 
 impl Stopper {
     /// Stops accepting, lets running requests finish within the drain time, then ends them with their
-    /// upstream calls. Returns when everything has ended.
+    /// upstream calls and tells their clients. Returns when everything has ended.
     pub async fn drain(&self) {
-        self.handle.stop(true).await;
+        let stopped = self.handle.stop(true);
+        tokio::pin!(stopped);
+        tokio::select! {
+            biased;
+            () = &mut stopped => return,
+            () = sleep(self.drain_time) => {}
+        }
+        self.running.close();
+        stopped.await;
     }
 }
 

@@ -71,6 +71,26 @@ pub struct Sampling {
     pub logit_bias: BTreeMap<u32, f64>,
 }
 
+/// Parameters of OpenAI's chat API that itsd does not act on: they go upstream without a word.
+pub const OPENAI_FIELDS: &[&str] = &[
+    "audio",
+    "function_call",
+    "functions",
+    "metadata",
+    "modalities",
+    "parallel_tool_calls",
+    "prediction",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "reasoning_effort",
+    "safety_identifier",
+    "service_tier",
+    "store",
+    "user",
+    "verbosity",
+    "web_search_options",
+];
+
 /// A completion length limit in tokens, and the parameter name it travels under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaxTokens {
@@ -408,6 +428,13 @@ pub struct Delta {
     pub fields: Box<RawValue>,
     /// The chunk's `logprobs` object, where it has one.
     pub logprobs: Option<Box<RawValue>>,
+}
+
+impl Delta {
+    /// How much it holds.
+    pub fn size_bytes(&self) -> usize {
+        self.fields.get().len() + self.logprobs.as_ref().map_or(0, |logprobs| logprobs.get().len())
+    }
 }
 
 /// What is heard of one candidate while it is generated. Each candidate ends with exactly one `Finished`

@@ -41,6 +41,8 @@ pub enum FailureKind {
     Overloaded,
     /// No connection, a connection that broke, or a server error (408, 409, 5xx).
     Unavailable,
+    /// The upstream has answered nothing of late, and was not asked.
+    LeftAlone,
     /// No answer within the time limit of a call.
     Timeout,
     /// No answer within the deadline of the request.
@@ -61,7 +63,7 @@ impl FailureKind {
     /// Whether the same call may succeed when made again.
     pub fn is_retryable(self) -> bool {
         match self {
-            Self::RateLimited | Self::Unavailable | Self::Malformed => true,
+            Self::RateLimited | Self::Unavailable | Self::Timeout | Self::Malformed => true,
             Self::InvalidRequest
             | Self::NotSupported
             | Self::ContextLength
@@ -69,7 +71,7 @@ impl FailureKind {
             | Self::Auth
             | Self::NotFound
             | Self::Overloaded
-            | Self::Timeout
+            | Self::LeftAlone
             | Self::Deadline
             | Self::Limit
             | Self::JudgeFailed
@@ -89,7 +91,7 @@ impl FailureKind {
             Self::NotFound => "upstream_not_found",
             Self::RateLimited => "rate_limited",
             Self::Overloaded => "overloaded",
-            Self::Unavailable => "upstream_unavailable",
+            Self::Unavailable | Self::LeftAlone => "upstream_unavailable",
             Self::Timeout => "upstream_timeout",
             Self::Deadline => "deadline_exceeded",
             Self::Limit => "limit_exceeded",

@@ -8,7 +8,7 @@
 //! from [`providers`] (HTTP) or `llama` (in this process), has them scored by [`scorers`], reads their answers with
 //! [`answer`], and decides.
 //! `POST /configure` goes the other way: [`config`] describes it, [`runtime`] prepares and swaps it,
-//! [`store`] keeps it.
+//! [`store`] keeps it. What is counted on the way is in [`metrics`].
 
 pub mod serve;
 pub mod reload;
@@ -25,6 +25,7 @@ pub mod providers;
 pub mod llama;
 pub mod answer;
 pub mod store;
+pub mod metrics;
 pub mod config;
 pub mod failure;
 pub mod completion;

@@ -11,6 +11,11 @@ use itsd::config::Environment;
 use itsd::config::cli::{Cli, Command, ConfigCommand, GradeArguments};
 use itsd::config::server::SettingsFileError;
 
+/// Every request makes some hundreds of small allocations: this one saves a tenth of what a plain call costs. Version 2,
+/// because an idle daemon holds 7 MB more with it, and 20 MB more with version 3.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// `EX_CONFIG` of sysexits.h: the configuration is wrong, so restarting will not help.
 const EXIT_BAD_CONFIGURATION: u8 = 78;
 

@@ -61,10 +61,17 @@ pub(super) async fn run(
         let bound = reason.as_str();
         warnings.push(format!("the run reached `{bound}` before a synthesis, so {INSTEAD}"));
     } else {
-        let Question { prompt, notes } = question::of(&prompt, &shown);
+        let Question { mut prompt, notes } = question::of(&prompt, &shown);
         warnings.extend(notes);
-        let synthesis = Synthesis { prompt: Arc::new(prompt), best, validity: &validity, live: plan.live };
-        match synthesis.make(generator, run, observer).await {
+        let made = match generator.fit(&mut prompt) {
+            Ok(fitted) => {
+                warnings.extend(fitted);
+                let synthesis = Synthesis { prompt: Arc::new(prompt), best, validity: &validity, live: plan.live };
+                synthesis.make(generator, run, observer).await
+            }
+            Err(failure) => Err(Unusable::Replaced(format!("the synthesis failed ({failure})"))),
+        };
+        match made {
             Ok(completion) => {
                 warnings.extend(cut_off(&completion).map(|by| format!("the synthesis was cut off by {by}")));
                 answer = Some(Answer::Composed(Box::new(completion)));

@@ -73,6 +73,7 @@ pub async fn run(
         Algorithm::Wait => wait::run(plan, prompt, generator, run, observer).await,
     };
     ended.map(|mut outcome| {
+        outcome.warnings.extend(run.notes.all());
         outcome.warnings.extend(run.unchecked_bound());
         outcome
     })

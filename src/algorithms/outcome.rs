@@ -176,7 +176,7 @@ impl Outcome {
     pub fn cancelled(&self, spent: &Account) -> usize {
         let (completed, failed, unended) = self.counts();
         // A candidate that waited for its turn until the run was over is no call.
-        usize::try_from(spent.calls).unwrap_or(usize::MAX).saturating_sub(completed + failed).min(unended)
+        usize::try_from(spent.candidates).unwrap_or(usize::MAX).saturating_sub(completed + failed).min(unended)
     }
 
     /// How many candidates completed, how many failed, and how many came to no end, begun or not.
@@ -193,11 +193,13 @@ impl Outcome {
     }
 
     /// Completion tokens that an early end saved, taking every candidate to be as long as the mean of those that
-    /// completed. `spent` is what all candidates cost.
+    /// completed. `spent` is what all candidates cost, and `stops_billing` whether the provider is known to end a
+    /// generation, and its bill, with the connection.
     ///
     /// Where the usage of every call is known, that is all which was planned less what was spent. Where it is
-    /// not, only candidates that never began count, since many providers bill a closed connection to the end.
-    pub fn saved_tokens(&self, spent: &Account) -> u64 {
+    /// not, candidates that never began count, and those that were cancelled only where that stops the bill: one that
+    /// was cut short is then taken to have had as much left as a whole one, as it is where lengths have no memory.
+    pub fn saved_tokens(&self, spent: &Account, stops_billing: bool) -> u64 {
         let completed = self.candidates.iter().filter_map(Candidate::completion);
         let (count, tokens) = completed.fold((0, 0_u64), |(count, sum), completion| {
             (count + 1, sum.saturating_add(completion.usage.completion_tokens))
@@ -212,7 +214,9 @@ impl Outcome {
             whole.saturating_sub(spent.usage.completion_tokens)
         } else {
             // A candidate may have failed without ever being a call.
-            tokens.saturating_mul(planned.saturating_sub(spent.calls).min(unended as u64)) / count
+            let never_began = planned.saturating_sub(spent.candidates).min(unended as u64);
+            let saved = if stops_billing { never_began + self.cancelled(spent) as u64 } else { never_began };
+            tokens.saturating_mul(saved) / count
         }
     }
 }
@@ -290,7 +294,9 @@ fn precedence(kind: FailureKind) -> u8 {
         FailureKind::Unavailable => 8,
         FailureKind::Malformed | FailureKind::JudgeFailed => 9,
         FailureKind::Deadline | FailureKind::Limit | FailureKind::Cancelled => 10,
-        FailureKind::Internal => 11,
+        // Others of the run may have been asked, and cost something.
+        FailureKind::LeftAlone => 11,
+        FailureKind::Internal => 12,
     }
 }
 
@@ -352,16 +358,24 @@ mod tests {
     #[test]
     fn what_was_saved_is_all_that_was_planned_less_what_was_spent_where_all_of_it_is_known() {
         // Seven that did not fail, 20 tokens each, less what the cancelled ones had come to: 140 - 60, 140 - 75.
-        assert_eq!(stopped().saved_tokens(&spent(4, 60, 0)), 80);
-        assert_eq!(stopped().saved_tokens(&spent(6, 75, 0)), 65);
-        assert_eq!(stopped().saved_tokens(&spent(8, 900, 0)), 0, "the cancelled ones had been long");
+        assert_eq!(stopped().saved_tokens(&spent(4, 60, 0), false), 80);
+        assert_eq!(stopped().saved_tokens(&spent(6, 75, 0), false), 65);
+        assert_eq!(stopped().saved_tokens(&spent(8, 900, 0), false), 0, "the cancelled ones had been long");
     }
 
     #[test]
     fn of_calls_with_unknown_usage_only_those_that_never_began_were_saved() {
-        assert_eq!(stopped().saved_tokens(&spent(6, 60, 2)), 40);
-        assert_eq!(stopped().saved_tokens(&spent(8, 60, 5)), 0);
-        assert_eq!(stopped().saved_tokens(&spent(3, 60, 1)), 80, "the one that failed was no call");
+        assert_eq!(stopped().saved_tokens(&spent(6, 60, 2), false), 40);
+        assert_eq!(stopped().saved_tokens(&spent(8, 60, 5), false), 0);
+        assert_eq!(stopped().saved_tokens(&spent(3, 60, 1), false), 80, "the one that failed was no call");
+    }
+
+    #[test]
+    fn cancelled_calls_were_saved_where_that_stops_the_bill() {
+        // Three completed and one failed of eight, with 20 tokens on average.
+        assert_eq!(stopped().saved_tokens(&spent(6, 60, 2), true), 80, "two never began, and two were cancelled");
+        assert_eq!(stopped().saved_tokens(&spent(8, 60, 4), true), 80);
+        assert_eq!(stopped().saved_tokens(&spent(8, 75, 0), true), 65, "what is known need not be guessed");
     }
 
     #[test]
@@ -369,10 +383,10 @@ mod tests {
         let mut whole = stopped();
         whole.candidates.truncate(4);
         whole.stop.planned = 4;
-        assert_eq!(whole.saved_tokens(&spent(4, 60, 0)), 0);
+        assert_eq!(whole.saved_tokens(&spent(4, 60, 0), false), 0);
         let mut empty = stopped();
         empty.candidates.fill_with(|| Candidate::Cancelled);
-        assert_eq!(empty.saved_tokens(&spent(0, 0, 0)), 0);
+        assert_eq!(empty.saved_tokens(&spent(0, 0, 0), false), 0);
     }
 
     #[test]

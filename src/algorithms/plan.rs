@@ -140,6 +140,11 @@ impl Plan {
         }
     }
 
+    /// Whether answers are passed on as they are, with nothing to choose or to make of them.
+    pub fn is_plain(&self) -> bool {
+        matches!(self.algorithm, Algorithm::Single | Algorithm::Several)
+    }
+
     /// The algorithm's name in headers, metadata and logs.
     pub fn algorithm_name(&self) -> &'static str {
         match &self.algorithm {
@@ -260,7 +265,7 @@ mod tests {
     use futures_util::future::BoxFuture;
 
     use super::*;
-    use crate::config::provider::StructuredOutput;
+    use crate::config::capabilities::StructuredOutput;
     use crate::generator::{Delivery, Extension, Generator, Path, Until};
     use crate::scorers::Lessons;
 

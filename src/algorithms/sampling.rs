@@ -62,10 +62,11 @@ impl<'a> Sampling<'a> {
         self
     }
 
-    /// Starts the next `count` candidates, as far as there are so many left and the run's bounds have room for them.
-    pub async fn start(&mut self, count: usize) {
+    /// Starts the next `count` candidates, as far as there are so many left and the run's bounds have room for them. The
+    /// first `needed` of them are waited for whatever comes of the others, so that they may share a call.
+    pub async fn start(&mut self, count: usize, needed: usize) {
         let running = self.started - self.ended;
-        self.begin(count.min(self.run.affords(running)), Delivery::Whole).await;
+        self.begin(count.min(self.run.affords(running)), Delivery::Together(needed)).await;
     }
 
     /// Starts one candidate and listens for its first token.
@@ -114,14 +115,14 @@ impl<'a> Sampling<'a> {
         }
     }
 
-    /// Starts every candidate, as many at once as the run's bounds have room for, and hears all of them to their end, or
-    /// as far as the bounds let them come. `ended` is told the number and the completion of each, `None` for one that failed.
+    /// Starts every candidate, as many at once as the run's bounds have room for, all of them in one call where the
+    /// provider can, and hears them to their end, or as far as the bounds let them come. `ended` is told the number and the completion of each, `None` for one that failed.
     pub async fn hear_all(
         &mut self,
         observer: &mut impl Observer,
         mut ended: impl FnMut(usize, Option<&Completion>),
     ) -> StopReason {
-        self.start(usize::MAX).await;
+        self.start(usize::MAX, usize::MAX).await;
         loop {
             match self.next().await {
                 Heard::Ended(candidate) => {
@@ -135,7 +136,7 @@ impl<'a> Sampling<'a> {
                     }
                     return self.reason_at(bound);
                 }
-                Heard::Idle if self.can_start() => self.start(usize::MAX).await,
+                Heard::Idle if self.can_start() => self.start(usize::MAX, usize::MAX).await,
                 Heard::Idle => return self.reason_of_end(),
             }
         }
@@ -152,6 +153,7 @@ impl<'a> Sampling<'a> {
                 heard.push(candidate);
             }
         }
+        self.run.ledger.give_up();
         heard
     }
 

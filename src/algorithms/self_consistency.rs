@@ -103,12 +103,15 @@ async fn sample(
             Heard::Idle if sampling.can_start() => {
                 match (settings.wave, sampling.started()) {
                     (Wave::Prime, 0) => sampling.prime().await,
-                    (wave, started) => sampling.start(settings.stopping.wave(wave, started)).await,
+                    (wave, started) => {
+                        let count = settings.stopping.wave(wave, started);
+                        sampling.start(count, watch.needed(ballot, started)).await;
+                    }
                 }
                 None
             }
             Heard::FirstToken => {
-                sampling.start(usize::MAX).await;
+                sampling.start(usize::MAX, watch.needed(ballot, sampling.started())).await;
                 None
             }
             Heard::Idle => Some(Stopped { reason: sampling.reason_of_end(), after: None }),

@@ -23,7 +23,8 @@ impl Plan {
             return refused("the probabilities of the whole vocabulary, which only models in this process tell");
         }
         match support.max_top {
-            None => refused("log-probabilities, which this provider does not give in OpenAI's shape"),
+            None => refused("log-probabilities, which this provider does not tell"),
+            Some(0) if wanted.top > 0 => refused("the alternatives of each token, which this provider does not tell"),
             Some(most) => Ok(Some(Signals { top: wanted.top.min(most), ..wanted })),
         }
     }
@@ -94,5 +95,8 @@ mod tests {
     fn what_cannot_be_told_is_refused_by_the_field_that_needs_it() {
         assert_eq!(asked(scored(RewardName::Perplexity), MUTE), Err("rm_name"));
         assert_eq!(asked(scored(RewardName::SelfCertainty), REMOTE), Err("rm_name"));
+        let alone = SignalSupport { max_top: Some(0), ..REMOTE };
+        assert_eq!(asked(scored(RewardName::Entropy), alone), Err("rm_name"));
+        assert_eq!(asked(scored(RewardName::Perplexity), alone), Ok(Some(Signals::default())));
     }
 }

@@ -103,6 +103,38 @@ impl Stopping {
         }
     }
 
+    /// Of `planned` candidates, how many must have ended before the rule can be content, as far as votes tell that weigh
+    /// alike: those that have ended without contenting it, and after them the fewest that all agree.
+    fn least(self, ballot: &Ballot, planned: usize) -> usize {
+        let ended = ballot.ended_prefix();
+        let tally = || ballot.tally(ended);
+        let more = |suffice: &dyn Fn(f64) -> bool| {
+            let more = (1..=planned.saturating_sub(ended)).find(|&more| suffice(more as f64));
+            more.map_or(planned, |more| ended + more)
+        };
+        match self {
+            Self::Never => planned,
+            Self::Decided if ballot.may_be_decided() => planned / 2 + 1,
+            Self::Decided => planned,
+            Self::Beta { confidence } => {
+                let (leading, runner_up) =
+                    tally().map_or((0.0, 0.0), |tally| (tally.leads[0].leading, tally.leads[0].runner_up));
+                more(&|more| majority_stays(leading + more, runner_up) >= confidence - ROUNDING)
+            }
+            Self::Window { size } if size > 0 => (ended / size + 1) * size,
+            Self::Window { .. } => planned,
+            Self::Threshold { share } => {
+                let (votes, of) = tally().map_or((0.0, 0.0), |tally| {
+                    let votes = tally.votes as f64;
+                    (votes, votes / tally.share)
+                });
+                more(&|more| {
+                    votes + more >= MIN_THRESHOLD_VOTES as f64 && (votes + more) / (of + more) >= share - ROUNDING
+                })
+            }
+        }
+    }
+
     fn reason(self) -> StopReason {
         match self {
             Self::Never => StopReason::Completed,
@@ -119,6 +151,17 @@ impl Watch {
     /// `decided`, which knows of the winning class alone, never stops one that wants more than one.
     pub fn new(stopping: Stopping, answers: usize) -> Self {
         Self { stopping, answers, considered: 0 }
+    }
+
+    /// How many of the candidates that are started next are needed whatever comes of them, when `started` have been.
+    /// There may be fewer to start.
+    pub fn needed(&self, ballot: &Ballot, started: usize) -> usize {
+        let planned = ballot.planned();
+        let least = match self.stopping {
+            Stopping::Decided if self.answers > 1 => planned,
+            stopping => stopping.least(ballot, planned).max(self.answers),
+        };
+        least.saturating_sub(started).max(1)
     }
 
     /// Whether the run may stop, now that the ballot has heard more.

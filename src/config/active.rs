@@ -89,7 +89,9 @@ impl ActiveSettings {
         provider.resolve(&model)?;
         let settings = Self {
             provider,
-            endpoint: endpoint(&named, "endpoint")?,
+            endpoint: named
+                .get("endpoint")
+                .map_or(Ok(Endpoint::Auto), |value| Endpoint::parse_pool("endpoint", value))?,
             api_key: secret(&named, "api_key")?,
             model_mapping: named.get("model_mapping").map_or(Ok(BTreeMap::new()), |value| model_mapping(value))?,
             allow_any_model: named
@@ -131,6 +133,15 @@ impl ActiveSettings {
         names.into_iter().filter_map(|(param, name)| self.provider.warning_of(&param, name)).collect()
     }
 
+    /// What is known of the models before the environment has been asked where they are.
+    fn capabilities(&self, provider: ProviderName) -> CapabilityTable {
+        let table = match &self.endpoint {
+            Endpoint::Auto => CapabilityTable::new(provider),
+            endpoint => CapabilityTable::at(provider, endpoint.urls()),
+        };
+        table.with(self.extra_args.capabilities)
+    }
+
     /// Whether the provider can tell what a scorer or a weight would read in its tokens.
     fn check_token_signals(&self) -> Result<(), SettingsError> {
         let (provider, model) = self.provider.resolve(&self.model)?;
@@ -139,8 +150,13 @@ impl ActiveSettings {
             let message = format!("`{param}` `{word}` needs {what}; choose another `{param}`");
             Err(SettingsError::invalid(param, message))
         };
-        if CapabilityTable::new(provider).of(model).max_top_logprobs.is_none() {
-            let what = format!("log-probabilities, which `{}` does not give in OpenAI's shape", provider.as_str());
+        let most = self.capabilities(provider).of(model).top_logprobs();
+        if let (Some(0), Some(name)) = (most, self.run.rm_name.filter(|name| name.reads_alternatives())) {
+            let what = format!("the alternatives of each token, which `{}` does not tell", provider.as_str());
+            return refused("rm_name", name.as_str(), &what);
+        }
+        if most.is_none() {
+            let what = format!("log-probabilities, which `{}` does not tell", provider.as_str());
             if let Some(name) = self.run.rm_name.filter(|_| reads_tokens) {
                 return refused("rm_name", name.as_str(), &what);
             }
@@ -379,7 +395,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused_with_the_field_named() {
-        let table: [(Value, SettingsCode, &str); 34] = [
+        let table: [(Value, SettingsCode, &str); 35] = [
             (json!({}), MissingField, "model"),
             (json!({"model": null}), MissingField, "model"),
             (json!({"model": " "}), InvalidValue, "model"),
@@ -400,7 +416,8 @@ mod tests {
             (json!({"model": "bedrock/claude", "provider": "litellm"}), NotSupportedYet, "model"),
             (json!({"model": "m", "provider": "nonsense"}), InvalidValue, "provider"),
             (json!({"model": "m", "provider": "openai-compatible"}), MissingField, "endpoint"),
-            (json!({"model": "m", "endpoint": ["https://a"]}), NotSupportedYet, "endpoint"),
+            (json!({"model": "m", "endpoint": []}), InvalidValue, "endpoint"),
+            (json!({"model": "m", "endpoint": ["https://a", "auto"]}), InvalidValue, "endpoint[1]"),
             (json!({"model": "m", "endpoint": "not a url"}), InvalidValue, "endpoint"),
             (json!({"model": "m", "api_key": 4}), InvalidValue, "api_key"),
             (json!({"model": "m", "api_key": ""}), InvalidValue, "api_key"),

@@ -24,13 +24,13 @@ words! {
 /// How calls are made.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CallSettings {
-    /// Calls to the provider at a time, 1 to 4096.
+    /// Calls to one upstream at a time, 1 to 4096.
     pub n_parallel: usize,
-    /// Requests that may wait for a place among them; a further one is told that the queue is full.
+    /// Requests that may wait for a place among them; a further one is refused at once.
     pub max_queued: usize,
     /// Until the connection is there, TLS included.
     pub connect_timeout: Duration,
-    /// From the last byte of the request to the first of the answer's body.
+    /// From the beginning of an attempt to the first byte of its answer's body.
     pub first_byte_timeout: Option<Duration>,
     /// The longest silence within an answer.
     pub idle_timeout: Duration,
@@ -38,12 +38,12 @@ pub struct CallSettings {
     pub timeout: Duration,
     /// Attempts after the first, 0 to 20.
     pub max_retries: u32,
-    /// Retries as a share of calls, over all requests to the provider.
+    /// Retries as a share of calls, over all requests to an upstream.
     pub retry_budget: f64,
     /// `None` where it is off.
     pub breaker: Option<BreakerSettings>,
     pub use_n: UseN,
-    /// Whether HTTP/2 is spoken where the provider offers it.
+    /// Whether HTTP/2 is spoken: over TLS where the server offers it, and to any server without TLS.
     pub http2: bool,
 }
 

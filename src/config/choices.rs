@@ -102,6 +102,14 @@ words! {
 }
 
 impl RewardName {
+    /// Whether it scores a candidate by what else its model might have said in place of each token.
+    pub fn reads_alternatives(self) -> bool {
+        match self {
+            Self::Entropy | Self::TopKConfidence => true,
+            Self::LlmJudge | Self::Perplexity | Self::SequenceProb | Self::SelfCertainty => false,
+        }
+    }
+
     /// Whether it scores a candidate by what its model thought of the tokens.
     pub fn reads_tokens(self) -> bool {
         match self {

@@ -9,23 +9,39 @@ use serde_json::Value;
 use url::{Host, Url};
 
 use super::field::{self, SettingsError};
+use super::fields::ENDPOINT_MEMBER;
 
-/// `endpoint` of the active configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where a provider's calls go.
+#[derive(Debug, Clone, PartialEq)]
 pub enum Endpoint {
     /// The provider's usual address.
     Auto,
     Url(Url),
+    /// Several servers that answer alike, at least two.
+    Pool(Vec<Member>),
+}
+
+/// One server of a pool.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Member {
+    pub url: Url,
+    /// Above 0: how many calls it is worth beside the others.
+    pub weight: f64,
+}
+
+impl From<Url> for Member {
+    fn from(url: Url) -> Self {
+        Self { url, weight: 1.0 }
+    }
 }
 
 impl Endpoint {
+    /// Reads one address, or `auto`.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError`] when it is neither.
     pub fn parse(param: &str, value: &Value) -> Result<Self, SettingsError> {
-        if value.is_array() {
-            return Err(SettingsError::later(
-                param,
-                "a list of endpoints is not supported yet by this version; give one URL or `auto`",
-            ));
-        }
         match field::text(param, value)?.trim() {
             "auto" => Ok(Self::Auto),
             text if Url::parse(text).is_err() => Err(SettingsError::invalid(
@@ -34,6 +50,72 @@ impl Endpoint {
             )),
             text => base_url(param, text).map(Self::Url),
         }
+    }
+
+    /// Reads one address, `auto`, or a list of addresses, each a URL or an object with `url` and `weight`.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError`] when it is neither, the list is empty or too long, or a URL is in it twice.
+    pub fn parse_pool(param: &str, value: &Value) -> Result<Self, SettingsError> {
+        let Value::Array(items) = value else { return Self::parse(param, value) };
+        let mut members: Vec<Member> = Vec::new();
+        for (at, item) in items.iter().enumerate() {
+            let place = format!("{param}[{at}]");
+            let member = Member::parse(&place, item)?;
+            if members.iter().any(|other| other.url == member.url) {
+                let message = format!("`{place}` is in the list already; give that one a greater `weight`");
+                return Err(SettingsError::invalid(place, message));
+            }
+            members.push(member);
+        }
+        match members.len() {
+            0 => Err(SettingsError::invalid(param, format!("`{param}` is an empty list; name a URL, or `auto`"))),
+            1 => Ok(Self::Url(members.remove(0).url)),
+            2..=MOST_MEMBERS => Ok(Self::Pool(members)),
+            _ => {
+                Err(SettingsError::invalid(param, format!("`{param}` must not have more than {MOST_MEMBERS} members")))
+            }
+        }
+    }
+
+    /// The addresses that it names.
+    pub fn urls(&self) -> Vec<&Url> {
+        match self {
+            Self::Auto => Vec::new(),
+            Self::Url(url) => vec![url],
+            Self::Pool(members) => members.iter().map(|member| &member.url).collect(),
+        }
+    }
+}
+
+/// A pool may have so many members.
+pub const MOST_MEMBERS: usize = 64;
+
+impl Member {
+    fn parse(place: &str, value: &Value) -> Result<Self, SettingsError> {
+        let Value::Object(members) = value else {
+            return base_url(place, field::text(place, value)?.trim()).map(Self::from);
+        };
+        let mut url = None;
+        let mut weight = 1.0;
+        for (name, value) in members {
+            let Some(member) = ENDPOINT_MEMBER.iter().find(|member| member.name == name) else {
+                return Err(SettingsError::unknown_member(
+                    place,
+                    name,
+                    ENDPOINT_MEMBER.iter().map(|member| member.name),
+                ));
+            };
+            let param = format!("{place}.{name}");
+            match name.as_str() {
+                "url" => url = Some(base_url(&param, field::text(&param, value)?.trim())?),
+                _ if value.is_null() => {}
+                _ => weight = member.number(&param, value)?,
+            }
+        }
+        let url = url.ok_or_else(|| SettingsError::missing(place, format!("`{place}` has no `url`")))?;
+        Ok(Self { url, weight })
     }
 }
 
@@ -257,9 +339,37 @@ mod tests {
     }
 
     #[test]
-    fn auto_and_lists_are_told_apart_from_urls() {
-        assert_eq!(Endpoint::parse("endpoint", &json!("auto")).unwrap(), Endpoint::Auto);
-        let error = Endpoint::parse("endpoint", &json!(["http://a", "http://b"])).unwrap_err();
-        assert_eq!(error.code, field::SettingsCode::NotSupportedYet);
+    fn an_endpoint_is_auto_a_url_or_a_list_of_them() {
+        let parse = |value: Value| Endpoint::parse_pool("endpoint", &value);
+        let url = |text: &str| -> Url { text.parse().unwrap() };
+        assert_eq!(parse(json!("auto")).unwrap(), Endpoint::Auto);
+        assert_eq!(parse(json!("http://a")).unwrap(), Endpoint::Url(url("http://a/v1")));
+        assert_eq!(parse(json!(["http://a"])).unwrap(), Endpoint::Url(url("http://a/v1")));
+        let pool = parse(json!(["http://a", {"url": "http://b/v2/"}, {"url": "http://c", "weight": 2.5}])).unwrap();
+        let expected = [("http://a/v1", 1.0), ("http://b/v2", 1.0), ("http://c/v1", 2.5)];
+        assert_eq!(pool, Endpoint::Pool(expected.map(|(text, weight)| Member { url: url(text), weight }).to_vec()));
+        assert_eq!(pool.urls().len(), 3);
+    }
+
+    #[test]
+    fn a_list_that_cannot_be_a_pool_is_refused_by_the_place_at_fault() {
+        for (value, param) in [
+            (json!([]), "endpoint"),
+            (json!(["auto", "http://a"]), "endpoint[0]"),
+            (json!(["http://a", 1]), "endpoint[1]"),
+            (json!(["http://a", "http://a/v1/"]), "endpoint[1]"),
+            (json!(["http://a", {"weight": 1}]), "endpoint[1]"),
+            (json!(["http://a", {"url": "b"}]), "endpoint[1].url"),
+            (json!([{"url": "http://a", "weight": 0}]), "endpoint[0].weight"),
+            (json!([{"url": "http://a", "weight": -1}]), "endpoint[0].weight"),
+            (json!([{"url": "http://a", "wieght": 1}]), "endpoint[0].wieght"),
+            (json!((0..=MOST_MEMBERS).map(|at| format!("http://a:{}", at + 1)).collect::<Vec<_>>()), "endpoint"),
+        ] {
+            let error = Endpoint::parse_pool("endpoint", &value).unwrap_err();
+            assert_eq!(error.param, param, "{value}");
+        }
+        let error = Endpoint::parse_pool("endpoint", &json!(["http://u:hunter2@a", "http://b"])).unwrap_err();
+        assert!(!error.message.contains("hunter2"), "{}", error.message);
+        assert!(Endpoint::parse("judge_base_url", &json!(["http://a"])).is_err(), "a judge has one address");
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value};
 
+use super::capabilities::CapabilityOverrides;
 use super::environment::Environment;
 use super::field::{self, SettingsError};
 use super::secret::{SecretSource, is_public_header, looks_secret};
@@ -14,6 +15,8 @@ use super::secret::{SecretSource, is_public_header, looks_secret};
 pub struct ExtraArgs {
     /// Name and value; every value is treated as a secret once it is resolved.
     pub headers: Vec<(String, SecretSource)>,
+    /// What the models can do, in place of what the table says.
+    pub capabilities: CapabilityOverrides,
     pub body: ExtraBody,
 }
 
@@ -38,6 +41,9 @@ const RESERVED_HEADERS: [&str; 9] = [
     "upgrade",
 ];
 
+/// The member that says what the models can do. It goes nowhere.
+pub const CAPABILITIES: &str = "capabilities";
+
 /// Body fields that itsd itself sets.
 const RESERVED_BODY: [&str; 5] = ["model", "messages", "stream", "stream_options", "n"];
 
@@ -54,12 +60,7 @@ impl ExtraArgs {
             match name.as_str() {
                 _ if value.is_null() => {}
                 "headers" => extra.headers = headers(&param, value)?,
-                "capabilities" => {
-                    return Err(SettingsError::later(
-                        param,
-                        format!("`{field}.capabilities` is not supported yet by this version"),
-                    ));
-                }
+                CAPABILITIES => extra.capabilities = CapabilityOverrides::parse(&param, value)?,
                 aws if aws.starts_with("aws_") => {
                     return Err(SettingsError::later(
                         &param,
@@ -82,7 +83,7 @@ impl ExtraArgs {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.headers.is_empty() && self.body.fields.is_empty()
+        self.headers.is_empty() && self.body.fields.is_empty() && self.capabilities == CapabilityOverrides::default()
     }
 }
 
@@ -120,6 +121,7 @@ pub fn visit_secrets(field: &str, extra_args: &mut Map<String, Value>, visit: &m
     for (name, value) in extra_args {
         let place = format!("{field}.{name}");
         match value {
+            Value::Object(_) if name == CAPABILITIES => {}
             Value::Object(headers) if name == "headers" => {
                 for (name, value) in headers {
                     visit_value(&format!("{place}.{name}"), !is_public_header(name), value, visit);
@@ -218,6 +220,17 @@ mod tests {
     }
 
     #[test]
+    fn capabilities_are_read_and_go_nowhere() {
+        let mut extra = json!({"capabilities": {"n": true, "length_limit": "max_tokens"}, "top_a": 1});
+        let parsed = ExtraArgs::parse("extra_args", &extra).unwrap();
+        assert_ne!(parsed.capabilities, CapabilityOverrides::default());
+        assert_eq!(Value::from(parsed.body.resolve(&Environment::default()).unwrap()), json!({"top_a": 1}));
+        visit_secrets("extra_args", extra.as_object_mut().unwrap(), &mut |place, _| panic!("{place} is no secret"));
+        let only = ExtraArgs::parse("extra_args", &json!({"capabilities": {"seed": false}})).unwrap();
+        assert!(!only.is_empty());
+    }
+
+    #[test]
     fn what_itsd_sets_itself_and_what_it_cannot_do_is_refused() {
         for (extra, code, param) in [
             (json!({"headers": {"Host": "x"}}), SettingsCode::InvalidValue, "extra_args.headers.Host"),
@@ -227,7 +240,13 @@ mod tests {
             (json!({"headers": ["x"]}), SettingsCode::InvalidValue, "extra_args.headers"),
             (json!({"messages": []}), SettingsCode::InvalidValue, "extra_args.messages"),
             (json!({"aws_access_key_id": "x"}), SettingsCode::NotSupportedYet, "extra_args.aws_access_key_id"),
-            (json!({"capabilities": {}}), SettingsCode::NotSupportedYet, "extra_args.capabilities"),
+            (json!({"capabilities": []}), SettingsCode::InvalidValue, "extra_args.capabilities"),
+            (json!({"capabilities": {"n": 1}}), SettingsCode::InvalidValue, "extra_args.capabilities.n"),
+            (
+                json!({"capabilities": {"jsn_schema": true}}),
+                SettingsCode::UnknownField,
+                "extra_args.capabilities.jsn_schema",
+            ),
             (json!([]), SettingsCode::InvalidValue, "extra_args"),
         ] {
             let error = ExtraArgs::parse("extra_args", &extra).unwrap_err();

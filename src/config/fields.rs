@@ -6,6 +6,7 @@
 use serde_json::Value;
 
 use super::calls::UseN;
+use super::capabilities::COLUMNS;
 use super::field::{self, SettingsError};
 use super::provider::ProviderName;
 use super::run::{
@@ -55,6 +56,8 @@ pub enum Kind {
     Secret,
     /// An absolute URL, or `auto`.
     Url,
+    /// The same, or a list of URLs and of objects with these members.
+    Urls(&'static [Field]),
     /// A list of strings, none empty.
     Texts,
     /// A string or a list of strings.
@@ -74,8 +77,10 @@ pub enum Kind {
     TextMap,
     /// An object with objects of these members under names that the client chooses.
     ObjectMap(&'static [Field]),
-    /// An object of any content.
-    AnyObject,
+    /// An object with these members and others of any content.
+    OpenObject(&'static [Field]),
+    /// True, false or one of these words.
+    BooleanOrWord(&'static [&'static str]),
 }
 
 /// Named criteria of the judge; anything with a space in it is a criterion of the client's own.
@@ -106,6 +111,12 @@ pub const LIMITS: &[Field] = &[
     field("max_candidates", Scope::Run, Kind::Integer(1, 1000), "null", "Candidates that a request may start."),
 ];
 
+/// Members of an entry of the list that `endpoint` may be.
+pub const ENDPOINT_MEMBER: &[Field] = &[
+    field("url", Scope::Configuration, Kind::Text, "null", "The address."),
+    field("weight", Scope::Configuration, Kind::Positive(1e6), "1.0", "How many calls it is worth beside the others."),
+];
+
 /// Members of `breaker`.
 pub const BREAKER: &[Field] = &[
     field("enabled", Scope::Configuration, Kind::Boolean, "true", "Whether there is one."),
@@ -114,14 +125,15 @@ pub const BREAKER: &[Field] = &[
         Scope::Configuration,
         Kind::Positive(1.0),
         "0.5",
-        "The share of failed attempts from which the provider is left alone.",
+        "The share of failed attempts from which a member of a pool is left alone; the last one only when none of its \
+         last attempts was answered.",
     ),
     field(
         "min_calls",
         Scope::Configuration,
         Kind::Integer(1, 1_000_000),
         "20",
-        "Attempts within the window below which the share says nothing.",
+        "Attempts within the window below which the share says nothing; so many failures in a row suffice alone.",
     ),
     field(
         "window_ms",
@@ -138,6 +150,15 @@ pub const BREAKER: &[Field] = &[
         "Milliseconds until a first call is let through again.",
     ),
 ];
+
+/// Members of `extra_args` and `judge_extra_args` that are itsd's own.
+pub const EXTRA_ARGS: &[Field] = &[field(
+    "capabilities",
+    Scope::Configuration,
+    Kind::Object(COLUMNS),
+    "{}",
+    "What the models can do, in place of what is known of the provider.",
+)];
 
 /// Members of one model's entry in `prices`, in US dollars for a million tokens.
 pub const PRICE: &[Field] = &[
@@ -157,7 +178,13 @@ use Scope::{Configuration, Run, Sampling};
 /// Every field, in the order in which they are shown.
 pub const FIELDS: &[Field] = &[
     field("provider", Configuration, word(ProviderName::WORDS, ProviderName::LATER), "\"openai\"", "Who answers."),
-    field("endpoint", Configuration, Kind::Url, "\"auto\"", "The provider's address; `auto` is its usual one."),
+    field(
+        "endpoint",
+        Configuration,
+        Kind::Urls(ENDPOINT_MEMBER),
+        "\"auto\"",
+        "The provider's address, or a list of them to share the calls; `auto` is its usual one.",
+    ),
     field(
         "api_key",
         Configuration,
@@ -181,13 +208,19 @@ pub const FIELDS: &[Field] = &[
         "false",
         "Whether the headers X-ITS-Endpoint and X-ITS-API-Key are honoured.",
     ),
-    field("n_parallel", Configuration, Kind::Integer(1, 4096), "32", "Calls to the provider at a time."),
+    field(
+        "n_parallel",
+        Configuration,
+        Kind::Integer(1, 4096),
+        "32",
+        "Calls to the provider, or to each member of a pool, at a time.",
+    ),
     field(
         "max_queued",
         Configuration,
         Kind::Integer(0, 1_000_000),
         "1024",
-        "Requests that may wait for a place among these calls.",
+        "Requests that may wait for a place among these calls; a further one is refused at once.",
     ),
     field(
         "use_n",
@@ -209,7 +242,8 @@ pub const FIELDS: &[Field] = &[
         Configuration,
         Kind::Integer(1, DAY_MS),
         "null",
-        "Milliseconds until an answer must have begun; as long as the attempt may take where it is not given.",
+        "Milliseconds, from the beginning of an attempt, until the first byte of its answer's body; as long as the \
+         attempt may take where it is not given.",
     ),
     field(
         "idle_timeout_ms",
@@ -224,15 +258,21 @@ pub const FIELDS: &[Field] = &[
         Configuration,
         Kind::Number(0.0, 20.0),
         "0.2",
-        "Retries as a share of all calls to the provider; above it a failure is final.",
+        "Retries as a share of the calls of the last ten seconds, besides ten that are free; above it a failure is final.",
     ),
     field("breaker", Configuration, Kind::Object(BREAKER), "{}", "When a failing provider is left alone."),
-    field("http2", Configuration, Kind::Boolean, "false", "Whether to speak HTTP/2 where the provider offers it."),
+    field(
+        "http2",
+        Configuration,
+        Kind::Boolean,
+        "false",
+        "Whether to speak HTTP/2: over https:// where the server offers it, over http:// to a server that must know it.",
+    ),
     field("prices", Configuration, Kind::ObjectMap(PRICE), "{}", "US dollars for a million tokens, by model."),
     field(
         "extra_args",
         Configuration,
-        Kind::AnyObject,
+        Kind::OpenObject(EXTRA_ARGS),
         "{}",
         "Headers and body fields for every call to the provider.",
     ),
@@ -293,7 +333,13 @@ pub const FIELDS: &[Field] = &[
         "The judge's address; `auto` is that of its provider.",
     ),
     field("judge_api_key", Configuration, Kind::Secret, "null", "The key for the judge."),
-    field("judge_extra_args", Configuration, Kind::AnyObject, "{}", "`extra_args` for calls to the judge."),
+    field(
+        "judge_extra_args",
+        Configuration,
+        Kind::OpenObject(EXTRA_ARGS),
+        "{}",
+        "`extra_args` for calls to the judge.",
+    ),
     field(
         "judge_criterion",
         Run,

@@ -16,25 +16,39 @@ words! {
         LlamaServer = "llama-server",
         Ollama = "ollama",
         LmStudio = "lmstudio",
+        TextGenerationWebui = "text-generation-webui",
         OpenRouter = "openrouter",
         DeepInfra = "deepinfra",
         Groq = "groq",
         Together = "together",
+        /// Azure OpenAI, whose models are the deployments of a resource.
+        Azure = "azure",
     }
-    later "bedrock", "azure", "text-generation-webui",
+    later "bedrock",
 }
 
-/// The prefixes by which `litellm` chooses.
-const PREFIXES: [(&str, ProviderName); 8] = [
+/// The prefixes by which `litellm` chooses, LiteLLM's several spellings of one server beside each other.
+const PREFIXES: [(&str, ProviderName); 15] = [
     ("openai", ProviderName::OpenAi),
     ("openrouter", ProviderName::OpenRouter),
     ("deepinfra", ProviderName::DeepInfra),
     ("groq", ProviderName::Groq),
     ("together_ai", ProviderName::Together),
+    ("azure", ProviderName::Azure),
     ("ollama", ProviderName::Ollama),
+    ("ollama_chat", ProviderName::Ollama),
     ("lm_studio", ProviderName::LmStudio),
     ("hosted_vllm", ProviderName::Vllm),
+    ("vllm", ProviderName::Vllm),
+    ("llamafile", ProviderName::LlamaServer),
+    ("oobabooga", ProviderName::TextGenerationWebui),
+    ("openai_like", ProviderName::OpenAiCompatible),
+    ("custom_openai", ProviderName::OpenAiCompatible),
 ];
+
+/// What LiteLLM takes off an Azure model's name after the prefix: it tells it the family of the model behind a
+/// deployment, and is no part of the deployment's name.
+const AZURE_FAMILIES: [&str; 2] = ["o_series/", "gpt5_series/"];
 
 /// Prefixes that choose a provider in LiteLLM and are part of the name here. Those that are the name of a well-known
 /// publisher of models too, such as `nvidia`, are left out.
@@ -43,6 +57,7 @@ const ELSEWHERE: [&str; 31] = [
     "anthropic",
     "anyscale",
     "azure_ai",
+    "azure_text",
     "cerebras",
     "cloudflare",
     "codestral",
@@ -58,43 +73,28 @@ const ELSEWHERE: [&str; 31] = [
     "mistral",
     "moonshot",
     "nvidia_nim",
-    "ollama_chat",
     "perplexity",
     "replicate",
     "sagemaker",
     "sagemaker_chat",
     "sambanova",
+    "text-completion-openai",
     "vertex_ai",
     "vertex_ai_beta",
-    "vllm",
     "voyage",
     "watsonx",
     "xai",
 ];
-
-/// How far a server can be held to a shape of answer by `response_format`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StructuredOutput {
-    /// To a JSON Schema.
-    JsonSchema,
-    /// To any JSON object, by `json_object`.
-    JsonObject,
-    /// Not at all.
-    Unsupported,
-    /// It differs by model or nobody knows: a schema is asked for, and a refusal of it is no surprise.
-    Unknown,
-}
 
 /// What a remote provider's name stands for.
 #[derive(Debug, Clone, Copy)]
 pub struct RemoteDefaults {
     /// The address when `endpoint` is `auto`; `None` where only the client knows it.
     pub base_url: Option<&'static str>,
-    /// The variable that replaces `base_url`, if the operator has set it.
-    pub base_url_variable: Option<&'static str>,
+    /// The variables that replace `base_url`: the first of them that the operator has set.
+    pub base_url_variables: &'static [&'static str],
     /// The variables that may hold the key, in the order in which they are looked at.
     pub key_variables: &'static [&'static str],
-    pub structured_output: StructuredOutput,
 }
 
 impl ProviderName {
@@ -109,13 +109,15 @@ impl ProviderName {
             return Ok((self, model));
         }
         let Some((prefix, rest)) = model.split_once('/') else { return Ok((Self::OpenAi, model)) };
-        if matches!(prefix, "bedrock" | "azure") {
-            let message = format!("models of `{prefix}/` are not supported yet by this version");
+        if prefix == "bedrock" {
+            let message = "models of `bedrock/` are not supported yet by this version".to_owned();
             return Err(SettingsError::later("model", message));
         }
         let Some((_, provider)) = PREFIXES.into_iter().find(|(known, _)| *known == prefix) else {
             return Ok((Self::OpenAi, model));
         };
+        let family = AZURE_FAMILIES.into_iter().find(|family| provider == Self::Azure && rest.starts_with(family));
+        let rest = &rest[family.map_or(0, str::len)..];
         if rest.is_empty() {
             return Err(SettingsError::invalid("model", format!("`model` names no model after `{prefix}/`")));
         }
@@ -130,13 +132,18 @@ impl ProviderName {
             format!(
                 "`{param}` `{model}` goes to the provider `openai` as it stands, since `{prefix}/` chooses no provider in this \
                  version; these do: {}",
-                PREFIXES.map(|(prefix, _)| format!("`{prefix}/`")).join(", ")
+                Self::prefixes().map(|prefix| format!("`{prefix}/`")).collect::<Vec<_>>().join(", ")
             )
         })
     }
 
+    /// The prefixes by which `litellm` chooses, without their slash.
+    pub fn prefixes() -> impl Iterator<Item = &'static str> {
+        PREFIXES.into_iter().map(|(prefix, _)| prefix)
+    }
+
     /// Every provider that a name stands for.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::OpenAi,
         Self::LiteLlm,
         Self::OpenAiCompatible,
@@ -145,54 +152,76 @@ impl ProviderName {
         Self::LlamaServer,
         Self::Ollama,
         Self::LmStudio,
+        Self::TextGenerationWebui,
         Self::OpenRouter,
         Self::DeepInfra,
         Self::Groq,
         Self::Together,
+        Self::Azure,
     ];
 
-    /// `None` for the engine in this process.
+    /// `None` for the engine in this process. Variables that LiteLLM reads for the same purpose come after the
+    /// provider's own.
     pub fn remote_defaults(self) -> Option<RemoteDefaults> {
-        use StructuredOutput::{JsonObject, JsonSchema, Unknown};
-        let remote = |base_url, base_url_variable, key_variables, structured_output| RemoteDefaults {
+        let remote = |base_url, base_url_variables, key_variables| RemoteDefaults {
             base_url: Some(base_url),
-            base_url_variable: Some(base_url_variable),
+            base_url_variables,
             key_variables,
-            structured_output,
         };
-        match self {
+        let without_address =
+            |base_url_variables, key_variables| RemoteDefaults { base_url: None, base_url_variables, key_variables };
+        Some(match self {
             Self::OpenAi | Self::LiteLlm => {
-                Some(remote("https://api.openai.com/v1", "OPENAI_BASE_URL", &["OPENAI_API_KEY"], JsonSchema))
+                remote("https://api.openai.com/v1", &["OPENAI_BASE_URL", "OPENAI_API_BASE"], &["OPENAI_API_KEY"])
             }
-            Self::OpenAiCompatible => Some(RemoteDefaults {
-                base_url: None,
-                base_url_variable: None,
-                key_variables: &[],
-                structured_output: Unknown,
-            }),
-            Self::Llama => None,
-            Self::Vllm => Some(remote("http://localhost:8000/v1", "VLLM_BASE_URL", &["VLLM_API_KEY"], JsonSchema)),
-            Self::LlamaServer => {
-                Some(remote("http://localhost:8080/v1", "LLAMA_SERVER_BASE_URL", &["LLAMA_API_KEY"], JsonSchema))
+            Self::OpenAiCompatible => without_address(&[], &[]),
+            Self::Llama => return None,
+            Self::Vllm => remote(
+                "http://localhost:8000/v1",
+                &["VLLM_BASE_URL", "HOSTED_VLLM_API_BASE"],
+                &["VLLM_API_KEY", "HOSTED_VLLM_API_KEY"],
+            ),
+            Self::LlamaServer => remote(
+                "http://localhost:8080/v1",
+                &["LLAMA_SERVER_BASE_URL", "LLAMAFILE_API_BASE"],
+                &["LLAMA_API_KEY", "LLAMAFILE_API_KEY"],
+            ),
+            Self::Ollama => {
+                remote("http://localhost:11434/v1", &["OLLAMA_BASE_URL", "OLLAMA_API_BASE"], &["OLLAMA_API_KEY"])
             }
-            Self::Ollama => Some(remote("http://localhost:11434/v1", "OLLAMA_BASE_URL", &[], JsonSchema)),
-            Self::LmStudio => Some(remote("http://localhost:1234/v1", "LMSTUDIO_BASE_URL", &[], JsonSchema)),
-            Self::OpenRouter => {
-                Some(remote("https://openrouter.ai/api/v1", "OPENROUTER_BASE_URL", &["OPENROUTER_API_KEY"], Unknown))
-            }
-            Self::DeepInfra => Some(remote(
+            Self::LmStudio => remote(
+                "http://localhost:1234/v1",
+                &["LMSTUDIO_BASE_URL", "LM_STUDIO_API_BASE"],
+                &["LM_API_TOKEN", "LM_STUDIO_API_KEY"],
+            ),
+            Self::TextGenerationWebui => remote(
+                "http://localhost:5000/v1",
+                &["TEXT_GENERATION_WEBUI_BASE_URL", "OOBABOOGA_API_BASE"],
+                &["TEXT_GENERATION_WEBUI_API_KEY", "OOBABOOGA_API_KEY"],
+            ),
+            Self::OpenRouter => remote(
+                "https://openrouter.ai/api/v1",
+                &["OPENROUTER_BASE_URL", "OPENROUTER_API_BASE"],
+                &["OPENROUTER_API_KEY"],
+            ),
+            Self::DeepInfra => remote(
                 "https://api.deepinfra.com/v1/openai",
-                "DEEPINFRA_BASE_URL",
+                &["DEEPINFRA_BASE_URL", "DEEPINFRA_API_BASE"],
                 &["DEEPINFRA_API_KEY", "DEEPINFRA_TOKEN"],
-                JsonObject,
-            )),
+            ),
             Self::Groq => {
-                Some(remote("https://api.groq.com/openai/v1", "GROQ_BASE_URL", &["GROQ_API_KEY"], JsonObject))
+                remote("https://api.groq.com/openai/v1", &["GROQ_BASE_URL", "GROQ_API_BASE"], &["GROQ_API_KEY"])
             }
-            Self::Together => {
-                Some(remote("https://api.together.xyz/v1", "TOGETHER_BASE_URL", &["TOGETHER_API_KEY"], Unknown))
-            }
-        }
+            Self::Together => remote(
+                "https://api.together.xyz/v1",
+                &["TOGETHER_BASE_URL", "TOGETHER_AI_API_BASE"],
+                &["TOGETHER_API_KEY", "TOGETHERAI_API_KEY", "TOGETHER_AI_API_KEY"],
+            ),
+            Self::Azure => without_address(
+                &["AZURE_OPENAI_ENDPOINT", "AZURE_API_BASE"],
+                &["AZURE_OPENAI_API_KEY", "AZURE_API_KEY"],
+            ),
+        })
     }
 }
 
@@ -212,7 +241,18 @@ mod tests {
         assert_eq!(litellm.resolve("openrouter/meta/llama").unwrap(), (ProviderName::OpenRouter, "meta/llama"));
         assert_eq!(ProviderName::OpenAi.resolve("openai/gpt-4o").unwrap(), (ProviderName::OpenAi, "openai/gpt-4o"));
         assert_eq!(litellm.resolve("bedrock/claude").unwrap_err().code, SettingsCode::NotSupportedYet);
-        assert_eq!(litellm.resolve("openai/").unwrap_err().code, SettingsCode::InvalidValue);
+        for (name, provider, model) in [
+            ("azure/my-gpt", ProviderName::Azure, "my-gpt"),
+            ("azure/o_series/my-o3", ProviderName::Azure, "my-o3"),
+            ("ollama_chat/qwen3:8b", ProviderName::Ollama, "qwen3:8b"),
+            ("oobabooga/any", ProviderName::TextGenerationWebui, "any"),
+            ("openrouter/o_series/x", ProviderName::OpenRouter, "o_series/x"),
+        ] {
+            assert_eq!(litellm.resolve(name).unwrap(), (provider, model), "{name}");
+        }
+        for nameless in ["openai/", "azure/", "azure/gpt5_series/"] {
+            assert_eq!(litellm.resolve(nameless).unwrap_err().code, SettingsCode::InvalidValue, "{nameless}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::endpoint::MOST_MEMBERS;
 use super::fields::{FIELDS, Field, Kind, Scope};
 use super::raw::RawSettings;
 use super::settings_table::{SETTINGS, SettingKind};
@@ -17,6 +18,9 @@ const NOT_BLANK_LINE: &str =
     r"^\s*[^\s\u0000-\u001F\u007F-\u009F]([^\u0000-\u001F\u007F-\u009F]*[^\s\u0000-\u001F\u007F-\u009F])?\s*$";
 /// An absolute address, or `auto`.
 const URL: &str = r"^\s*([aA][uU][tT][oO]|[hH][tT][tT][pP][sS]?://[^\s?#@]+)\s*$";
+
+/// An absolute address.
+const ABSOLUTE_URL: &str = r"^\s*[hH][tT][tT][pP][sS]?://[^\s?#@]+\s*$";
 
 /// The document of `POST /configure`: also what a `PATCH` may hold, which needs no `model`.
 pub fn configuration(required: &[&str]) -> Value {
@@ -119,6 +123,16 @@ fn kind(kind: Kind) -> Value {
         Kind::Token => json!({"type": "string", "minLength": 1}),
         Kind::Secret => json!({"type": "string", "pattern": NOT_BLANK_LINE}),
         Kind::Url => json!({"type": "string", "pattern": URL}),
+        Kind::Urls(members) => {
+            let properties = members.iter().map(|member| (member.name.to_owned(), field_schema(member)));
+            let mut member = object(properties.collect(), &["url"]);
+            member["properties"]["url"]["pattern"] = json!(ABSOLUTE_URL);
+            let address = json!({"type": "string", "pattern": ABSOLUTE_URL});
+            let list = json!({
+                "type": "array", "minItems": 1, "maxItems": MOST_MEMBERS, "items": {"anyOf": [address, member]},
+            });
+            json!({"anyOf": [{"type": "string", "pattern": URL}, list]})
+        }
         Kind::Texts => json!({"type": "array", "items": {"type": "string", "minLength": 1}}),
         Kind::TextOrTexts => json!({"anyOf": [
             {"type": "string", "minLength": 1},
@@ -146,7 +160,14 @@ fn kind(kind: Kind) -> Value {
             let properties = members.iter().map(|member| (member.name.to_owned(), field_schema(member)));
             json!({"type": "object", "additionalProperties": object(properties.collect(), &[])})
         }
-        Kind::AnyObject => json!({"type": "object"}),
+        Kind::OpenObject(members) => {
+            let properties = members.iter().map(|member| (member.name.to_owned(), field_schema(member)));
+            json!({"type": "object", "properties": properties.collect::<Map<_, _>>()})
+        }
+        Kind::BooleanOrWord(words) => json!({"anyOf": [
+            {"type": "boolean"},
+            {"type": "string", "enum": words},
+        ]}),
     }
 }
 
@@ -183,6 +204,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const ADDRESSES: &[&str] = &[
+        "auto",
+        " auto ",
+        "",
+        "gateway",
+        "https://a.example",
+        "http://localhost:8000/v1",
+        "http://[::1]:8000",
+        "ftp://a.example",
+        "https://a.example/?q=1",
+        "https://u:p@a.example",
+        "https://a.example/#f",
+    ];
     use crate::config::ActiveSettings;
 
     fn validator(schema: &Value) -> Validator {
@@ -231,7 +266,7 @@ mod tests {
         let manual = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md")).unwrap();
         for field in FIELDS {
             let members = match field.kind {
-                Kind::Object(members) | Kind::ObjectMap(members) => members,
+                Kind::Object(members) | Kind::ObjectMap(members) | Kind::OpenObject(members) => members,
                 _ => &[],
             };
             for name in
@@ -314,21 +349,17 @@ mod tests {
             Kind::Number(least, most) => number(least, most),
             Kind::Positive(most) => number(0.0, most),
             Kind::Text | Kind::Token | Kind::Secret => text().prop_map(Value::from).boxed(),
-            Kind::Url => proptest::sample::select(vec![
-                "auto",
-                " auto ",
-                "",
-                "gateway",
-                "https://a.example",
-                "http://localhost:8000/v1",
-                "http://[::1]:8000",
-                "ftp://a.example",
-                "https://a.example/?q=1",
-                "https://u:p@a.example",
-                "https://a.example/#f",
-            ])
-            .prop_map(Value::from)
-            .boxed(),
+            Kind::Url => proptest::sample::select(ADDRESSES.to_vec()).prop_map(Value::from).boxed(),
+            Kind::Urls(members) => {
+                let address = || proptest::sample::select(ADDRESSES.to_vec()).prop_map(Value::from);
+                let of_list = proptest::sample::subsequence(ADDRESSES.to_vec(), 0..3).prop_map(|texts| json!(texts));
+                let member = (address(), members_of(members)).prop_map(|(url, mut member)| {
+                    member["url"] = url;
+                    json!([member])
+                });
+                prop_oneof![address(), of_list, member, Just(json!([{"weight": 1}])), Just(json!(["http://a", 1]))]
+                    .boxed()
+            }
             Kind::Texts | Kind::TextOrTexts => prop_oneof![
                 proptest::collection::vec("[a-z]{0,3}", 0..4).prop_map(|texts| json!(texts)),
                 Just(json!(["a", 1])),
@@ -343,7 +374,11 @@ mod tests {
                 proptest::collection::btree_map("[a-z ]{0,2}", "[a-z ]{0,2}", 0..3).prop_map(|map| json!(map)).boxed()
             }
             Kind::ObjectMap(members) => members_of(members).prop_map(|object| json!({"m": object})).boxed(),
-            Kind::AnyObject => Just(json!({"top_a": 1})).boxed(),
+            Kind::OpenObject(members) => prop_oneof![members_of(members), Just(json!({"top_a": 1}))].boxed(),
+            Kind::BooleanOrWord(words) => {
+                let word = proptest::sample::select(words).prop_map(Value::from);
+                prop_oneof![any::<bool>().prop_map(Value::from), word, text().prop_map(Value::from)].boxed()
+            }
         };
         let other = proptest::sample::select(vec![
             json!(null),
@@ -359,7 +394,7 @@ mod tests {
         ]);
         // An object of any content takes names that are refused by itsd for reasons of its own.
         let other = other.prop_filter("an object of any content", move |value| {
-            !matches!(kind, Kind::AnyObject) || *value != json!({"zzz": 1})
+            !matches!(kind, Kind::OpenObject(_)) || *value != json!({"zzz": 1})
         });
         prop_oneof![4 => own, 1 => other].boxed()
     }

@@ -61,12 +61,16 @@ pub struct ServerSettings {
     pub stream_keep_alive: Duration,
     /// How long the body of a request may stand still before it is given up.
     pub body_idle_timeout: Duration,
+    /// How long a client may read nothing of a stream that has more for it before the run is given up.
+    pub unread_timeout: Duration,
 }
 
 /// Proxies take a connection for dead after some ten seconds at the least.
 const STREAM_KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// More than any network needs to lose a packet and send it again.
 const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
+/// As long as an upstream may be silent: a client that reads nothing keeps a call open, and others from being made.
+const UNREAD_TIMEOUT: Duration = Duration::from_secs(120);
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoreSettings {
@@ -211,6 +215,7 @@ impl RawSettings {
                 shutdown_timeout_s: self.server.shutdown_timeout_s,
                 stream_keep_alive: STREAM_KEEP_ALIVE,
                 body_idle_timeout: BODY_IDLE_TIMEOUT,
+                unread_timeout: UNREAD_TIMEOUT,
             },
             store: StoreSettings { state_dir },
             models: ModelsSettings { dirs },

@@ -2,11 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::Serialize;
 
+use super::busy::{Busy, Interval};
 use crate::completion::Usage;
+use crate::config::prices::Price;
+use crate::failure::FailureKind;
+use crate::metrics::{Metrics, PhaseMetrics, Tokens};
 
 /// What a call was made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -23,14 +28,32 @@ pub enum Phase {
 /// The account of one run. Cheap to share; every entry is counted once.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    phases: Mutex<BTreeMap<Phase, Account>>,
+    state: Mutex<State>,
+    meter: Option<Meter>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    phases: BTreeMap<Phase, Account>,
+    busy: Busy,
+}
+
+/// Where the daemon's own counters hear of what is entered, and what it costs where that is known.
+#[derive(Debug)]
+struct Meter {
+    metrics: Arc<Metrics>,
+    prices: BTreeMap<Phase, Price>,
 }
 
 /// One phase's sum.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Account {
-    /// Candidates begun, whether or not they came to anything. However often a call is made again, it is one.
+    /// Calls begun, whether or not they came to anything. However often a call is made again, it is one, and so it is
+    /// however many candidates it asks for.
     pub calls: u64,
+    /// Candidates begun with them.
+    #[serde(skip)]
+    pub candidates: u64,
     /// What all attempts cost. An attempt that an upstream refused, or that never reached one, is free; one that
     /// was cancelled, broke off or came back unreadable counts as an unknown call, so that with retries there
     /// can be more of these than candidates.
@@ -39,9 +62,15 @@ pub struct Account {
     /// Calls that were answered with a count of what they cost.
     #[serde(skip)]
     pub counted: u64,
+    /// Candidates that began with those calls.
+    #[serde(skip)]
+    pub counted_candidates: u64,
     /// Calls that were answered without one, which no limit can hold.
     #[serde(skip)]
     pub uncounted: u64,
+    /// Candidates that began with those.
+    #[serde(skip)]
+    pub uncounted_candidates: u64,
     /// Attempts under way, whose cost nobody knows yet.
     #[serde(skip)]
     open: u64,
@@ -56,33 +85,121 @@ impl Account {
 }
 
 impl Ledger {
+    /// A ledger whose entries are counted by the daemon too, at these prices.
+    pub fn metered(metrics: Arc<Metrics>, prices: BTreeMap<Phase, Price>) -> Self {
+        Self { state: Mutex::default(), meter: Some(Meter { metrics, prices }) }
+    }
+
     /// Notes that a call begins with its first attempt. Its usage is entered with `OpenCall::settle`; a call
     /// that is dropped during an attempt (cancelled, failed without a count) is entered as one of unknown usage.
     pub fn begin(self: &Arc<Self>, phase: Phase) -> OpenCall {
-        let mut phases = self.phases.lock();
-        let account = phases.entry(phase).or_default();
-        account.calls += 1;
-        account.open += 1;
-        OpenCall { ledger: Arc::clone(self), phase, is_open: true }
+        self.begin_for(phase, 1)
+    }
+
+    /// The same for a call with which so many candidates begin: none, where it asks for what others left out.
+    pub fn begin_for(self: &Arc<Self>, phase: Phase, candidates: u64) -> OpenCall {
+        let open = self.open(phase, |account| {
+            account.calls += 1;
+            account.candidates += candidates;
+        });
+        OpenCall { ledger: Arc::clone(self), phase, candidates, open: Some(open) }
     }
 
     /// Calls begun in a phase so far.
     pub fn calls(&self, phase: Phase) -> u64 {
-        self.phases.lock().get(&phase).map_or(0, |account| account.calls)
+        self.state.lock().phases.get(&phase).map_or(0, |account| account.calls)
+    }
+
+    /// The sum of a phase so far; attempts under way count as of unknown usage.
+    pub fn of_phase(&self, phase: Phase) -> Account {
+        self.state.lock().phases.get(&phase).copied().unwrap_or_default().so_far()
     }
 
     /// The sums so far; attempts under way count as of unknown usage.
     pub fn by_phase(&self) -> BTreeMap<Phase, Account> {
-        self.phases.lock().iter().map(|(phase, account)| (*phase, account.so_far())).collect()
+        self.state.lock().phases.iter().map(|(phase, account)| (*phase, account.so_far())).collect()
     }
 
     /// Tokens over all phases.
     pub fn total(&self) -> Usage {
         let mut total = Usage::default();
-        for account in self.phases.lock().values() {
+        for account in self.state.lock().phases.values() {
             total += account.so_far().usage;
         }
         total
+    }
+
+    /// The time in which at least one attempt was under way that somebody waited for; `None` where none was made.
+    pub fn busy(&self) -> Option<Duration> {
+        let state = self.state.lock();
+        (!state.phases.is_empty()).then(|| state.busy.until(Instant::now()))
+    }
+
+    /// Nobody waits any more for the attempts that are under way.
+    pub fn give_up(&self) {
+        self.state.lock().busy.give_up(Instant::now());
+    }
+
+    /// The daemon's counters hear that a judgement came to nothing.
+    pub fn judge_failed(&self, kind: FailureKind) {
+        if let Some(meter) = &self.meter {
+            meter.metrics.runs.judge_failed(kind);
+        }
+    }
+
+    /// Begins an attempt.
+    fn open(&self, phase: Phase, enter: impl FnOnce(&mut Account)) -> Interval {
+        let mut state = self.state.lock();
+        let account = state.phases.entry(phase).or_default();
+        account.open += 1;
+        enter(account);
+        state.busy.begin(Instant::now())
+    }
+
+    /// Ends an attempt with what it comes to.
+    fn close(&self, phase: Phase, interval: Interval, enter: impl FnOnce(&mut Account)) {
+        let mut state = self.state.lock();
+        state.busy.end(interval, Instant::now());
+        let account = state.phases.entry(phase).or_default();
+        account.open -= 1;
+        let before = account.usage;
+        enter(account);
+        let after = account.usage;
+        drop(state);
+        if let Some(meter) = &self.meter {
+            meter.count(phase, &before, &after);
+        }
+    }
+}
+
+impl Meter {
+    /// Counts what an entry has added to the sum of a phase.
+    fn count(&self, phase: Phase, before: &Usage, after: &Usage) {
+        let added = |of: fn(&Usage) -> u64| of(after).saturating_sub(of(before));
+        let usage = Usage {
+            prompt_tokens: added(|usage| usage.prompt_tokens),
+            completion_tokens: added(|usage| usage.completion_tokens),
+            cached_tokens: added(|usage| usage.cached_tokens),
+            reasoning_tokens: added(|usage| usage.reasoning_tokens),
+            unknown_calls: added(|usage| usage.unknown_calls),
+        };
+        self.phase(phase).spent(&Tokens {
+            prompt: usage.prompt_tokens,
+            completion: usage.completion_tokens,
+            cached: usage.cached_tokens,
+            reasoning: usage.reasoning_tokens,
+            unknown_calls: usage.unknown_calls,
+            cost_usd: self.prices.get(&phase).map_or(0.0, |price| price.cost_usd(&usage)),
+        });
+    }
+
+    fn phase(&self, phase: Phase) -> &PhaseMetrics {
+        let runs = &self.metrics.runs;
+        match phase {
+            Phase::Generate => &runs.generate,
+            Phase::Synthesize => &runs.synthesize,
+            Phase::Judge => &runs.judge,
+        }
     }
 }
 
@@ -91,18 +208,27 @@ impl Ledger {
 pub struct OpenCall {
     ledger: Arc<Ledger>,
     phase: Phase,
-    /// An attempt is being made whose cost is not entered yet.
-    is_open: bool,
+    /// How many begin with it.
+    candidates: u64,
+    /// The attempt that is being made, whose cost is not entered yet.
+    open: Option<Interval>,
 }
 
 impl OpenCall {
     /// Enters what the call spent.
     pub fn settle(mut self, usage: Usage) {
+        let candidates = self.candidates;
         self.close(|account| {
             account.usage += usage;
             match usage.unknown_calls {
-                0 => account.counted += 1,
-                _ => account.uncounted += 1,
+                0 => {
+                    account.counted += 1;
+                    account.counted_candidates += candidates;
+                }
+                _ => {
+                    account.uncounted += 1;
+                    account.uncounted_candidates += candidates;
+                }
             }
         });
     }
@@ -120,22 +246,22 @@ impl OpenCall {
     /// Another attempt is made.
     pub fn again(&mut self) {
         self.lost();
-        self.is_open = true;
-        self.ledger.phases.lock().entry(self.phase).or_default().open += 1;
+        self.open = Some(self.ledger.open(self.phase, |_| {}));
     }
 
     /// Takes the call back: it turned out that its turn never came.
     pub fn withdraw(mut self) {
-        self.close(|account| account.calls -= 1);
+        let candidates = self.candidates;
+        self.close(|account| {
+            account.calls -= 1;
+            account.candidates -= candidates;
+        });
     }
 
     /// Ends the attempt under way, if there is one, with what it comes to.
     fn close(&mut self, enter: impl FnOnce(&mut Account)) {
-        if std::mem::take(&mut self.is_open) {
-            let mut phases = self.ledger.phases.lock();
-            let account = phases.entry(self.phase).or_default();
-            account.open -= 1;
-            enter(account);
+        if let Some(interval) = self.open.take() {
+            self.ledger.close(self.phase, interval, enter);
         }
     }
 }
@@ -181,5 +307,51 @@ mod tests {
 
         let account = ledger.by_phase()[&Phase::Generate];
         assert_eq!((account.calls, account.usage.unknown_calls, account.usage.completion_tokens), (2, 2, 4));
+    }
+
+    #[test]
+    fn a_call_for_several_candidates_is_one_call_and_what_tops_it_up_begins_none() {
+        let ledger = Arc::new(Ledger::default());
+        ledger.begin_for(Phase::Generate, 4).settle(Usage { completion_tokens: 3, ..Usage::default() });
+        ledger.begin_for(Phase::Generate, 0).settle(Usage { completion_tokens: 1, ..Usage::default() });
+        let _cancelled = ledger.begin(Phase::Generate);
+        let account = ledger.by_phase()[&Phase::Generate];
+        assert_eq!((account.calls, account.candidates, account.usage.unknown_calls), (3, 5, 1));
+        assert_eq!((account.counted, account.counted_candidates), (2, 4));
+    }
+
+    #[test]
+    fn the_daemon_counts_every_entry_at_its_price() {
+        let metrics = Arc::new(Metrics::new());
+        let price = Price { prompt: 5e5, cached_prompt: 25e4, completion: 1e6 };
+        let ledger = Arc::new(Ledger::metered(Arc::clone(&metrics), [(Phase::Generate, price)].into_iter().collect()));
+        assert_eq!(ledger.busy(), None, "nothing was called");
+        let usage = Usage { prompt_tokens: 10_000, cached_tokens: 4000, completion_tokens: 500, ..Usage::default() };
+        ledger.begin(Phase::Generate).settle(usage);
+        ledger.begin(Phase::Generate).settle(Usage { completion_tokens: 1, reasoning_tokens: 1, ..Usage::default() });
+        ledger.begin(Phase::Judge).settle(usage);
+        drop(ledger.begin(Phase::Judge));
+        let mut refused = ledger.begin(Phase::Generate);
+        refused.refused();
+        ledger.begin(Phase::Generate).withdraw();
+        ledger.judge_failed(FailureKind::Malformed);
+        assert!(ledger.busy().is_some());
+
+        let text = metrics.expose(&crate::metrics::Moment::default(), crate::metrics::Format::Prometheus);
+        for sample in [
+            "itsd_tokens_total{phase=\"generate\",kind=\"prompt\"} 10000",
+            "itsd_tokens_total{phase=\"generate\",kind=\"cached\"} 4000",
+            "itsd_tokens_total{phase=\"generate\",kind=\"completion\"} 501",
+            "itsd_tokens_total{phase=\"generate\",kind=\"reasoning\"} 1",
+            "itsd_tokens_total{phase=\"judge\",kind=\"prompt\"} 10000",
+            "itsd_unknown_usage_calls_total{phase=\"generate\"} 0",
+            "itsd_unknown_usage_calls_total{phase=\"judge\"} 1",
+            // 6000 fresh, 4000 cached and 501 completion tokens: 3000 + 1000 + 501.
+            "itsd_cost_usd_total{phase=\"generate\"} 4501.0",
+            "itsd_cost_usd_total{phase=\"judge\"} 0.0",
+            "itsd_judge_failures_total{kind=\"upstream_malformed\"} 1",
+        ] {
+            assert!(text.lines().any(|line| line == sample), "{sample} is not in\n{text}");
+        }
     }
 }

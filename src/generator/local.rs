@@ -40,6 +40,10 @@ impl Generator for Local {
         text_local::continue_texts(&self.engine, request, run).boxed()
     }
 
+    fn stops_billing(&self, _: &str) -> bool {
+        true
+    }
+
     fn signals(&self, _: &str) -> SignalSupport {
         super::LOCAL_SIGNALS
     }

@@ -6,12 +6,14 @@
 //! cache) lives in the stream that extends it: dropping the stream aborts every call in flight, upstream
 //! included. Which candidates to ask for and when to stop is not decided here but in `algorithms`.
 
+mod busy;
 mod ledger;
 #[cfg(feature = "llama")]
 mod local;
 mod remote;
 mod run;
 mod text;
+mod together;
 #[cfg(feature = "llama")]
 mod text_local;
 
@@ -58,6 +60,15 @@ pub trait Generator: Send + Sync {
     fn fit(&self, _: &mut Prompt) -> Result<Vec<String>, Failure> {
         Ok(Vec::new())
     }
+
+    /// Whether a candidate of this model that is cancelled is paid for no further.
+    fn stops_billing(&self, _model: &str) -> bool {
+        false
+    }
+
+    /// The configuration that made it is in effect from now on, and with it the limits that it puts on what it shares
+    /// with others.
+    fn take_effect(&self) {}
 
     /// What a model of this name can tell of its tokens, as far as that is known before it was asked.
     fn signals(&self, _model: &str) -> SignalSupport {
@@ -122,6 +133,9 @@ pub enum Until {
 pub enum Delivery {
     /// Only how each path ended.
     Whole,
+    /// The same, and the first so many paths are needed whatever comes of the others: a provider that can may be asked for
+    /// them in one call, which then ends as a whole.
+    Together(usize),
     /// Deltas as they are generated, then how the path ended.
     Live,
 }

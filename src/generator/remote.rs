@@ -1,4 +1,5 @@
-//! Candidates from an OpenAI-compatible provider: one call each, all at once within the provider's bound.
+//! Candidates from an OpenAI-compatible provider: a call each, all at once within the provider's bound, or one for
+//! several (`together.rs`).
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,9 +13,10 @@ use futures_util::{FutureExt, Stream};
 use tokio::task::unconstrained;
 use tokio::time::timeout;
 
-use crate::completion::StepEvent;
+use crate::completion::{Completion, Prompt, StepEvent};
+use crate::config::capabilities::Support;
 use crate::failure::Failure;
-use crate::providers::openai::{Attempt, Provider};
+use crate::providers::openai::{Attempt, PreparedRequest, Provider};
 
 use super::ledger::OpenCall;
 use super::{Delivery, Extension, Generator, Path, Phase, Run, SignalSupport, TextAnswer, TextRequest, Until};
@@ -40,8 +42,8 @@ impl Generator for Remote {
     }
 
     fn continue_texts(&self, request: TextRequest, run: Arc<Run>) -> BoxFuture<'_, Result<TextAnswer, Failure>> {
-        let call = self.provider.prepare_text(&request.model, &request.fields);
-        let account = account(&run, Phase::Generate, Arc::default());
+        let call = self.provider.prepare_text(&request.model, &request.fields).for_caller(run.caller());
+        let account = account(&run, Phase::Generate, 1, Arc::default());
         async move {
             if request.stream {
                 let chunks = self.provider.stream_text(&call, account).await?;
@@ -52,86 +54,149 @@ impl Generator for Remote {
         .boxed()
     }
 
+    fn take_effect(&self) {
+        self.provider.take_effect();
+    }
+
+    fn fit(&self, prompt: &mut Prompt) -> Result<Vec<String>, Failure> {
+        self.provider.fit(prompt)
+    }
+
+    fn stops_billing(&self, model: &str) -> bool {
+        self.provider.capabilities(model).stops_billing == Support::Yes
+    }
+
     fn signals(&self, model: &str) -> SignalSupport {
-        SignalSupport { max_top: self.provider.capabilities(model).max_top_logprobs, self_certainty: false }
+        SignalSupport { max_top: self.provider.capabilities(model).top_logprobs(), self_certainty: false }
     }
 }
 
 impl Remote {
     fn call(&self, paths: Vec<Path>, delivery: Delivery) -> Box<dyn Extension> {
-        let Some(prepared) = paths.first().map(|path| self.provider.prepare(&path.prompt)) else {
+        let Some(prepared) =
+            paths.first().map(|path| self.provider.prepare(&path.prompt).for_caller(path.run.caller()))
+        else {
             return Box::new(Calls { calls: futures_util::stream::empty().boxed(), closing: Arc::default() });
         };
         let closing = Arc::new(AtomicBool::new(false));
+        let calling = Calling { provider: Arc::clone(&self.provider), prepared, closing: Arc::clone(&closing) };
         let calls = match delivery {
-            Delivery::Whole => paths
-                .into_iter()
-                .map(|path| {
-                    let (provider, prepared) = (Arc::clone(&self.provider), prepared.clone());
-                    let (begun, closing) = (Arc::new(AtomicBool::new(false)), Arc::clone(&closing));
-                    let account = account(&path.run, path.phase, Arc::clone(&begun));
-                    let mut call = Box::pin(async move {
-                        let seed = path.upstream_seed();
-                        let event = match provider.complete(&prepared, seed, account).await {
-                            Ok(completion) => StepEvent::Finished(completion),
-                            Err(failure) => StepEvent::Failed(failure),
-                        };
-                        (path.candidate, event)
-                    });
-                    poll_fn(move |context| {
-                        if came_too_late(&closing, &begun) {
-                            return Poll::Ready(None);
-                        }
-                        call.as_mut().poll(context).map(Some)
-                    })
-                })
-                .collect::<FuturesUnordered<_>>()
-                .filter_map(std::future::ready)
-                .boxed(),
-            Delivery::Live => select_all(paths.into_iter().map(|path| {
-                let seed = path.upstream_seed();
-                let (begun, closing) = (Arc::new(AtomicBool::new(false)), Arc::clone(&closing));
-                let account = account(&path.run, path.phase, Arc::clone(&begun));
-                let mut events = self.provider.stream(prepared.clone(), seed, account).boxed();
-                let events = poll_fn_stream(move |context| {
-                    if came_too_late(&closing, &begun) {
-                        return Poll::Ready(None);
-                    }
-                    events.poll_next_unpin(context)
-                });
-                events.map(move |event| (path.candidate, event)).boxed()
-            }))
-            .boxed(),
+            Delivery::Whole => calling.separately(paths, true),
+            Delivery::Together(first) => calling.together(paths, first),
+            Delivery::Live => select_all(paths.into_iter().map(|path| calling.live(path))).boxed(),
         };
         Box::new(Calls { calls, closing })
     }
 }
 
-/// Whether a call still waited for its turn when all were cancelled.
-fn came_too_late(closing: &AtomicBool, begun: &AtomicBool) -> bool {
-    closing.load(Ordering::Relaxed) && !begun.load(Ordering::Relaxed)
+/// What the calls of one extension share.
+#[derive(Clone)]
+pub(super) struct Calling {
+    pub provider: Arc<Provider>,
+    pub prepared: PreparedRequest,
+    /// From then on none that waits for its turn gets it.
+    pub closing: Arc<AtomicBool>,
 }
 
-/// Enters a candidate's attempts into the ledger of its run. The entry is begun with the first of them: a
-/// candidate whose turn never came is not a call.
-fn account(run: &Run, phase: Phase, begun: Arc<AtomicBool>) -> impl FnMut(Attempt) + Send + use<> {
+impl Calling {
+    /// Makes a call for each candidate. `begins` says whether the candidates begin with it, or had begun with another
+    /// call that left them out.
+    pub fn separately(&self, paths: Vec<Path>, begins: bool) -> BoxStream<'static, (usize, StepEvent)> {
+        let calls = paths.into_iter().map(|path| {
+            let (account, turn) = self.turn(&path, begins.into());
+            let calling = self.clone();
+            turn.of(async move {
+                let end = calling.provider.complete(&calling.prepared, path.upstream_seed(), account).await;
+                (path.candidate, ended(end))
+            })
+        });
+        calls.collect::<FuturesUnordered<_>>().filter_map(std::future::ready).boxed()
+    }
+
+    fn live(&self, path: Path) -> BoxStream<'static, (usize, StepEvent)> {
+        let (account, turn) = self.turn(&path, 1);
+        let mut events = self.provider.stream(self.prepared.clone(), path.upstream_seed(), account).boxed();
+        let events = poll_fn_stream(move |context| {
+            if turn.came_too_late() {
+                return Poll::Ready(None);
+            }
+            events.poll_next_unpin(context)
+        });
+        events.map(move |event| (path.candidate, event)).boxed()
+    }
+
+    /// The account of a call with which so many candidates begin, and its place in the queue. The first of them is
+    /// `path`.
+    pub fn turn(&self, path: &Path, candidates: u64) -> (CallAccount, Turn) {
+        let begun = Arc::new(AtomicBool::new(false));
+        let account = account(&path.run, path.phase, candidates, Arc::clone(&begun));
+        (account, Turn { begun, closing: Arc::clone(&self.closing) })
+    }
+}
+
+/// How a candidate that was asked for whole has ended.
+pub(super) fn ended(end: Result<Completion, Failure>) -> StepEvent {
+    match end {
+        Ok(completion) => StepEvent::Finished(completion),
+        Err(failure) => StepEvent::Failed(failure),
+    }
+}
+
+/// Whether a call has got its turn. One that was refused waits for another, and is not made again once all are cancelled.
+pub(super) struct Turn {
+    begun: Arc<AtomicBool>,
+    closing: Arc<AtomicBool>,
+}
+
+impl Turn {
+    /// Makes the call to its end; `None` if all were cancelled while it waited for its turn.
+    pub fn of<F: Future + Send + 'static>(self, call: F) -> impl Future<Output = Option<F::Output>> + Send {
+        let mut call = Box::pin(call);
+        poll_fn(move |context| {
+            if self.came_too_late() {
+                return Poll::Ready(None);
+            }
+            call.as_mut().poll(context).map(Some)
+        })
+    }
+
+    /// Whether the call still waited for its turn when all were cancelled.
+    fn came_too_late(&self) -> bool {
+        self.closing.load(Ordering::Relaxed) && !self.begun.load(Ordering::Relaxed)
+    }
+}
+
+/// Enters the attempts of one call.
+pub(super) type CallAccount = Box<dyn FnMut(Attempt) + Send>;
+
+/// Enters a call's attempts into the ledger of its run. The entry is begun with the first of them: candidates whose
+/// turn never came are no call.
+fn account(run: &Run, phase: Phase, candidates: u64, begun: Arc<AtomicBool>) -> CallAccount {
     let ledger = Arc::clone(&run.ledger);
     let mut call: Option<OpenCall> = None;
-    move |attempt| match (attempt, &mut call) {
-        (Attempt::Begun, None) => {
+    Box::new(move |attempt| match (attempt, &mut call) {
+        (Attempt::Begun, known) => {
             begun.store(true, Ordering::Relaxed);
-            call = Some(ledger.begin(phase));
+            match known {
+                Some(call) => call.again(),
+                None => *known = Some(ledger.begin_for(phase, candidates)),
+            }
         }
-        (Attempt::Begun, Some(call)) => call.again(),
-        (Attempt::Refused, Some(call)) => call.refused(),
-        (Attempt::Lost, Some(call)) => call.lost(),
+        (Attempt::Refused(_), Some(call)) => {
+            begun.store(false, Ordering::Relaxed);
+            call.refused();
+        }
+        (Attempt::Lost(_), Some(call)) => {
+            begun.store(false, Ordering::Relaxed);
+            call.lost();
+        }
         (Attempt::Answered(usage), call) => {
             if let Some(call) = call.take() {
                 call.settle(usage);
             }
         }
-        (Attempt::Refused | Attempt::Lost, None) => {}
-    }
+        (Attempt::Refused(_) | Attempt::Lost(_), None) => {}
+    })
 }
 
 /// Calls in flight or waiting for their turn.
@@ -162,5 +227,30 @@ impl Extension for Calls {
         // Nobody waits for the others: the ledger counts the calls as unknown.
         tokio::spawn(timeout(ALMOST_DONE, self.calls.for_each(|_| std::future::ready(()))));
         std::future::ready(ended).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::completion::Usage;
+
+    #[test]
+    fn a_call_that_was_refused_waits_for_its_turn_again() {
+        let (begun, closing) = (Arc::default(), Arc::new(AtomicBool::new(true)));
+        let turn = Turn { begun: Arc::clone(&begun), closing };
+        let mut told = account(&Run::new(None), Phase::Generate, 1, begun);
+        assert!(turn.came_too_late());
+        told(Attempt::Begun);
+        assert!(!turn.came_too_late());
+        told(Attempt::Refused("upstream_unavailable"));
+        assert!(turn.came_too_late());
+        told(Attempt::Begun);
+        assert!(!turn.came_too_late());
+        told(Attempt::Lost("upstream_timeout"));
+        assert!(turn.came_too_late());
+        told(Attempt::Begun);
+        told(Attempt::Answered(Usage::default()));
+        assert!(!turn.came_too_late(), "its answer is heard");
     }
 }

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use std::collections::BTreeMap;
 
+use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::ledger::{Account, Ledger, Phase};
 use crate::config::prices::Price;
 use crate::failure::{Failure, FailureKind};
+use crate::metrics::Metrics;
+use crate::providers::Caller;
 
 /// One run of an algorithm for one request. Owned by the handler of the request.
 #[derive(Debug)]
@@ -18,6 +21,28 @@ pub struct Run {
     pub bounds: Bounds,
     /// What tokens of each phase cost, where that is known.
     pub prices: BTreeMap<Phase, Price>,
+    /// Whom the queues before upstreams know it by; see [`Run::caller`].
+    pub caller: Caller,
+    pub notes: Arc<Notes>,
+}
+
+/// What the client of a run should know of how calls were made.
+#[derive(Debug, Default)]
+pub struct Notes(Mutex<Vec<String>>);
+
+impl Notes {
+    /// Adds a note, unless it is there already.
+    pub fn add(&self, note: String) {
+        let mut notes = self.0.lock();
+        if !notes.contains(&note) {
+            notes.push(note);
+        }
+    }
+
+    /// The notes so far.
+    pub fn all(&self) -> Vec<String> {
+        self.0.lock().clone()
+    }
 }
 
 /// What a run may spend. On exhaustion the best answer so far wins.
@@ -52,13 +77,34 @@ impl Run {
             Some(seed) => RunSeed::Named(seed),
             None => RunSeed::Drawn(rand::random()),
         };
-        Self { seed, ledger: Arc::new(Ledger::default()), bounds: Bounds::default(), prices: BTreeMap::new() }
+        Self {
+            seed,
+            ledger: Arc::new(Ledger::default()),
+            bounds: Bounds::default(),
+            prices: BTreeMap::new(),
+            caller: Caller::default(),
+            notes: Arc::default(),
+        }
+    }
+
+    /// On whose behalf its calls are made: all of them take their turns as one request, and none is begun that the
+    /// deadline would not let end.
+    pub fn caller(&self) -> Caller {
+        self.caller.until(self.bounds.deadline)
+    }
+
+    /// A run whose calls the daemon counts, at these prices.
+    pub fn metered(seed: Option<i64>, metrics: Arc<Metrics>, prices: BTreeMap<Phase, Price>) -> Self {
+        Self { ledger: Arc::new(Ledger::metered(metrics, prices.clone())), prices, ..Self::new(seed) }
     }
 
     /// US dollars spent so far; `None` where that cannot be told: nothing was called, a phase that was called has no
     /// price, or a call was answered without its usage. Calls that were cut short count as far as they are known, so
     /// that the sum is a lower bound where there are any.
     pub fn cost_usd(&self) -> Option<f64> {
+        if self.prices.is_empty() {
+            return None;
+        }
         let phases = self.ledger.by_phase();
         if phases.is_empty() || phases.values().any(|account| account.uncounted > 0) {
             return None;
@@ -102,12 +148,12 @@ impl Run {
         }
         let least = usize::from(running == 0);
         let heard = self.ledger.by_phase().get(&Phase::Generate).copied().unwrap_or_default();
-        if heard.counted == 0 {
+        if heard.counted_candidates == 0 {
             // Where nobody counts, nothing is learnt by waiting.
             return if heard.uncounted > 0 { usize::MAX } else { least };
         }
         let fits = |most: f64, spent: f64, of_heard: f64| {
-            let room = (most - spent) / (of_heard / heard.counted as f64);
+            let room = (most - spent) / (of_heard / heard.counted_candidates as f64);
             // Free candidates leave room without end; none at all, if they are over their limit already.
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
             if room.is_nan() { usize::MAX } else { room.floor() as usize }
@@ -172,7 +218,14 @@ impl Run {
             RunSeed::Named(seed) => RunSeed::Drawn(seed.cast_unsigned()),
             drawn @ RunSeed::Drawn(_) => drawn,
         };
-        Self { seed, ledger: Arc::clone(&self.ledger), bounds: self.bounds, prices: self.prices.clone() }
+        Self {
+            seed,
+            ledger: Arc::clone(&self.ledger),
+            bounds: self.bounds,
+            prices: self.prices.clone(),
+            caller: self.caller.clone(),
+            notes: Arc::clone(&self.notes),
+        }
     }
 
     /// The seed of a candidate in the in-process engine, and of whatever else is drawn for it.

@@ -1,5 +1,7 @@
 //! `POST`, `PATCH` and `GET /configure`: setting the active configuration, changing it, and reading it back.
 
+use std::collections::BTreeMap;
+
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, ETAG, IF_MATCH};
 use actix_web::web::Data;
@@ -8,7 +10,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::config::origin;
-use crate::runtime::{ConfigureError, ConfigureOptions, Configured};
+use crate::failure::FailureKind;
+use crate::runtime::{ConfigureError, ConfigureOptions, Configured, Probe};
 
 use super::AppState;
 use super::body::JsonBody;
@@ -22,6 +25,24 @@ struct Accepted {
     message: String,
     revision: i64,
     warnings: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probe: Option<Probed>,
+}
+
+/// What the endpoint has said of itself.
+#[derive(Serialize)]
+struct Probed {
+    calls: usize,
+    found: Map<String, Value>,
+    differs: BTreeMap<String, Differs>,
+    kept: Vec<String>,
+    notes: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Differs {
+    known: Value,
+    found: Value,
 }
 
 /// Sets the active configuration to the document of the body.
@@ -32,7 +53,7 @@ struct Accepted {
 pub async fn replace(state: Data<AppState>, request: HttpRequest, body: JsonBody) -> Result<HttpResponse, ApiError> {
     let mut document = object(&body.0)?;
     check_model_of(&document)?;
-    let options = options(&request, basis(&mut document)?)?;
+    let options = options(&request, basis(&mut document)?, true)?;
     Ok(accepted(state.runtime.configure(document, options).await?))
 }
 
@@ -45,7 +66,7 @@ pub async fn replace(state: Data<AppState>, request: HttpRequest, body: JsonBody
 pub async fn patch(state: Data<AppState>, request: HttpRequest, body: JsonBody) -> Result<HttpResponse, ApiError> {
     let mut patch = object(&body.0)?;
     check_model_of(&patch)?;
-    let options = options(&request, basis(&mut patch)?)?;
+    let options = options(&request, basis(&mut patch)?, true)?;
     Ok(accepted(state.runtime.patch(patch, options).await?))
 }
 
@@ -72,18 +93,31 @@ pub(super) fn accepted(configured: Configured) -> HttpResponse {
         message: configured.message,
         revision: configured.revision,
         warnings: configured.warnings,
+        probe: configured.probe.map(Probed::from),
     })
 }
 
-/// How a change is to be made. `If-Match` wins over the revision that the body names.
-pub(super) fn options(request: &HttpRequest, from_body: Option<i64>) -> Result<ConfigureOptions, ApiError> {
-    let query = QueryFields::of(request, &["validate_only", "probe"])?;
-    if query.has("probe") {
-        let message = "`probe` is not supported yet by this version; a configuration is validated without calls";
-        return Err(ApiError::not_supported_yet("probe", message));
+impl From<Probe> for Probed {
+    fn from(probe: Probe) -> Self {
+        let Probe { calls, found, known, kept, notes } = probe;
+        let differs = known.into_iter().map(|(column, known)| {
+            let found = found[&column].clone();
+            (column, Differs { known, found })
+        });
+        Self { calls, differs: differs.collect(), found, kept, notes }
     }
+}
+
+/// How a change is to be made. `If-Match` wins over the revision that the body names.
+pub(super) fn options(
+    request: &HttpRequest,
+    from_body: Option<i64>,
+    may_probe: bool,
+) -> Result<ConfigureOptions, ApiError> {
+    let known: &[&str] = if may_probe { &["validate_only", "probe"] } else { &["validate_only"] };
+    let query = QueryFields::of(request, known)?;
     let if_match = expected_revision(request)?.or(from_body);
-    Ok(ConfigureOptions { validate_only: query.flag("validate_only")?, if_match })
+    Ok(ConfigureOptions { validate_only: query.flag("validate_only")?, if_match, probe: query.flag("probe")? })
 }
 
 pub(super) fn object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
@@ -152,6 +186,18 @@ impl From<ConfigureError> for ApiError {
                 message,
             ),
             ConfigureError::NotPreparable { .. } => Self::invalid_value("revision", message),
+            ConfigureError::Probe { param, failure } => {
+                let told = Self::from(&failure);
+                // What the configuration says is wrong, or else the server is not there for it.
+                let (status, kind, code) = match failure.kind {
+                    FailureKind::Auth | FailureKind::NotFound | FailureKind::InvalidRequest => {
+                        (StatusCode::BAD_REQUEST, "invalid_request_error", Some("invalid_value"))
+                    }
+                    _ => (StatusCode::BAD_GATEWAY, "upstream_error", told.code),
+                };
+                let retry_after = told.retry_after;
+                Self { retry_after, ..Self::new(status, kind, code, Some(param.to_owned()), message) }
+            }
             ConfigureError::Store(_) => {
                 tracing::error!(%message, "a configuration could not be recorded");
                 Self::unavailable("unavailable", message)

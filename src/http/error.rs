@@ -168,6 +168,7 @@ impl From<&Failure> for ApiError {
             FailureKind::Auth | FailureKind::NotFound => (StatusCode::BAD_GATEWAY, UPSTREAM, code, true),
             FailureKind::RateLimited => (StatusCode::TOO_MANY_REQUESTS, UPSTREAM, "rate_limit_exceeded", true),
             FailureKind::Overloaded => (StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", code, false),
+            FailureKind::LeftAlone => (StatusCode::SERVICE_UNAVAILABLE, UPSTREAM, code, false),
             FailureKind::Unavailable | FailureKind::Malformed => (StatusCode::BAD_GATEWAY, UPSTREAM, code, true),
             FailureKind::Timeout | FailureKind::JudgeFailed => (StatusCode::BAD_GATEWAY, UPSTREAM, code, true),
             FailureKind::Deadline => (StatusCode::GATEWAY_TIMEOUT, "timeout_error", code, true),

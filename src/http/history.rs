@@ -69,7 +69,7 @@ pub async fn roll_back(state: Data<AppState>, request: HttpRequest, body: JsonBo
         None | Some(Value::Null) => return Err(ApiError::missing_field("revision")),
         Some(number) => field::integer("revision", number, 0..=i64::MAX)?,
     };
-    let options = options(&request, None)?;
+    let options = options(&request, None, false)?;
     Ok(accepted(state.runtime.roll_back(number, options).await?))
 }
 

@@ -1,8 +1,9 @@
 //! The HTTP service: every route in one place, and the state that handlers share.
 //!
-//! Handlers are thin: they parse, take one snapshot of the active configuration, start the work on the
-//! fan-out's runtime and render what comes back. Only this module, `app` and `serve` know the web framework.
+//! Handlers are thin: they parse, take one snapshot of the active configuration, start the work where it
+//! belongs and render what comes back. Only this module, `app` and `serve` know the web framework.
 
+mod backlog;
 pub mod body;
 pub mod chat;
 mod completions;
@@ -14,6 +15,7 @@ mod fields;
 pub mod history;
 pub mod host;
 mod json_text;
+mod metrics;
 mod models;
 mod openapi;
 mod ops;
@@ -24,26 +26,40 @@ mod spending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::guard::fn_guard;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, HeaderValue};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse, Resource, ResponseError};
 use tokio::runtime::Handle;
 
+use crate::metrics::Metrics;
 use crate::runtime::Runtime;
 use error::ApiError;
 use host::HostPolicy;
+use request_log::RequestRecord;
 
 /// What handlers share.
 pub struct AppState {
     pub runtime: Arc<Runtime>,
-    /// Where runs live: one multi-threaded runtime for every upstream call.
+    pub metrics: Arc<Metrics>,
+    /// Where runs live that do more than to pass an answer on: one multi-threaded runtime.
     pub workers: Handle,
     pub hosts: HostPolicy,
-    /// Chat requests that can be cancelled.
+    /// Requests that can be told to end.
     pub running: chat::Running,
     /// The longest silence on a stream.
     pub keep_alive: Duration,
+    /// How long a client may read nothing of a stream that has more for it.
+    pub unread_timeout: Duration,
+}
+
+impl AppState {
+    /// Where the work of a request lives. Plain calls stay on the thread that serves the client, so that nothing has to
+    /// wake up for them; where there is something to compute it must not keep other clients waiting.
+    fn home(&self, is_plain: bool) -> Handle {
+        if is_plain { Handle::current() } else { self.workers.clone() }
+    }
 }
 
 /// Every route of the daemon.
@@ -67,6 +83,11 @@ pub fn routes(service: &mut ServiceConfig) {
         .service(resource("/v1/{algorithm}/{scorer}/chat/completions", "POST").route(web::post().to(chat::complete)))
         .service(resource("/health", "GET, HEAD").route(web::get().to(ops::health)).route(web::head().to(ops::health)))
         .service(resource("/ready", "GET, HEAD").route(web::get().to(ops::ready)).route(web::head().to(ops::ready)))
+        .service(
+            resource("/metrics", "GET, HEAD")
+                .route(web::get().to(metrics::expose))
+                .route(web::head().to(metrics::expose)),
+        )
         .service(resource("/docs", "GET").route(web::get().to(documentation::page)))
         .service(resource("/docs/", "GET").route(web::get().to(documentation::page)))
         .service(resource("/docs/{file}", "GET").route(web::get().to(documentation::file)))
@@ -74,9 +95,16 @@ pub fn routes(service: &mut ServiceConfig) {
         .default_service(web::to(unknown_path));
 }
 
-/// A path that answers other methods with a 405 that names the right ones.
-fn resource(path: &str, allow: &'static str) -> Resource {
-    web::resource(path).default_service(web::to(move |request: HttpRequest| async move {
+/// A path that answers other methods with a 405 that names the right ones. Whatever becomes of a request for it, its
+/// record knows the pattern from here on.
+fn resource(pattern: &'static str, allow: &'static str) -> Resource {
+    let note = fn_guard(move |context| {
+        if let Some(record) = context.req_data().get::<Arc<RequestRecord>>() {
+            record.note_route(pattern);
+        }
+        true
+    });
+    web::resource(pattern).guard(note).default_service(web::to(move |request: HttpRequest| async move {
         let message = format!("{} is not a method of {}; use {allow}", request.method(), request.path());
         let error = ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request_error", None, None, message);
         let mut response = error.error_response();
@@ -86,8 +114,7 @@ fn resource(path: &str, allow: &'static str) -> Resource {
 }
 
 /// Endpoints that clients know from elsewhere and that a later version will have.
-const LATER: &[(&str, &str)] =
-    &[("POST", "/v1/embeddings"), ("POST", "/v1/rerank"), ("POST", "/rerank"), ("GET", "/metrics")];
+const LATER: &[(&str, &str)] = &[("POST", "/v1/embeddings"), ("POST", "/v1/rerank"), ("POST", "/rerank")];
 
 async fn unknown_path(request: HttpRequest) -> HttpResponse {
     let (method, path) = (request.method().as_str(), request.path());

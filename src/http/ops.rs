@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 
 use super::AppState;
+use crate::runtime::UpstreamState;
 
 #[derive(Serialize)]
 struct Health {
@@ -24,6 +25,9 @@ struct Readiness {
     /// What the operator should know although requests are answered.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
+    /// How the remote providers are, which decides nothing here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    providers: Vec<UpstreamState>,
 }
 
 /// Liveness: the process answers. Touches nothing else.
@@ -43,5 +47,6 @@ pub async fn ready(state: Data<AppState>) -> HttpResponse {
     if !ready {
         response.insert_header((RETRY_AFTER, "1"));
     }
-    response.json(Readiness { ready, reasons, warnings })
+    let providers = state.runtime.upstreams();
+    response.json(Readiness { ready, reasons, warnings, providers })
 }

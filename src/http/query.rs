@@ -38,10 +38,6 @@ impl QueryFields {
         Ok(Self(pairs))
     }
 
-    pub fn has(&self, name: &str) -> bool {
-        self.value(name).is_some()
-    }
-
     /// A switch, which is off where it is not there.
     pub fn flag(&self, name: &str) -> Result<bool, ApiError> {
         match self.value(name) {

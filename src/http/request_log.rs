@@ -1,29 +1,35 @@
-//! The request id, and one log line for each request when it has ended.
+//! The request id, and one log line for each request when it has ended, which is also when it is counted.
 //!
 //! The line is written when the last byte is out or the client has gone, whichever comes first, so its
 //! duration is what the client saw. It never holds prompts, completions or keys.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::middleware::Next;
+use actix_web::web::Data;
 use actix_web::{Error, HttpMessage};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use uuid::Uuid;
 
+use super::AppState;
 use super::body::GivenUp;
 use super::error::ApiError;
+use crate::generator::Ledger;
+use crate::metrics::{Ended, Metrics};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const REQUEST_ID_MAX_CHARS: usize = 128;
 /// The status in the log of a request whose client did not wait for the end: nginx's word for it.
 const CLIENT_CLOSED_REQUEST: u16 = 499;
+/// What a request for no known path is counted under.
+const NO_ROUTE: &str = "unmatched";
 
 /// What the log line of a request will say. Handlers fill in what they know; it is written on drop.
 #[derive(Debug)]
@@ -31,7 +37,10 @@ pub struct RequestRecord {
     pub id: String,
     method: String,
     path: String,
+    /// The pattern that the path matches.
+    route: OnceLock<&'static str>,
     started: Instant,
+    metrics: Arc<Metrics>,
     facts: Mutex<Facts>,
 }
 
@@ -46,6 +55,10 @@ pub struct Facts {
     pub stop: Option<&'static str>,
     pub prompt_tokens: Option<u64>,
     pub completion_tokens: Option<u64>,
+    /// What all calls cost, where their models have prices.
+    pub cost_usd: Option<f64>,
+    /// What its calls are entered into, and how long they take.
+    pub ledger: Option<Arc<Ledger>>,
     /// What went wrong, in words of ours: a message of an upstream's may quote the request.
     pub error: Option<String>,
 }
@@ -56,24 +69,57 @@ impl RequestRecord {
         fill(&mut self.facts.lock());
     }
 
+    /// The pattern that the path matches.
+    pub fn note_route(&self, pattern: &'static str) {
+        // The first match is the one that answers.
+        let _ = self.route.set(pattern);
+    }
+
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
     /// When the request's head arrived.
     pub fn arrived(&self) -> Instant {
         self.started
     }
 
     /// Time since the request's head arrived.
-    pub fn elapsed_ms(&self) -> f64 {
-        self.started.elapsed().as_secs_f64() * 1000.0
+    pub fn elapsed(&self) -> Duration {
+        self.started.elapsed()
     }
 }
 
 impl Drop for RequestRecord {
     fn drop(&mut self) {
-        let Facts { status, algorithm, revision, planned, completed, stop, prompt_tokens, completion_tokens, error } =
-            std::mem::take(self.facts.get_mut());
+        let Facts {
+            status,
+            algorithm,
+            revision,
+            planned,
+            completed,
+            stop,
+            prompt_tokens,
+            completion_tokens,
+            cost_usd,
+            ledger,
+            error,
+        } = std::mem::take(self.facts.get_mut());
         // No status means that the handler was dropped: the client went away first.
         let status = status.unwrap_or(CLIENT_CLOSED_REQUEST);
-        let duration_ms = (self.elapsed_ms() * 1000.0).round() / 1000.0;
+        // Before the clock is read, so that a call under way is never longer than its request.
+        let busy = ledger.and_then(|ledger| ledger.busy());
+        let duration = self.started.elapsed();
+        let overhead = busy.map(|busy| duration.saturating_sub(busy));
+        self.metrics.requests.ended(Ended {
+            path: self.route.get().map_or(NO_ROUTE, |pattern| shown(pattern)),
+            algorithm: algorithm.unwrap_or_default(),
+            status,
+            duration,
+            overhead,
+        });
+        let duration_ms = rounded_ms(duration);
+        let overhead_ms = overhead.map(rounded_ms);
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
@@ -82,6 +128,7 @@ impl Drop for RequestRecord {
                     path = %self.path,
                     status,
                     duration_ms,
+                    overhead_ms,
                     algorithm,
                     revision,
                     planned,
@@ -89,6 +136,7 @@ impl Drop for RequestRecord {
                     stop,
                     prompt_tokens,
                     completion_tokens,
+                    cost_usd,
                     error,
                     "request"
                 )
@@ -96,7 +144,7 @@ impl Drop for RequestRecord {
         }
         match (self.path.as_str(), status) {
             (_, 500..) => line!(warn),
-            ("/health" | "/ready", _) => line!(debug),
+            ("/health" | "/ready" | "/metrics", _) => line!(debug),
             _ => line!(info),
         }
     }
@@ -113,10 +161,15 @@ pub async fn record_request(
         .and_then(|value| value.to_str().ok())
         .filter(|id| is_valid_id(id))
         .map_or_else(|| Uuid::now_v7().simple().to_string(), str::to_owned);
+    let state = request.app_data::<Data<AppState>>().expect("every application has its state");
+    let metrics = Arc::clone(&state.metrics);
+    metrics.requests.begun();
     let record = Arc::new(RequestRecord {
         method: request.method().to_string(),
         path: request.path().to_owned(),
+        route: OnceLock::new(),
         started: Instant::now(),
+        metrics,
         facts: Mutex::default(),
         id,
     });
@@ -132,6 +185,19 @@ pub async fn record_request(
     });
     let given_up = response.request().extensions_mut().remove::<GivenUp>();
     Ok(response.map_body(|_, body| Recorded { body, record, ended: false, _given_up: given_up }))
+}
+
+/// A pattern as it is documented: without the expression that a part of it must match.
+fn shown(pattern: &'static str) -> &'static str {
+    match pattern {
+        "/v1/models/{id:.+}" => "/v1/models/{id}",
+        plain => plain,
+    }
+}
+
+/// In milliseconds, to the microsecond.
+fn rounded_ms(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1000.0
 }
 
 fn is_valid_id(id: &str) -> bool {

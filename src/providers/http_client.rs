@@ -1,37 +1,81 @@
-//! The HTTP client of a provider: pooled connections to one origin, and plain words for what goes wrong
-//! before an upstream has answered.
+//! The HTTP clients of the providers: pooled connections, and plain words for what goes wrong before an upstream
+//! has answered.
 
 use std::error::Error as _;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use tokio::net::lookup_host;
 use url::Url;
 
+use super::thread_clients::ThreadClients;
 use crate::config::endpoint::may_be_called;
 use crate::failure::{Failure, FailureKind};
 
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// So many clients are kept although nobody uses them at the moment.
+const KEPT: usize = 8;
 
-/// Builds a client for one origin.
+/// What makes two clients the same one: neither address nor key is part of it, since connections are pooled by origin
+/// and credentials belong to requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Transport {
+    /// Whether it speaks TLS.
+    pub tls: bool,
+    pub http2: bool,
+    pub connect_timeout: Duration,
+}
+
+impl Transport {
+    pub fn to(url: &Url, http2: bool, connect_timeout: Duration) -> Self {
+        Self { tls: url.scheme() == "https", http2, connect_timeout }
+    }
+}
+
+/// The clients, one for each transport. Making one reads the system's certificates, so that requests which bring their
+/// own endpoint share it with all others; a few that were used last are kept, and no more.
+#[derive(Debug, Default)]
+pub(super) struct Clients {
+    /// The last used last.
+    known: Mutex<Vec<(Transport, ThreadClients)>>,
+}
+
+impl Clients {
+    /// The client for a transport, made if there is none.
+    ///
+    /// # Errors
+    ///
+    /// The reason, for TLS when the system's certificates cannot be read. Plain `http` does not need them.
+    pub fn client(&self, transport: Transport) -> Result<ThreadClients, String> {
+        let mut known = self.known.lock();
+        let client = match known.iter().position(|(other, _)| *other == transport) {
+            Some(at) => known.remove(at).1,
+            // A handshake takes longer than a thread to wake up, so that these connections are for all threads.
+            None if transport.tls => ThreadClients::shared(build(transport)?),
+            None => ThreadClients::new(move || build(transport))?,
+        };
+        if known.len() >= KEPT {
+            known.remove(0);
+        }
+        known.push((transport, client.clone()));
+        Ok(client)
+    }
+}
+
+/// Builds a client.
 ///
-/// HTTP/1.1 only: a vote that is decided drops many calls at once, which over HTTP/2 looks like a
-/// rapid-reset attack, while a closed connection is understood everywhere. No redirect is followed, since
+/// HTTP/1.1 only, unless HTTP/2 is asked for: a vote that is decided drops many calls at once, which over HTTP/2 looks
+/// like a rapid-reset attack, while a closed connection is understood everywhere. No redirect is followed, since
 /// that would carry the key to another address, and proxies in the environment are not read.
-///
-/// # Errors
-///
-/// The reason, for an `https` origin when the system's certificates cannot be read. Plain `http` does not need
-/// them.
-pub(super) fn build(origin: &Url) -> Result<reqwest::Client, String> {
-    build_with(origin, |host| async move { Ok(lookup_host((host, 0)).await?.collect()) })
+fn build(transport: Transport) -> Result<reqwest::Client, String> {
+    build_with(transport, |host| async move { Ok(lookup_host((host, 0)).await?.collect()) })
 }
 
 /// The same with another way to look up host names.
-fn build_with<L, F>(origin: &Url, lookup: L) -> Result<reqwest::Client, String>
+fn build_with<L, F>(transport: Transport, lookup: L) -> Result<reqwest::Client, String>
 where
     L: Fn(String) -> F + Send + Sync + 'static,
     F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
@@ -39,15 +83,21 @@ where
     // The process may have a provider already: whichever came first serves.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut builder = reqwest::Client::builder()
-        .http1_only()
         .redirect(Policy::none())
         .no_proxy()
         .retry(reqwest::retry::never())
         .tcp_nodelay(true)
-        .connect_timeout(CONNECT_TIMEOUT)
+        .connect_timeout(transport.connect_timeout)
         .dns_resolver(Guarded(lookup))
         .user_agent(concat!("itsd/", env!("CARGO_PKG_VERSION")));
-    if origin.scheme() == "http" {
+    builder = match transport {
+        Transport { http2: false, .. } => builder.http1_only(),
+        // The server chooses while the connection is secured.
+        Transport { tls: true, .. } => builder,
+        // There is nothing to choose by: the server must be known to speak it.
+        Transport { tls: false, .. } => builder.http2_prior_knowledge(),
+    };
+    if !transport.tls {
         // No redirect is followed, so that TLS never happens: an empty set of certificates keeps a machine
         // without any from failing here.
         builder = builder.tls_certs_only([]);
@@ -81,9 +131,16 @@ where
 
 /// What to say of a call that broke before or while the upstream answered. Never shows more of the address
 /// than scheme, host and port.
-pub(super) fn describe(error: &reqwest::Error, origin: &str) -> Failure {
+pub(super) fn describe(error: &reqwest::Error, origin: &str, connect_timeout: Duration) -> Failure {
+    if error.is_connect() && error.is_timeout() {
+        let limit = connect_timeout.as_secs_f64();
+        return Failure::new(
+            FailureKind::Unavailable,
+            format!("could not connect to {origin} within {limit} s; `connect_timeout_ms` sets this limit"),
+        );
+    }
     if error.is_connect() {
-        let cause = if error.is_timeout() { "no answer in time".to_owned() } else { root_cause(error) };
+        let cause = root_cause(error);
         return Failure::new(
             FailureKind::Unavailable,
             format!("could not connect to {origin}: {cause}; is it running, and is `endpoint` right?"),
@@ -148,9 +205,12 @@ mod tests {
         let addresses: Vec<SocketAddr> =
             addresses.iter().map(|address| SocketAddr::new(address.parse().unwrap(), 0)).collect();
         let url: Url = format!("http://{host}:{port}/v1").parse().unwrap();
-        let client = build_with(&url, move |_| std::future::ready(Ok(addresses.clone()))).unwrap();
+        let transport = Transport::to(&url, false, Duration::from_secs(10));
+        let client = build_with(transport, move |_| std::future::ready(Ok(addresses.clone()))).unwrap();
         let answer = client.get(url).send().await;
-        answer.map(|answer| answer.status().as_u16()).map_err(|error| describe(&error, "http://the-origin"))
+        answer
+            .map(|answer| answer.status().as_u16())
+            .map_err(|error| describe(&error, "http://the-origin", transport.connect_timeout))
     }
 
     #[tokio::test]
@@ -174,5 +234,18 @@ mod tests {
             assert_eq!(failure.kind, FailureKind::Unavailable);
             assert!(failure.message.contains("never called"), "{}", failure.message);
         }
+    }
+
+    #[test]
+    fn a_client_is_made_once_for_each_transport_and_few_are_kept() {
+        let clients = Clients::default();
+        let plain = |ms| Transport { tls: false, http2: false, connect_timeout: Duration::from_millis(ms) };
+        for ms in 0..100 {
+            clients.client(plain(ms)).unwrap();
+            clients.client(plain(0)).unwrap();
+        }
+        let kept: Vec<Transport> = clients.known.lock().iter().map(|(transport, _)| *transport).collect();
+        let expected: Vec<Transport> = (93..100).chain([0]).map(plain).collect();
+        assert_eq!(kept, expected);
     }
 }

@@ -3,8 +3,23 @@
 //!
 //! A provider knows how to ask its upstream once and how often to try; how many candidates there are, and
 //! which of them still matter, is the caller's business: dropping a call closes its connection.
+//!
+//! The rules of the calls are pure parts, one a file: who gets a place (`limiter`), whether to try again (`retry`,
+//! `retry_budget`), whom to leave alone (`breaker`) and which member to ask (`pool`). `shared` keeps their state.
 
 pub mod openai;
-mod http_client;
+mod shared;
+mod habits;
+mod limiter;
 mod retry;
+mod retry_budget;
+mod breaker;
+mod pool;
+mod window;
+mod http_client;
 mod sse;
+mod thread_clients;
+
+pub use breaker::BreakerState;
+pub use limiter::Caller;
+pub use shared::{ModelState, Shared, UpstreamState};

@@ -24,23 +24,30 @@ pub(super) struct AttemptFailure {
     pub may_retry: bool,
     /// The upstream said no, or could not be reached: nothing was spent.
     pub was_refused: bool,
+    /// It could not be reached.
+    pub is_unreachable: bool,
 }
 
 impl AttemptFailure {
     /// A failure that no repetition heals, whatever its kind says.
     pub fn fatal(failure: Failure) -> Self {
-        Self { failure, may_retry: false, was_refused: false }
+        Self { failure, may_retry: false, was_refused: false, is_unreachable: false }
     }
 
     /// The same failure of an attempt on which nothing was spent.
     pub fn refused(self) -> Self {
         Self { was_refused: true, ..self }
     }
+
+    /// The same failure of an attempt that the upstream has not heard of.
+    pub fn unreachable(self) -> Self {
+        Self { was_refused: true, is_unreachable: true, ..self }
+    }
 }
 
 impl From<Failure> for AttemptFailure {
     fn from(failure: Failure) -> Self {
-        Self { may_retry: failure.kind.is_retryable(), failure, was_refused: false }
+        Self { may_retry: failure.kind.is_retryable(), failure, was_refused: false, is_unreachable: false }
     }
 }
 
@@ -49,6 +56,15 @@ impl From<Failure> for AttemptFailure {
 pub(super) struct Retries {
     made: u32,
     limit: u32,
+}
+
+/// What stands between a failed attempt and the next.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Circumstances {
+    /// The next attempt would be made elsewhere, where the pause that this upstream asks for does not hold.
+    pub elsewhere: bool,
+    /// How long there is until nobody waits any more; `None` for as long as it takes.
+    pub time_left: Option<Duration>,
 }
 
 impl Retries {
@@ -61,18 +77,22 @@ impl Retries {
     /// # Errors
     ///
     /// The failure itself when it is final: it is not one that a repetition may heal, the retries are used
-    /// up, or the upstream asked for a longer pause than a caller should be kept waiting.
-    pub fn pause_after(&mut self, attempt: AttemptFailure) -> Result<Duration, Failure> {
+    /// up, the pause would outlast whoever waits, or the upstream asked for a longer one than a caller should be kept
+    /// waiting.
+    pub fn pause_after(&mut self, attempt: AttemptFailure, now: Circumstances) -> Result<Duration, Failure> {
         let AttemptFailure { failure, may_retry, .. } = attempt;
         if !may_retry || self.made >= self.limit {
             return Err(failure);
         }
-        let pause = match failure.retry_after {
+        let pause = match failure.retry_after.filter(|_| !now.elsewhere) {
             Some(requested) if requested > LONGEST_REQUESTED_PAUSE => return Err(failure),
             // A zero says nothing about when: an upstream under load would be asked again at once.
             Some(requested) if !requested.is_zero() => requested,
             _ => ceiling(self.made).mul_f64(rand::rng().random_range(0.0..=1.0)),
         };
+        if now.time_left.is_some_and(|left| pause >= left) {
+            return Err(failure);
+        }
         self.made += 1;
         Ok(pause)
     }
@@ -106,6 +126,8 @@ mod tests {
     use super::*;
     use crate::failure::FailureKind;
 
+    const HERE: Circumstances = Circumstances { elsewhere: false, time_left: None };
+
     fn unavailable(retry_after: Option<Duration>) -> AttemptFailure {
         Failure { retry_after, ..Failure::new(FailureKind::Unavailable, "down") }.into()
     }
@@ -125,30 +147,47 @@ mod tests {
     fn a_drawn_pause_stays_under_its_ceiling_and_the_limit_ends_it() {
         for _ in 0..200 {
             let mut retries = Retries::new(2);
-            assert!(retries.pause_after(unavailable(None)).unwrap() <= Duration::from_millis(500));
-            assert!(retries.pause_after(unavailable(None)).unwrap() <= Duration::from_millis(1000));
-            assert_eq!(retries.pause_after(unavailable(None)).unwrap_err().message, "down");
+            assert!(retries.pause_after(unavailable(None), HERE).unwrap() <= Duration::from_millis(500));
+            assert!(retries.pause_after(unavailable(None), HERE).unwrap() <= Duration::from_millis(1000));
+            assert_eq!(retries.pause_after(unavailable(None), HERE).unwrap_err().message, "down");
         }
     }
 
     #[test]
     fn no_retries_means_one_attempt() {
-        assert!(Retries::new(0).pause_after(unavailable(None)).is_err());
+        assert!(Retries::new(0).pause_after(unavailable(None), HERE).is_err());
     }
 
     #[test]
     fn a_requested_pause_is_kept_unless_it_is_over_a_minute() {
         let mut retries = Retries::new(3);
         let minute = Duration::from_secs(60);
-        assert_eq!(retries.pause_after(unavailable(Some(minute))).unwrap(), minute);
+        assert_eq!(retries.pause_after(unavailable(Some(minute)), HERE).unwrap(), minute);
         let longer = minute + Duration::from_millis(1);
-        assert_eq!(retries.pause_after(unavailable(Some(longer))).unwrap_err().retry_after, Some(longer));
+        assert_eq!(retries.pause_after(unavailable(Some(longer)), HERE).unwrap_err().retry_after, Some(longer));
+    }
+
+    #[test]
+    fn a_pause_that_one_upstream_asks_for_holds_at_no_other() {
+        let hour = unavailable(Some(Duration::from_secs(3600)));
+        let elsewhere = Circumstances { elsewhere: true, ..HERE };
+        assert!(Retries::new(1).pause_after(hour, elsewhere).unwrap() <= Duration::from_millis(500));
+    }
+
+    #[test]
+    fn nobody_is_made_to_wait_for_a_pause_that_outlasts_them() {
+        let left = |ms| Circumstances { time_left: Some(Duration::from_millis(ms)), ..HERE };
+        let soon = || unavailable(Some(Duration::from_millis(100)));
+        let mut retries = Retries::new(1);
+        assert_eq!(retries.pause_after(soon(), left(100)).unwrap_err().message, "down");
+        assert!(retries.pause_after(soon(), left(0)).is_err());
+        assert_eq!(retries.pause_after(soon(), left(101)).unwrap(), Duration::from_millis(100));
     }
 
     #[test]
     fn a_fatal_attempt_is_not_repeated_although_its_kind_could_be() {
         let quota = AttemptFailure::fatal(Failure::new(FailureKind::RateLimited, "quota"));
-        assert!(Retries::new(3).pause_after(quota).is_err());
+        assert!(Retries::new(3).pause_after(quota, HERE).is_err());
     }
 
     #[test]

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use crate::algorithms::vote::VoteRules;
 use crate::algorithms::{Plan, PlanError, Resources, Wanted};
 use crate::completion::Sampling;
+use crate::config::capabilities::{CapabilityTable, StructuredOutput};
 use crate::config::document::Secrets;
 use crate::config::origin::FieldOrigins;
 use crate::config::prices::Prices;
-use crate::config::provider::{ProviderName, StructuredOutput};
+use crate::config::provider::ProviderName;
 use crate::config::run::RunSettings;
 use crate::generator::Generator;
 use crate::scorers::{JudgeTarget, Lessons};
@@ -48,8 +49,8 @@ pub(super) struct Names {
     pub mapped: BTreeMap<String, Target>,
     /// Where names that nobody knows go: to the remote provider, if that is allowed.
     pub any: Option<Arc<dyn Generator>>,
-    /// What the active provider can be held to.
-    pub structured_output: StructuredOutput,
+    /// What the models of the active provider can do; `None` for those in this process.
+    pub capabilities: Option<CapabilityTable>,
     /// Local models beside the active one.
     pub locals: BTreeMap<String, OpenLocal>,
     pub elsewhere: Elsewhere,
@@ -103,6 +104,14 @@ pub struct UnknownModel {
     pub available: Vec<String>,
 }
 
+impl Names {
+    /// What a model of the active provider can be held to.
+    fn structured_output(&self, model: &str) -> StructuredOutput {
+        let row = self.capabilities.map(|capabilities| capabilities.of(model));
+        row.map_or(StructuredOutput::Unsupported, |row| row.structured_output())
+    }
+}
+
 impl Route {
     /// The way to a local model beside the configuration's own.
     pub(super) fn local(generator: Arc<dyn Generator>, model: &str) -> Self {
@@ -124,7 +133,7 @@ impl ActiveConfig {
             generator: Arc::clone(&target.generator),
             model: target.model.clone(),
             scaled: true,
-            structured_output: names.structured_output,
+            structured_output: names.structured_output(&target.model),
             lessons: target.lessons.clone(),
         };
         if requested == names.model {
@@ -142,9 +151,9 @@ impl ActiveConfig {
             let (active, _) = names.provider.resolve(&names.model).ok()?;
             (provider == active).then(|| Route {
                 generator: Arc::clone(generator),
+                structured_output: names.structured_output(model),
                 model: model.to_owned(),
                 scaled: true,
-                structured_output: names.structured_output,
                 lessons: Lessons::default(),
             })
         });
@@ -171,7 +180,8 @@ impl ActiveConfig {
     /// The field that does not fit.
     pub(super) fn check_run(&self) -> Result<(), PlanError> {
         let Target { generator, model, lessons } = self.names.active.clone();
-        let route = Route { generator, model, scaled: true, structured_output: self.names.structured_output, lessons };
+        let structured_output = self.names.structured_output(&model);
+        let route = Route { generator, model, scaled: true, structured_output, lessons };
         // A budget of 1 is a plain call, but requests may ask for more.
         let settings = RunSettings { budget: self.run.budget.max(2), ..self.run.clone() };
         let resources = Resources { rules: Arc::clone(&self.rules), judge: self.judge(&route) };

@@ -10,16 +10,16 @@ use secrecy::SecretString;
 
 use crate::config::active::ActiveSettings;
 use crate::config::calls::CallSettings;
+use crate::config::capabilities::StructuredOutput;
 use crate::config::endpoint::{ChosenBy, OutboundPolicy, base_url};
 use crate::config::first;
-use crate::config::provider::{ProviderName, StructuredOutput};
+use crate::config::provider::ProviderName;
 use crate::config::{Environment, SettingsError};
 use crate::generator::Generator;
 use crate::providers::openai::{ProviderError, ProviderSpec};
 use crate::scorers::Lessons;
 
 use super::active::{ActiveConfig, Route, UnknownModel};
-use super::judge::structured_output;
 use super::remote::{bare_spec, usual_spec};
 use super::remotes::Remotes;
 
@@ -173,7 +173,7 @@ impl ActiveConfig {
             };
         }
         let Some(usual) = elsewhere.usual.get(&provider) else { return Err(self.unavailable(provider).into()) };
-        let structured_output = structured_output(provider, &usual.spec.base_url);
+        let structured_output = usual.spec.capabilities.of(requested).structured_output();
         let generator = match api_key {
             Some(api_key) => elsewhere.client_with(usual.spec.clone(), api_key)?,
             None => elsewhere.usual_client(usual)?,
@@ -214,8 +214,8 @@ impl Elsewhere {
 
     /// A client for a configured address with the request's key in place of what is configured.
     fn client_with(&self, spec: ProviderSpec, api_key: SecretString) -> Result<Arc<dyn Generator>, SettingsError> {
-        let mut spec = ProviderSpec { api_key: Some(api_key), ..spec };
-        spec.headers.retain(|(name, _)| !name.eq_ignore_ascii_case("authorization"));
+        let mut spec = ProviderSpec { api_key: Some(api_key), is_listed: false, ..spec };
+        spec.headers.retain(|(name, _)| !spec.dialect.is_credential(name));
         self.client(spec)
     }
 
@@ -228,13 +228,16 @@ impl Elsewhere {
     }
 
     fn client(&self, spec: ProviderSpec) -> Result<Arc<dyn Generator>, SettingsError> {
-        self.remotes.client(spec).map_err(|error| {
+        let client = self.remotes.client(spec).map_err(|error| {
             let param = match error {
                 ProviderError::ApiKey => API_KEY_HEADER,
                 _ => ENDPOINT_HEADER,
             };
             SettingsError::invalid(param, error.to_string())
-        })
+        })?;
+        // It is asked for by a request of the configuration that is in effect.
+        client.take_effect();
+        Ok(client)
     }
 }
 

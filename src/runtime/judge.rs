@@ -5,7 +5,7 @@
 
 use crate::config::active::{ActiveSettings, JudgeSource};
 use crate::config::endpoint::Endpoint;
-use crate::config::provider::{ProviderName, StructuredOutput};
+use crate::config::provider::ProviderName;
 use crate::config::{Environment, SettingsError};
 use crate::scorers::{JudgeTarget, Lessons};
 
@@ -74,9 +74,9 @@ impl Targets {
             Endpoint::Auto => provider == own_provider,
             Endpoint::Url(url) if own_provider != ProviderName::Llama => {
                 let (own, _) = provider_spec(settings, own_provider, environment, self.outbound())?;
-                own.base_url.origin() == url.origin()
+                own.members.iter().any(|member| member.url.origin() == url.origin())
             }
-            Endpoint::Url(_) => false,
+            Endpoint::Url(_) | Endpoint::Pool(_) => false,
         };
         let at_home = is_at_home.then_some(settings);
         let endpoint = match (&source.endpoint, at_home) {
@@ -90,7 +90,7 @@ impl Targets {
             ..settings.clone()
         };
         let (spec, warnings) = provider_spec(&judge, provider, environment, self.outbound())?;
-        let structured_output = structured_output(provider, &spec.base_url);
+        let structured_output = spec.capabilities.of(model).structured_output();
         let target = JudgeTarget {
             generator: self.remote(spec)?,
             model: model.to_owned(),
@@ -107,7 +107,7 @@ impl Targets {
         Ok(JudgeTarget {
             generator,
             model: model.to_owned(),
-            structured_output: StructuredOutput::Unsupported,
+            structured_output: crate::config::capabilities::StructuredOutput::Unsupported,
             lessons: Lessons::default(),
         })
     }
@@ -116,16 +116,6 @@ impl Targets {
     async fn local_judge(&self, _: &str) -> Result<JudgeTarget, SettingsError> {
         let message = "a judge in this process needs the feature `llama`, without which this itsd was built";
         Err(SettingsError::invalid("judge_model", message))
-    }
-}
-
-/// What a provider can be held to at an address. Behind another than its own there may be anything.
-pub(super) fn structured_output(provider: ProviderName, base_url: &url::Url) -> StructuredOutput {
-    let Some(defaults) = provider.remote_defaults() else { return StructuredOutput::Unsupported };
-    let own = defaults.base_url.and_then(|own| url::Url::parse(own).ok());
-    match own {
-        Some(own) if own.scheme() == "https" && own.origin() != base_url.origin() => StructuredOutput::Unknown,
-        _ => defaults.structured_output,
     }
 }
 
@@ -153,6 +143,7 @@ mod tests {
 
     use super::*;
     use crate::config::Settings;
+    use crate::config::capabilities::StructuredOutput;
     use crate::config::cli::ServeArguments;
     use crate::config::field::SettingsCode;
 
@@ -161,7 +152,8 @@ mod tests {
         environment: &[(&str, &str)],
     ) -> Result<(Option<JudgeTarget>, Arc<dyn crate::generator::Generator>), SettingsError> {
         let environment = Environment::from_pairs(environment.iter().copied());
-        let targets = Targets::new(&Settings::load(&ServeArguments::default(), &environment).unwrap());
+        let settings = Settings::load(&ServeArguments::default(), &environment).unwrap();
+        let targets = Targets::new(&settings, Arc::default());
         let settings = ActiveSettings::parse(document.as_object().unwrap())?;
         let names = targets.prepare(&settings, &environment, &mut Vec::new()).await?;
         let judge = targets.prepare_judge(&settings, &environment, &mut Vec::new()).await?;

@@ -6,9 +6,11 @@ use crate::algorithms::vote::VoteRules;
 use crate::config::document::{self, Document, content_hash, put_back_secrets, take_secrets};
 use crate::config::origin::{self, FieldOrigins};
 use crate::config::{ActiveSettings, SettingsError};
+use crate::failure::Failure;
 use crate::store::{NewRevision, Origin, StoreError};
 
 use super::active::ActiveConfig;
+use super::probe::{Probe, named_capabilities};
 use super::remote::usual_variables;
 use super::{Description, Runtime};
 
@@ -19,16 +21,20 @@ pub struct ConfigureOptions {
     pub validate_only: bool,
     /// The revision that must be the active one.
     pub if_match: Option<i64>,
+    /// Ask the endpoint what it can do before anything else, and put what it says into the document.
+    pub probe: bool,
 }
 
 /// A configuration that was set, or only validated.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Configured {
     /// The active revision.
     pub revision: i64,
     /// For the client: which model and algorithm.
     pub message: String,
     pub warnings: Vec<String>,
+    /// What the endpoint has said of itself, where it was asked.
+    pub probe: Option<Probe>,
 }
 
 /// Why a configuration was not set. The active one is as it was.
@@ -48,6 +54,9 @@ pub enum ConfigureError {
     /// A past revision that cannot be made the active one again.
     #[error("revision {number} cannot be active again: {why}; the active configuration is as it was")]
     NotPreparable { number: i64, why: String },
+    /// The endpoint could not be asked what it can do.
+    #[error("the endpoint could not be asked what it can do: {failure}")]
+    Probe { param: &'static str, failure: Failure },
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -189,7 +198,12 @@ impl Runtime {
             return Err(ConfigureError::Conflict { expected, active: active_revision });
         }
         let rolled_back = if let Change::Rollback(number) = &change { Some(*number) } else { None };
-        let Some(draft) = self.draft(change, active.as_deref()).await? else { return Ok(None) };
+        let named = named_capabilities(&change);
+        let Some(mut draft) = self.draft(change, active.as_deref()).await? else { return Ok(None) };
+        let probe = match options.probe {
+            true => Some(self.probe(&mut draft, &named).await?),
+            false => None,
+        };
         let prepared = self.prepare(draft).await.map_err(|error| match rolled_back {
             Some(number) => ConfigureError::NotPreparable { number, why: error.message },
             None => error.into(),
@@ -199,13 +213,14 @@ impl Runtime {
             prepared.active.names.model,
             prepared.active.run.algorithm.as_str()
         );
-        let mut warnings = prepared.warnings.clone();
+        let mut warnings = probe.as_ref().map(Probe::warnings).unwrap_or_default();
+        warnings.extend(prepared.warnings.iter().cloned());
         if options.validate_only {
-            return Ok(Some(Configured { revision: active_revision, message, warnings }));
+            return Ok(Some(Configured { revision: active_revision, message, warnings, probe }));
         }
         let (revision, warning) = self.commit(prepared).await?;
         warnings.extend(warning);
-        Ok(Some(Configured { revision, message, warnings }))
+        Ok(Some(Configured { revision, message, warnings, probe }))
     }
 
     /// What a change makes of the active configuration, every secret in its place.
@@ -266,6 +281,7 @@ impl Runtime {
             judge,
         };
         active.check_run().map_err(|error| SettingsError::invalid(error.param, error.message))?;
+        warnings.extend(active.check_capabilities(settings.calls.use_n)?);
         Ok(Prepared { active, origin, warnings })
     }
 
@@ -295,6 +311,11 @@ impl Runtime {
             algorithm = active.run.algorithm.as_str(),
             "configuration is active"
         );
+        // What it shares with the old one, such as places among the calls in flight, goes by its limits from now on.
+        active.names.active.generator.take_effect();
+        if let Some(judge) = &active.judge {
+            judge.generator.take_effect();
+        }
         self.active.store(Some(Arc::new(active)));
     }
 }

@@ -4,6 +4,7 @@
 //! higher one. Readers take a snapshot and are never waited for.
 
 mod active;
+mod capabilities;
 mod elsewhere;
 mod history;
 mod judge;
@@ -12,6 +13,7 @@ mod lane;
 mod local;
 #[cfg(feature = "llama")]
 mod on_demand;
+mod probe;
 mod remote;
 mod remotes;
 mod restore;
@@ -27,10 +29,14 @@ pub use active::{ActiveConfig, ModelEntry, Route, UnknownModel};
 pub use elsewhere::{API_KEY_HEADER, Destination, ENDPOINT_HEADER, RouteError};
 pub use history::PastRevision;
 pub use lane::{ConfigureError, ConfigureOptions, Configured};
+pub use probe::Probe;
+
+pub use crate::providers::{BreakerState, ModelState, UpstreamState};
 
 use crate::config::document::Document;
 use crate::config::origin::FieldOrigins;
 use crate::config::{Environment, Settings};
+use crate::metrics::{Metrics, Moment};
 use crate::store::{Store, StoreError};
 use stored::Vault;
 use targets::Targets;
@@ -43,6 +49,7 @@ pub struct Runtime {
     store: Store,
     vault: Vault,
     targets: Targets,
+    metrics: Arc<Metrics>,
     environment: Environment,
     /// What could not be restored at the start, until someone configures anew.
     not_restored: ArcSwap<Vec<String>>,
@@ -71,13 +78,15 @@ impl Runtime {
     pub async fn start(settings: &Settings, environment: Environment) -> Result<Self, StoreError> {
         let store = Store::open(&settings.store.state_dir).await?;
         let vault = Vault::open(&settings.store.state_dir, &environment);
-        let targets = Targets::new(settings);
+        let metrics = Arc::new(Metrics::new());
+        let targets = Targets::new(settings, Arc::clone(&metrics));
         let runtime = Self {
             active: ArcSwapOption::empty(),
             lane: Mutex::default(),
             store,
             vault,
             targets,
+            metrics,
             environment,
             not_restored: ArcSwap::default(),
         };
@@ -88,6 +97,11 @@ impl Runtime {
     /// The configuration as it is now. A request takes one and uses nothing else.
     pub fn snapshot(&self) -> Option<Arc<ActiveConfig>> {
         self.active.load_full()
+    }
+
+    /// What the daemon counts, through every configuration that it has.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// The active configuration as it may be shown; `None` when there is none.
@@ -106,6 +120,17 @@ impl Runtime {
             reasons.push(error.to_string());
         }
         reasons
+    }
+
+    /// How the remote providers of configurations that are in use are, in the order of their names. It touches no
+    /// network.
+    pub fn upstreams(&self) -> Vec<UpstreamState> {
+        self.targets.upstreams()
+    }
+
+    /// What those who scrape the counters shall know of this moment.
+    pub fn moment(&self) -> Moment {
+        Moment { config_revision: self.snapshot().map(|active| active.revision), breakers: self.targets.breakers() }
     }
 
     /// What the operator had configured but could not be restored at the start, and why; empty once

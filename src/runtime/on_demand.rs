@@ -97,6 +97,10 @@ impl Generator for LocalModel {
         async move { self.load().await?.continue_texts(request, run).await }.boxed()
     }
 
+    fn stops_billing(&self, _: &str) -> bool {
+        true
+    }
+
     fn signals(&self, _: &str) -> SignalSupport {
         generator::LOCAL_SIGNALS
     }

@@ -8,16 +8,15 @@ use std::sync::Arc;
 use crate::config::active::ActiveSettings;
 use crate::config::endpoint::OutboundPolicy;
 use crate::config::provider::ProviderName;
-#[cfg(feature = "llama")]
-use crate::config::provider::StructuredOutput;
 use crate::config::{Environment, Settings, SettingsError};
 use crate::generator::Generator;
+use crate::metrics::Metrics;
+use crate::providers::UpstreamState;
 use crate::providers::openai::{ProviderError, ProviderSpec};
 use crate::scorers::Lessons;
 
 use super::active::{Names, Target};
 use super::elsewhere::Elsewhere;
-use super::judge::structured_output;
 #[cfg(feature = "llama")]
 use super::local::LocalModels;
 use super::remote::provider_spec;
@@ -32,10 +31,11 @@ pub struct Targets {
 }
 
 impl Targets {
-    pub fn new(settings: &Settings) -> Self {
+    /// Registries of which nothing is in use; their clients count what they do in `metrics`.
+    pub fn new(settings: &Settings, metrics: Arc<Metrics>) -> Self {
         Self {
             outbound: settings.outbound.clone(),
-            remotes: Arc::default(),
+            remotes: Arc::new(Remotes::new(metrics)),
             #[cfg(feature = "llama")]
             locals: Arc::new(LocalModels::new(settings.models.dirs.clone(), settings.llama.clone())),
         }
@@ -67,6 +67,16 @@ impl Targets {
         self.remotes.client(spec).map_err(refused)
     }
 
+    /// How the upstreams of configurations that are in use are.
+    pub(super) fn upstreams(&self) -> Vec<UpstreamState> {
+        self.remotes.states()
+    }
+
+    /// How many models of a provider are in which state of their circuit breakers.
+    pub(super) fn breakers(&self) -> BTreeMap<(&'static str, &'static str), u64> {
+        self.remotes.breakers()
+    }
+
     pub(super) fn outbound(&self) -> &OutboundPolicy {
         &self.outbound
     }
@@ -86,7 +96,7 @@ impl Targets {
         let (spec, mut told) = provider_spec(settings, provider, environment, &self.outbound)?;
         warnings.append(&mut told);
         let elsewhere = self.elsewhere(settings, Some((provider, spec.clone())), environment, warnings);
-        let structured_output = structured_output(provider, &spec.base_url);
+        let capabilities = spec.capabilities;
         let generator = self.remote(spec)?;
         let target = |upstream: &str, param: &str| {
             let (chosen, model) = settings.provider.resolve(upstream)?;
@@ -116,7 +126,7 @@ impl Targets {
             },
             mapped,
             any: settings.allow_any_model.then_some(generator),
-            structured_output,
+            capabilities: Some(capabilities),
             locals: BTreeMap::new(),
             elsewhere,
             created: 0,
@@ -159,7 +169,7 @@ impl Targets {
             active: Target { generator: active, model: own.clone(), lessons: Lessons::default() },
             mapped,
             any: None,
-            structured_output: StructuredOutput::Unsupported,
+            capabilities: None,
             locals: BTreeMap::new(),
             elsewhere: self.elsewhere(settings, None, environment, warnings),
             created: 0,
@@ -181,9 +191,13 @@ impl Targets {
     }
 }
 
-fn refused(error: ProviderError) -> SettingsError {
+pub(super) fn refused(error: ProviderError) -> SettingsError {
     let param = match &error {
-        ProviderError::NotHttp | ProviderError::Credentials | ProviderError::Tls(_) => "endpoint".to_owned(),
+        ProviderError::NotHttp
+        | ProviderError::Credentials
+        | ProviderError::AzurePath
+        | ProviderError::NoMembers
+        | ProviderError::Tls(_) => "endpoint".to_owned(),
         ProviderError::Header(name) | ProviderError::ReservedHeader(name) => format!("extra_args.headers.{name}"),
         ProviderError::ApiKey => "api_key".to_owned(),
         ProviderError::NoParallelCalls => "n_parallel".to_owned(),

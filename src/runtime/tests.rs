@@ -104,7 +104,7 @@ async fn a_refused_or_only_validated_document_changes_nothing() {
     ] {
         refused(&runtime, wrong).await;
     }
-    let options = ConfigureOptions { validate_only: true, if_match: None };
+    let options = ConfigureOptions { validate_only: true, ..ConfigureOptions::default() };
     let validated = runtime.configure(document(model("b")), options).await.unwrap();
     assert_eq!((validated.revision, validated.message.as_str()), (1, "Initialized b with self-consistency algorithm"));
     assert_eq!(active_model(&runtime), "a");
@@ -115,7 +115,7 @@ async fn a_refused_or_only_validated_document_changes_nothing() {
 async fn a_stale_revision_is_refused_and_the_right_one_taken() {
     let house = House::new();
     let runtime = house.start().await;
-    let at = |revision| ConfigureOptions { validate_only: false, if_match: Some(revision) };
+    let at = |revision| ConfigureOptions { if_match: Some(revision), ..ConfigureOptions::default() };
     runtime.configure(document(model("a")), at(0)).await.unwrap();
     set(&runtime, model("b")).await;
     let error = runtime.configure(document(model("c")), at(1)).await.unwrap_err();
@@ -254,7 +254,7 @@ async fn a_revision_that_cannot_be_prepared_any_more_leaves_the_one_before() {
     let told = restarted.not_restored()[0].clone();
     assert!(told.contains("revision 2") && told.contains("MY_KEY"), "{told}");
     // The active revision is what a client read, although a newer one lies in the store.
-    let options = ConfigureOptions { validate_only: false, if_match: Some(1) };
+    let options = ConfigureOptions { if_match: Some(1), ..ConfigureOptions::default() };
     assert_eq!(restarted.configure(document(model("c")), options).await.unwrap().revision, 3);
     // Whoever configures anew has dealt with it.
     assert!(restarted.not_restored().is_empty());

@@ -137,7 +137,7 @@ def test_a_wrong_configuration_is_a_400_that_names_the_field(remote, settings, p
 
 
 def test_an_upstreams_rate_limit_stays_a_429_with_its_delay(ask_remote, upstream):
-    upstream.always({"status": 429, "headers": {"retry-after": "7"}, "body": '{"error": {"message": "slow down"}}'})
+    upstream.always({"refuse": 429, "retry_after": {"seconds": 7}})
     with pytest.raises(openai.RateLimitError) as caught:
         ask_remote.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES, extra_body={"budget": 1})
     refusal(caught)
@@ -157,12 +157,14 @@ def test_a_key_that_the_upstream_refuses_is_our_502_not_the_clients_401(ask_remo
 @pytest.mark.parametrize(
     "step",
     [
-        {"status": 500, "body": '{"error": {"message": "boom"}}'},
+        {"refuse": 500},
         {"status": 503, "body": "<html>overloaded</html>", "headers": {"content-type": "text/html"}},
         {"close_at": "request"},
         {"close_at": "body"},
+        {"reset_at": "request"},
+        {"reset_at": "body"},
     ],
-    ids=["500", "html-503", "closes-at-once", "closes-half-way"],
+    ids=["500", "html-503", "closes-at-once", "closes-half-way", "resets-at-once", "resets-half-way"],
 )
 def test_an_upstream_that_fails_is_a_502_which_the_client_does_not_repeat(ask_remote, upstream, step):
     upstream.always(step)
@@ -178,7 +180,7 @@ def test_an_upstream_that_fails_is_a_502_which_the_client_does_not_repeat(ask_re
 
 def test_our_own_retries_are_bounded_and_the_clients_add_none(ask_remote, remote, upstream):
     remote.configure(provider="openai", api_key="sk-x", model="gpt-4o-mini", max_retries=2)
-    upstream.always({"status": 500, "headers": {"retry-after-ms": "1"}, "body": "{}"})
+    upstream.always({"refuse": 500, "retry_after": {"milliseconds": 1}})
     with pytest.raises(openai.InternalServerError):
         ask_remote.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES, extra_body={"budget": 1})
     assert upstream.counters()["requests"] == 3
@@ -196,7 +198,7 @@ def test_a_400_of_the_upstream_is_told_to_the_client(ask_remote, upstream):
 
 def test_a_run_goes_on_without_the_candidates_that_failed(ask_remote, upstream):
     upstream.control(honour_n=False)
-    upstream.steps({"content": "\\boxed{1}"}, {"status": 500, "body": "{}"}, {"content": "\\boxed{1}"}, {"content": "\\boxed{1}"})
+    upstream.steps({"content": "\\boxed{1}"}, {"refuse": 500}, {"content": "\\boxed{1}"}, {"content": "\\boxed{1}"})
     response = ask_remote.chat.completions.create(
         model="gpt-4o-mini", messages=MESSAGES, extra_body={"return_response_only": False, "stop_rule": "none"}
     )
@@ -215,6 +217,6 @@ def test_an_error_in_the_middle_of_a_stream_reaches_the_client(ask_remote, upstr
 
 
 def test_a_stream_that_never_began_is_refused_with_a_status(ask_remote, upstream):
-    upstream.always({"status": 500, "body": "{}"})
+    upstream.always({"refuse": 500})
     with pytest.raises(openai.APIError):
         list(ask_remote.chat.completions.create(model="gpt-4o-mini", messages=MESSAGES, stream=True))

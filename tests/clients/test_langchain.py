@@ -93,7 +93,7 @@ def test_structured_output_is_voted_on_as_json(chat, upstream, method):
 
 
 def test_a_spent_request_is_not_repeated(chat, upstream):
-    upstream.always({"status": 500, "body": "{}"})
+    upstream.always({"refuse": 500})
     with pytest.raises(Exception, match="500"):
         chat(extra_body={"budget": 2}).invoke("Hello")
     assert upstream.counters()["requests"] == 2

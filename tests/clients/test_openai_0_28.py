@@ -66,7 +66,7 @@ print(response["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"
 
 
 def test_refusals_are_its_own_exceptions_and_nothing_is_asked_twice(run, upstream):
-    upstream.always({"status": 500, "body": "{}"})
+    upstream.always({"refuse": 500})
     answer = run("""
 try:
     openai.ChatCompletion.create(**ask, budget=0)

@@ -6,10 +6,13 @@ import re
 import subprocess
 import threading
 
+import openai
 import pytest
-from harness import ITSD, ROOT, Daemon
+from conftest import client_of
+from harness import ITSD, PATIENCE_S, ROOT, Daemon
 
-ASK = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}], "budget": 1}
+QUESTION = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hello"}]}
+ASK = {**QUESTION, "budget": 1}
 
 
 @pytest.fixture
@@ -68,6 +71,61 @@ def test_a_stop_cancels_upstream_what_does_not_finish_in_time(start, upstream):
     assert daemon.stop() == 0
     upstream.wait_for(in_flight=0, closed_early=1)
     asking.join()
+
+
+def test_a_stop_lets_a_running_stream_come_to_its_end(start, upstream):
+    daemon = start()
+    configure(daemon)
+    upstream.always({"content": "one two three", "stream_gate": "rest"})
+    with client_of(daemon) as client:
+        stream = client.chat.completions.create(**QUESTION, stream=True, extra_body={"budget": 1})
+        heard = []
+        for chunk in stream:
+            heard.append(chunk.choices[0].delta.content or "")
+            if heard[-1] == "one ":
+                daemon.signal_stop()
+                daemon.expect_notification("STOPPING=1")
+                upstream.control(open=["rest"])
+    assert "".join(heard) == "one two three"
+    assert daemon.stop() == 0
+    assert upstream.counters()["closed_early"] == 0
+
+
+def test_a_stop_tells_the_clients_whose_answers_do_not_come_in_time(start, upstream):
+    daemon = start(SHUTDOWN_TIMEOUT="1")
+    daemon.configure(provider="openai", api_key="sk-test", model="whole", allow_any_model=True, max_retries=0)
+    upstream.always({"content": "one two three", "stream_gate": "never"}, model="streamed")
+    upstream.always({"gate": "never"}, model="whole")
+    failures = []
+
+    def ask(stream: bool) -> None:
+        with client_of(daemon) as client:
+            with pytest.raises(openai.APIError) as raised:
+                answer = client.chat.completions.create(
+                    model="streamed" if stream else "whole",
+                    messages=QUESTION["messages"],
+                    stream=stream,
+                    extra_body={"budget": 1},
+                )
+                for _ in answer:
+                    begun.set()
+        failures.append(raised.value)
+
+    begun = threading.Event()
+    asking = [threading.Thread(target=ask, args=[stream]) for stream in (True, False)]
+    for thread in asking:
+        thread.start()
+    upstream.wait_for(in_flight=2)
+    assert begun.wait(PATIENCE_S)
+    assert daemon.stop() == 0
+    for thread in asking:
+        thread.join(PATIENCE_S)
+    assert len(failures) == 2
+    for failure in failures:
+        assert "the daemon stops" in failure.message
+    upstream.wait_for(in_flight=0)
+    # Neither client asks again.
+    assert upstream.counters()["requests"] == 2
 
 
 def test_a_second_signal_ends_it_at_once(start, upstream):

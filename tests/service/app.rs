@@ -116,6 +116,26 @@ impl TestApp {
         receive(self.client.get(self.url(path))).await
     }
 
+    /// Checks that requests are answered, and that there is nothing to say of that.
+    pub async fn assert_ready(&self) {
+        let mut readiness = self.get("/ready").await.ok();
+        readiness.as_object_mut().unwrap().remove("providers");
+        assert_eq!(readiness, json!({"ready": true, "reasons": []}));
+    }
+
+    /// Waits until what `/ready` says of the providers satisfies `condition`.
+    pub async fn wait_for_providers(&self, condition: impl Fn(&Value) -> bool) -> Value {
+        let wait = async {
+            loop {
+                let providers = self.get("/ready").await.ok()["providers"].take();
+                if condition(&providers) {
+                    return providers;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect("the providers come to what is waited for")
+    }
+
     pub async fn post(&self, path: &str, body: &Value) -> Answer {
         self.post_text(path, &body.to_string()).await
     }
@@ -152,6 +172,17 @@ impl TestApp {
         let mut response = Vec::new();
         tokio::time::timeout(PATIENCE, socket.read_to_end(&mut response)).await.expect("a response").unwrap();
         String::from_utf8(response).unwrap()
+    }
+
+    /// Waits until a call waits for its turn.
+    pub async fn somebody_queues(&self) {
+        let is_queue = |line: &str| line.starts_with("itsd_queued{") && !line.ends_with(" 0");
+        let queue = async {
+            while !self.get("/metrics").await.text.lines().any(is_queue) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, queue).await.expect("a call waits for its turn");
     }
 
     /// Begins a graceful shutdown beside the test.

@@ -197,7 +197,7 @@ async fn a_restart_brings_the_last_configuration_back_with_its_keys() {
 
     let app = spawn_app_in(Arc::clone(&state_dir), &[], |_| {}).await;
     assert_eq!(app.get("/configure").await.ok(), before);
-    assert_eq!(app.get("/ready").await.ok(), json!({"ready": true, "reasons": []}));
+    app.assert_ready().await;
     let answer = app.chat(json!({"model": "fast", "budget": 1})).await;
     answer.ok();
     assert_eq!(answer.header("x-its-revision"), Some("2"));
@@ -230,7 +230,7 @@ async fn a_reference_is_kept_as_one_and_read_anew_at_a_restart() {
     let warning = ready["warnings"][0].as_str().unwrap();
     assert!(warning.contains("revision 1") && warning.contains("TEAM_KEY"), "{ready}");
     assert_eq!(app.configure(&upstream, json!({})).await["revision"], 2);
-    assert_eq!(app.get("/ready").await.ok(), json!({"ready": true, "reasons": []}));
+    app.assert_ready().await;
 }
 
 #[tokio::test]

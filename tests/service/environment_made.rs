@@ -88,7 +88,7 @@ async fn the_environment_is_asked_anew_until_somebody_configures() {
     let app = spawn_app_in(Arc::clone(&state_dir), &[], |_| {}).await;
     let shown = app.get("/configure").await.ok();
     assert_eq!((&shown["model"], &shown["revision"]), (&json!("arithmetic-demo"), &json!(0)));
-    assert_eq!(app.get("/ready").await.ok(), json!({"ready": true, "reasons": []}));
+    app.assert_ready().await;
     app.configure(&upstream, json!({})).await;
     drop(app.stop());
     let app = spawn_app_in(state_dir, &openai, |_| {}).await;

@@ -417,6 +417,8 @@ async fn the_best_of_n_example_of_its_hub_configures_and_answers_verbatim() {
         "judge_temperature": 0.7,
         "judge_max_tokens": 2048
     }"#;
+    // The candidates are to differ, which the choices of one scripted answer do not.
+    upstream.ignore_n();
     let told = app.post_text("/configure", example).await.ok();
     assert_eq!(told["message"], "Initialized gpt-4o-mini with best-of-n algorithm");
     assert_eq!(told["warnings"], json!([]));

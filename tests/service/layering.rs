@@ -9,15 +9,16 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("completion", &[]),
     ("failure", &[]),
     ("config", &[]),
+    ("metrics", &[]),
     ("answer", &[]),
-    ("providers", &["config"]),
+    ("providers", &["config", "metrics"]),
     ("llama", &[]),
     ("store", &[]),
-    ("generator", &["config", "answer", "providers", "llama"]),
+    ("generator", &["config", "metrics", "answer", "providers", "llama"]),
     ("scorers", &["config", "answer", "generator"]),
     ("algorithms", &["config", "answer", "generator", "scorers"]),
-    ("runtime", &["config", "answer", "providers", "llama", "store", "generator", "scorers", "algorithms"]),
-    ("http", &["config", "answer", "generator", "scorers", "algorithms", "runtime"]),
+    ("runtime", &["config", "metrics", "answer", "providers", "llama", "store", "generator", "scorers", "algorithms"]),
+    ("http", &["config", "metrics", "answer", "generator", "scorers", "algorithms", "runtime"]),
     ("telemetry", &["config"]),
     ("port_file", &[]),
     ("app", &["config", "http", "runtime"]),
@@ -33,6 +34,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("env::var", &["config"]),
     ("llama_cpp_2", &["llama"]),
     ("reqwest::", &["providers"]),
+    ("prometheus_client", &["metrics"]),
 ];
 
 #[test]

@@ -67,7 +67,7 @@ async fn a_daemon_without_a_configuration_says_so_until_it_has_one() {
 
     let upstream = Upstream::start().await;
     app.configure(&upstream, json!({"budget": 1})).await;
-    assert_eq!(app.get("/ready").await.ok(), json!({"ready": true, "reasons": []}));
+    app.assert_ready().await;
     app.chat(json!({})).await.ok();
 }
 

@@ -10,8 +10,10 @@ use itsd::config::calls::CallSettings;
 use itsd::config::capabilities::CapabilityTable;
 use itsd::config::provider::ProviderName;
 use itsd::failure::Failure;
-use itsd::providers::openai::{Provider, ProviderSpec};
+use itsd::providers::Shared;
+use itsd::providers::openai::{Dialect, Provider, ProviderSpec};
 use serde_json::value::RawValue;
+use url::Url;
 
 use crate::upstream::Upstream;
 
@@ -21,12 +23,14 @@ pub const KEY: &str = "sk-scripted-0123456789abcdef";
 pub fn spec(base_url: &str) -> ProviderSpec {
     ProviderSpec {
         name: "scripted".to_owned(),
-        base_url: base_url.parse().unwrap(),
+        members: vec![Url::parse(base_url).unwrap().into()],
+        dialect: Dialect::default(),
         api_key: Some(KEY.into()),
         headers: Vec::new(),
         body: serde_json::Map::new(),
         capabilities: CapabilityTable::new(ProviderName::OpenAiCompatible),
         calls: CallSettings { timeout: Duration::from_secs(30), max_retries: 0, ..CallSettings::default() },
+        is_listed: true,
     }
 }
 
@@ -34,7 +38,7 @@ pub fn spec(base_url: &str) -> ProviderSpec {
 pub fn provider(upstream: &Upstream, change: impl FnOnce(&mut ProviderSpec)) -> Arc<Provider> {
     let mut spec = spec(&upstream.base_url());
     change(&mut spec);
-    Arc::new(Provider::new(spec).unwrap())
+    Arc::new(Provider::new(spec, &Shared::default()).unwrap())
 }
 
 pub fn raw(text: &str) -> Box<RawValue> {

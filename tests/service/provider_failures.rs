@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use itsd::failure::FailureKind::{self, *};
+use itsd::providers::Shared;
 use itsd::providers::openai::Provider;
 use serde_json::json;
 
@@ -166,7 +167,7 @@ async fn nobody_at_the_address_is_said_with_what_to_check() {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = socket.local_addr().unwrap();
-    let provider = Provider::new(spec(&format!("http://{address}/v1"))).unwrap();
+    let provider = Provider::new(spec(&format!("http://{address}/v1")), &Shared::default()).unwrap();
     let failure = complete(&provider).await.unwrap_err();
     assert_eq!(failure.kind, Unavailable);
     assert_eq!(
@@ -178,7 +179,7 @@ async fn nobody_at_the_address_is_said_with_what_to_check() {
 #[tokio::test]
 async fn a_server_without_tls_behind_an_https_address_is_a_failed_connection() {
     let upstream = Upstream::start().await;
-    let provider = match Provider::new(spec(&upstream.base_url().replace("http:", "https:"))) {
+    let provider = match Provider::new(spec(&upstream.base_url().replace("http:", "https:")), &Shared::default()) {
         Ok(provider) => provider,
         // A machine without certificates says so, and cannot come further.
         Err(error) => return assert!(error.to_string().contains("ca-certificates"), "{error}"),
@@ -193,21 +194,6 @@ async fn a_server_without_tls_behind_an_https_address_is_a_failed_connection() {
              is it running, and is `endpoint` right?"
         )
     );
-}
-
-#[tokio::test]
-async fn an_upstream_that_hangs_runs_out_of_time_once() {
-    let upstream = Upstream::start().await;
-    for point in [Point::Request, Point::Head, Point::Body] {
-        upstream.push(Step::hang_at(point));
-        let provider =
-            provider(&upstream, |spec| (spec.calls.timeout, spec.calls.max_retries) = (Duration::from_secs(2), 3));
-        let failure = complete(&provider).await.unwrap_err();
-        assert_eq!(failure.kind, Timeout, "{point:?}");
-        assert_eq!(failure.message, "scripted did not answer within 2 s; `timeout_ms` sets this limit");
-    }
-    upstream.wait_for(|counters| counters.closed_early == 3).await;
-    assert_eq!(upstream.counters().requests, 3);
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use futures_util::StreamExt;
 use itsd::completion::{FinishReason, Logprobs, MaxTokens, MaxTokensName, Prompt, Sampling, Tool};
+use itsd::providers::Shared;
 use itsd::providers::openai::{Provider, ProviderError, ProviderSpec};
 use serde_json::json;
 
@@ -134,7 +135,8 @@ async fn the_path_is_appended_to_the_base_url_and_a_query_stays() {
         ("/v1/", "/v1/chat/completions"),
         ("/v1?api-version=2024-10-21", "/v1/chat/completions?api-version=2024-10-21"),
     ] {
-        let provider = Provider::new(spec(&format!("http://{}{base}", upstream.address()))).unwrap();
+        let provider =
+            Provider::new(spec(&format!("http://{}{base}", upstream.address())), &Shared::default()).unwrap();
         complete(&provider).await.unwrap();
         assert_eq!(upstream.seen().last().unwrap().request.target, path);
     }
@@ -190,11 +192,14 @@ fn a_provider_that_could_not_work_is_refused_when_it_is_made() {
     let error = |change: &dyn Fn(&mut ProviderSpec)| {
         let mut spec = spec("http://127.0.0.1:9/v1");
         change(&mut spec);
-        Provider::new(spec).unwrap_err()
+        Provider::new(spec, &Shared::default()).unwrap_err()
     };
-    assert!(matches!(error(&|spec| spec.base_url = "ftp://a/v1".parse().unwrap()), ProviderError::NotHttp));
-    assert!(matches!(error(&|spec| spec.base_url = "unix:/a".parse().unwrap()), ProviderError::NotHttp));
-    assert!(matches!(error(&|spec| spec.base_url = "http://u:p@a/v1".parse().unwrap()), ProviderError::Credentials));
+    assert!(matches!(error(&|spec| spec.members[0].url = "ftp://a/v1".parse().unwrap()), ProviderError::NotHttp));
+    assert!(matches!(error(&|spec| spec.members[0].url = "unix:/a".parse().unwrap()), ProviderError::NotHttp));
+    assert!(matches!(
+        error(&|spec| spec.members[0].url = "http://u:p@a/v1".parse().unwrap()),
+        ProviderError::Credentials
+    ));
     assert!(matches!(error(&|spec| spec.calls.n_parallel = 0), ProviderError::NoParallelCalls));
     assert!(matches!(error(&|spec| spec.api_key = Some("a\nb".into())), ProviderError::ApiKey));
     let with_header = |name: &str, value: &str| {

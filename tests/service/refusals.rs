@@ -166,8 +166,7 @@ async fn a_path_that_does_not_exist_is_a_404_and_a_wrong_method_names_the_right_
         assert_eq!(error["type"], "invalid_request_error", "{path}");
         assert!(error["message"].as_str().unwrap().contains("/docs"), "{error}");
     }
-    for (method, path) in [("POST", "/v1/embeddings"), ("POST", "/v1/rerank"), ("POST", "/rerank"), ("GET", "/metrics")]
-    {
+    for (method, path) in [("POST", "/v1/embeddings"), ("POST", "/v1/rerank"), ("POST", "/rerank")] {
         let error = receive(app.client.request(method.parse().unwrap(), app.url(path))).await.error(404);
         assert_eq!(error["code"], "not_supported_yet", "{path}");
         assert!(error["message"].as_str().unwrap().contains("not in this version yet"), "{error}");
@@ -177,6 +176,7 @@ async fn a_path_that_does_not_exist_is_a_404_and_a_wrong_method_names_the_right_
         ("DELETE", "/configure", "GET, PATCH, POST"),
         ("PUT", "/configure", "GET, PATCH, POST"),
         ("POST", "/health", "GET, HEAD"),
+        ("POST", "/metrics", "GET, HEAD"),
         ("PUT", "/v1/models", "GET"),
         ("POST", "/v1/models/a/b", "GET"),
     ] {
@@ -296,8 +296,8 @@ async fn a_query_that_cannot_be_read_is_refused() {
         ("/v1/completions?zzz=", "zzz", "unknown_field"),
         ("/configure?validate_only=1x", "validate_only", "invalid_value"),
         ("/configure?validate_only=true&dry=1", "dry", "unknown_field"),
-        ("/configure?probe=true", "probe", "not_supported_yet"),
-        ("/configure/rollback?probe=true", "probe", "not_supported_yet"),
+        ("/configure?probe=maybe", "probe", "invalid_value"),
+        ("/configure/rollback?probe=true", "probe", "unknown_field"),
     ] {
         let body = match path {
             "/configure/rollback?probe=true" => &json!({"revision": 1}),

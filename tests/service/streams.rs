@@ -179,7 +179,9 @@ async fn a_vote_streams_the_tool_calls_of_its_winner() {
         [("c", "book", r#"{"city": "Oslo"}"#), ("c", "book", r#"{"city":  "Rome"}"#)].map(owned)
     );
     assert_eq!(finish_reasons(&chunks), ["tool_calls"]);
-    assert_eq!(joined(&chunks, "content"), "");
+    // As OpenAI has it: a message without a text has none, rather than an empty one.
+    assert_eq!(delta(&chunks[0]), &json!({"role": "assistant", "content": null}));
+    assert!(chunks[1..].iter().all(|chunk| delta(chunk).get("content").is_none()));
 }
 
 #[tokio::test]

@@ -5,6 +5,11 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::chaos::Chaos;
+use super::pace::Pace;
+use super::profile::Profile;
+use super::retry_after::RetryAfter;
+
 /// How one request is answered. Everything left out is what a well-behaved server does.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -13,8 +18,15 @@ pub struct Step {
     pub status: Option<u16>,
     /// Sent beside, or instead of, the usual headers.
     pub headers: BTreeMap<String, String>,
+    /// Sent after these, and may repeat them.
+    pub more_headers: Vec<(String, String)>,
     /// The body byte for byte, whatever the request asked for: an error, HTML, raw server-sent events.
     pub body: Option<String>,
+    /// The same for bytes that are no text, such as half a character.
+    pub bytes: Option<Vec<u8>>,
+    /// The request is refused with this status, in the words and the shape of the profile.
+    pub refuse: Option<u16>,
+    pub retry_after: Option<RetryAfter>,
     pub content: Option<String>,
     /// The content is repeated until it is this long.
     pub content_bytes: Option<usize>,
@@ -32,7 +44,15 @@ pub struct Step {
     pub gate: Option<String>,
     /// A stream waits for this gate after its first content.
     pub stream_gate: Option<String>,
+    /// How long the answer waits before anything of it is sent.
+    pub delay_ms: u64,
+    /// When its tokens are due; without it as the upstream's pace says.
+    pub pace: Option<Pace>,
+    /// The connection is closed in good order; what the head promised does not come.
     pub close_at: Option<Point>,
+    /// The connection is reset, so that the client loses also what it has not read yet.
+    pub reset_at: Option<Point>,
+    /// The answer never goes on.
     pub hang_at: Option<Point>,
     /// The body is written in pieces of this many bytes, one TCP segment each.
     pub split_bytes: Option<usize>,
@@ -73,8 +93,14 @@ pub struct Control {
     pub steps: Option<Vec<Step>>,
     /// After the last step comes the first again, rather than the usual answer.
     pub cycle: bool,
-    /// Whether `n` yields that many choices (the default) or, as many servers have it, one.
+    /// Whether `n` yields that many choices or, as many servers have it, one. Without it as the profile says.
     pub honour_n: Option<bool>,
+    /// Which server to stand for from now on.
+    pub profile: Option<Profile>,
+    /// When tokens are due from now on.
+    pub pace: Option<Pace>,
+    /// What goes wrong from now on.
+    pub chaos: Option<Chaos>,
     /// Gates to open, for good.
     pub open: Vec<String>,
 }
@@ -101,6 +127,25 @@ impl Step {
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.insert(name.to_owned(), value.to_owned());
         self
+    }
+
+    /// A refusal in the words and the shape of the profile.
+    pub fn refused(status: u16) -> Self {
+        Self { refuse: Some(status), ..Self::default() }
+    }
+
+    pub fn retry_after(mut self, form: RetryAfter) -> Self {
+        self.retry_after = Some(form);
+        self
+    }
+
+    pub fn delayed(mut self, delay_ms: u64) -> Self {
+        self.delay_ms = delay_ms;
+        self
+    }
+
+    pub fn reset_at(point: Point) -> Self {
+        Self { reset_at: Some(point), ..Self::default() }
     }
 
     pub fn close_at(point: Point) -> Self {

@@ -22,9 +22,18 @@ struct Args {
     /// Where to write the port once it listens.
     #[arg(long)]
     port_file: Option<PathBuf>,
-    /// Answer every chat request at once with the same completion, neither reading nor counting it.
-    #[arg(long)]
+    /// The server to stand for.
+    #[arg(long, default_value = "plain")]
+    profile: server::Profile,
+    /// Answer every chat request with the same completion, neither scripted nor recorded.
+    #[arg(long, conflicts_with = "profile")]
     instant: bool,
+    /// How long an instant answer takes, or the first token of a stream.
+    #[arg(long, requires = "instant", default_value_t = 0)]
+    delay_ms: u64,
+    /// How fast an instant stream goes on after its first token; 0 sends it at once.
+    #[arg(long, requires = "instant", default_value_t = 0.0)]
+    tokens_per_second: f64,
     /// Worker threads.
     #[arg(long, default_value_t = 1)]
     threads: usize,
@@ -38,7 +47,13 @@ fn main() -> anyhow::Result<()> {
         let listener = TcpListener::bind(("127.0.0.1", args.port))
             .await
             .with_context(|| format!("could not listen on port {}", args.port))?;
-        let upstream = server::Upstream::start_on(listener, args.instant);
+        let pace = server::Pace {
+            first_token_ms: args.delay_ms,
+            tokens_per_second: args.tokens_per_second,
+            ..server::Pace::default()
+        };
+        let instant = args.instant.then(|| server::Instant::new(pace));
+        let upstream = server::Upstream::start_on(listener, args.profile, instant);
         if let Some(path) = &args.port_file {
             // Renamed into place, so that whoever waits for the file never reads half a number.
             let partial = path.with_extension("partial");

@@ -1,80 +1,120 @@
-//! A scripted OpenAI-compatible upstream on a real socket, for tests of this project in any language and
-//! for its benchmark.
+//! A scripted OpenAI-compatible upstream on a real socket, for tests of this project in any language and for its
+//! benchmark. This page is its manual.
 //!
-//! It serves `/v1/chat/completions` (whole and streamed, tools, log-probabilities, usage), the legacy
-//! `/v1/completions`, which counts as chat in all that follows, `/v1/models`, and OpenAI's 404 for everything else, and refuses what OpenAI refuses. Unscripted, it answers every request
-//! with one fixed sentence, or with a call of the first tool where tools are offered.
+//! # What it serves
 //!
-//! A script is a queue of steps (`script.rs` lists what a step can do: any status, headers, body or error,
-//! breaking off or hanging at any point, crawling, waiting for a gate that a test opens). In Rust a test
-//! calls [`Upstream::push`], [`Upstream::answer_with`] and [`Upstream::open_gate`]; in another process it
-//! speaks to the control endpoint:
+//! `/v1/chat/completions` (whole and streamed, tools, log-probabilities, usage), the legacy `/v1/completions`, which
+//! counts as chat in all that follows, `/v1/models`, and OpenAI's 404 for everything else. It refuses what OpenAI
+//! refuses. Unscripted, it answers every request with one fixed sentence, or with a call of the first tool where tools
+//! are offered.
 //!
-//! - `POST /control` takes `{"reset", "model", "steps": [..], "cycle", "honour_n", "open": [gate, ..]}`, each
-//!   optional, for example `{"model": "busy", "steps": [{"status": 429, "headers": {"retry-after": "1"},
-//!   "body": "{}"}], "cycle": true}`: from then on the model `busy` is rate limited.
-//! - `GET /control` returns `{"counters": {..}, "seen": [{"number", "method", "path", "headers", "body"}, ..]}`.
-//!   With a query such as `?requests=3&closed_early=1` it first waits, up to 30 seconds, until each counter is
-//!   at least that (`in_flight`: exactly that), and answers 504 when that does not come.
+//! # Which server it stands for
+//!
+//! A [`Profile`] changes paths, keys, which requests are taken, and how answers and errors look; `profile.rs` lists them
+//! as data. [`Profile::Plain`], the default, is OpenAI's protocol for any key. The others:
+//!
+//! | profile | what is otherwise |
+//! |---|---|
+//! | `openai` | a bearer key; unknown fields are 400; families that think first refuse `max_tokens` and sampling settings |
+//! | `azure` | `/openai/deployments/NAME`, where `api-version` is asked for, or `/openai/v1`; the key in `api-key`; streams begin with an empty chunk and end with one without delta |
+//! | `openrouter` | `/api/v1`; comments before a stream; errors in its middle beside a choice; usage unasked |
+//! | `groq` | `/openai/v1`; unknown fields, log-probabilities and `n` above 1 are 400; 413 is a rate limit |
+//! | `together` | log-probabilities as lists; usage in the last chunk; a bare list of models |
+//! | `deepinfra` | `/v1/openai`; a forced tool is 400; errors hold a message alone |
+//! | `ollama` | tool calls whole and without index; streams of them end in `stop`; `reasoning`; one choice |
+//! | `lmstudio` | `json_object` is 400; an error is a string; unknown paths are 200; log-probabilities are null; one choice |
+//! | `vllm` | errors are flat; choices of a stream take turns; no `usage` in other chunks |
+//! | `llama-server` | the code of an error is in its body and 500 on the wire |
+//! | `old-llama-server` | `n` above 1 is refused; streams end without `[DONE]` and name errors `error:` |
+//! | `text-generation-webui` | lines end in CR LF, comments, no `[DONE]`; says so when sampling is left to its preset; one choice |
+//! | `gemini-compatible` | `/v1beta/openai`; unknown fields are 400; errors in a list; tool calls all of index 0, ending in `stop` |
+//! | `ignores-n` | takes `n` and gives one choice |
+//! | `html-errors` | errors are pages |
+//! | `error-in-200` | errors have the status 200, and are events of streams |
+//!
+//! Where a key is asked for, every one is good that does not hold the word `wrong`.
+//!
+//! # How it is told
+//!
+//! A script is a queue of steps; [`Step`] lists what a step can do: any status, headers, body, refusal or error, a
+//! delay, a pace, breaking off or hanging or a reset at any point, crawling, waiting for a gate that a test opens.
+//! [`Step::refused`] is refused as the profile refuses. [`RetryAfter`] has every form of that header. In Rust a test calls
+//! [`Upstream::push`], [`Upstream::answer_with`], [`Upstream::control`] and [`Upstream::open_gate`]; in another process
+//! it speaks to the control endpoint:
+//!
+//! - `POST /control` takes the fields of [`Control`], each optional: `{"reset", "model", "steps": [..], "cycle",
+//!   "honour_n", "profile", "pace", "chaos", "open": [gate, ..]}`, for example `{"model": "busy", "steps": [{"refuse":
+//!   429, "retry_after": {"seconds": 1}}], "cycle": true}`: from then on the model `busy` is rate limited.
+//! - `GET /control` returns `{"counters": {..}, "now_us", "closed_early": [{"number", "received_at_us",
+//!   "closed_at_us"}, ..], "seen": [{"number", "method", "path", "headers", "body"}, ..]}`. With a query such as
+//!   `?requests=3&closed_early=1` it first waits, up to 30 seconds, until each counter is at least that (`in_flight`:
+//!   exactly that), and answers 504 when that does not come. With `seen=no` it leaves out what was seen.
 //!
 //! Tests need no sleeps: gates hold an answer back, and counters are waited for.
+//!
+//! # What it counts
+//!
+//! [`Counters`] tells of requests, choices, tokens, failures, and of clients that left. `closed_at_us` is when the
+//! closed connection of a client that left was noticed, on the clock of `now_us`: who closed it at a known moment can
+//! tell how long that took.
+//!
+//! # How it is slow
+//!
+//! A [`Pace`] (a step's own, or one for all) is the time to the first token and the tokens per second after it, with
+//! jitter from a seed. It models latency, and is no way to wait for something in a test.
+//!
+//! # How it fails by chance
+//!
+//! [`Chaos`] is how often what goes wrong. What becomes of an attempt follows from the seed, the body, and how often that
+//! body came before: with a seed in every request, a candidate fails alike in every run. A test that fails prints the seed,
+//! and `UPSTREAM_CHAOS_SEED` sets it.
+//!
+//! # For benchmarks
+//!
+//! The instant mode ([`Instant`]) gives every chat request the same completion, made once: it honours `n` and streams,
+//! counts, and can take its time, but neither scripts nor records.
 
+mod accept;
+mod chaos;
 mod chat;
-mod in_flight;
+mod completion;
+mod connection;
+mod counters;
+mod deliver;
+mod draw;
+mod dress;
+mod instant;
+mod known_fields;
+mod logprobs;
+mod pace;
+mod profile;
+mod refusal;
+mod retry_after;
 mod script;
+mod state;
 mod text;
 mod wire;
 
-use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
-use serde::Serialize;
-use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::OwnedWriteHalf;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
-use self::chat::{Answer, Chat};
-use self::in_flight::InFlight;
-#[allow(unused_imports, reason = "a program needs less of it than a test")]
-pub use self::script::{Call, Control, Point, Script, Step};
-pub use self::wire::Request;
-
-/// What the upstream has seen happen.
-#[derive(Debug, Clone, Copy, Default, Serialize)]
-pub struct Counters {
-    pub connections: u64,
-    /// Chat requests received whole.
-    pub requests: u64,
-    /// Chat requests that are being answered.
-    pub in_flight: u64,
-    pub peak_in_flight: u64,
-    /// Chat requests whose client left before the answer was out.
-    pub closed_early: u64,
-}
-
-/// A chat request that was received.
-#[derive(Debug, Clone)]
-pub struct Seen {
-    /// In order of arrival, from 0.
-    pub number: u64,
-    pub request: Request,
-}
-
-impl Seen {
-    pub fn text(&self) -> &str {
-        std::str::from_utf8(&self.request.body).expect("a chat request is text")
-    }
-
-    pub fn json(&self) -> Value {
-        serde_json::from_slice(&self.request.body).expect("a chat request is JSON")
-    }
-}
+use self::state::{PATIENCE, Shared};
+#[allow(unused_imports, reason = "a test needs other parts of it than the program")]
+pub use self::{
+    chaos::{Chaos, SEED_VARIABLE},
+    counters::{ClosedEarly, Counters},
+    instant::Instant,
+    pace::Pace,
+    profile::{Key, Profile},
+    retry_after::RetryAfter,
+    script::{Call, Control, Point, Script, Step},
+    state::Seen,
+    wire::Request,
+};
 
 /// A running upstream. Dropping it closes its port and its connections.
 pub struct Upstream {
@@ -83,37 +123,23 @@ pub struct Upstream {
     accepting: JoinHandle<()>,
 }
 
-type AnswerFn = Box<dyn Fn(&Seen) -> Step + Send + Sync>;
-
-#[derive(Default)]
-struct Shared {
-    counters: watch::Sender<Counters>,
-    state: Mutex<State>,
-}
-
-struct State {
-    scripts: HashMap<Option<String>, Script>,
-    answer: Option<AnswerFn>,
-    gates: HashMap<String, watch::Sender<bool>>,
-    seen: Vec<Seen>,
-    honours_n: bool,
-    /// Counts the resets: what began before the last one is not counted after it.
-    generation: u64,
-}
-
 impl Upstream {
     /// Starts on a free port of the loopback interface.
     pub async fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("the loopback interface has a free port");
-        Self::start_on(listener, false)
+        Self::with_profile(Profile::Plain).await
     }
 
-    /// Starts on `listener`. An `instant` upstream answers every chat request with the same whole completion
-    /// without looking at it or counting it: for benchmarks.
-    pub fn start_on(listener: TcpListener, instant: bool) -> Self {
+    /// The same for an upstream that stands for another server.
+    pub async fn with_profile(profile: Profile) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("the loopback interface has a free port");
+        Self::start_on(listener, profile, None)
+    }
+
+    /// Starts on `listener`. An `instant` upstream gives every chat request the same answer: for benchmarks.
+    pub fn start_on(listener: TcpListener, profile: Profile, instant: Option<Instant>) -> Self {
         let address = listener.local_addr().expect("a bound socket has an address");
-        let shared = Arc::<Shared>::default();
-        let accepting = tokio::spawn(accept(listener, Arc::clone(&shared), instant));
+        let shared = Arc::new(Shared::new(profile, instant));
+        let accepting = tokio::spawn(connection::accept(listener, Arc::clone(&shared)));
         Self { address, shared, accepting }
     }
 
@@ -121,9 +147,12 @@ impl Upstream {
         self.address
     }
 
-    /// The address for `endpoint`, ending in `/v1`.
+    /// The address for `endpoint`, usually ending in `/v1`; of Azure that of the resource, which deployments are under.
     pub fn base_url(&self) -> String {
-        format!("http://{}/v1", self.address)
+        match self.shared.state().profile {
+            Profile::Azure => format!("http://{}", self.address),
+            profile => format!("http://{}{}", self.address, profile.quirks().base_path),
+        }
     }
 
     /// Appends a step for whichever request comes next.
@@ -136,12 +165,27 @@ impl Upstream {
         self.shared.state().answer = Some(Box::new(answer));
     }
 
+    /// From then on answers once, whatever `n` says.
+    pub fn ignore_n(&self) {
+        self.shared.state().honours_n = Some(false);
+    }
+
+    /// Does what `POST /control` would.
+    pub fn control(&self, control: Control) {
+        self.shared.control(control);
+    }
+
     pub fn open_gate(&self, name: &str) {
         self.shared.state().gate(name).send_replace(true);
     }
 
     pub fn counters(&self) -> Counters {
         *self.shared.counters.borrow()
+    }
+
+    /// The requests whose client left before the answer was out, in the order in which that was noticed.
+    pub fn closed_early(&self) -> Vec<ClosedEarly> {
+        self.shared.state().closed_early.clone()
     }
 
     /// Waits until the counters satisfy `condition`.
@@ -151,7 +195,7 @@ impl Upstream {
     /// When that does not happen within 30 seconds.
     pub async fn wait_for(&self, condition: impl FnMut(&Counters) -> bool) -> Counters {
         let mut counters = self.shared.counters.subscribe();
-        match tokio::time::timeout(Duration::from_secs(30), counters.wait_for(condition)).await {
+        match tokio::time::timeout(PATIENCE, counters.wait_for(condition)).await {
             Ok(counters) => *counters.expect("the upstream holds the sender"),
             Err(_) => panic!("the upstream never came to what was waited for: {:?}", self.counters()),
         }
@@ -170,6 +214,9 @@ impl Upstream {
 impl Drop for Upstream {
     fn drop(&mut self) {
         self.accepting.abort();
+        if let Some(chaos) = self.shared.state().chaos.filter(|_| std::thread::panicking()) {
+            eprintln!("the chaos of this run comes again with {SEED_VARIABLE}={}", chaos.seed);
+        }
     }
 }
 
@@ -177,293 +224,4 @@ impl fmt::Debug for Upstream {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Upstream").field("address", &self.address).finish_non_exhaustive()
     }
-}
-
-impl Default for State {
-    fn default() -> Self {
-        Self {
-            scripts: HashMap::new(),
-            answer: None,
-            gates: HashMap::new(),
-            seen: Vec::new(),
-            honours_n: true,
-            generation: 0,
-        }
-    }
-}
-
-impl State {
-    fn gate(&mut self, name: &str) -> &watch::Sender<bool> {
-        self.gates.entry(name.to_owned()).or_default()
-    }
-
-    fn step(&mut self, seen: &Seen, model: &str) -> Step {
-        let own = self.scripts.get_mut(&Some(model.to_owned()));
-        let step = own.and_then(Script::next).or_else(|| self.scripts.get_mut(&None)?.next());
-        step.or_else(|| self.answer.as_ref().map(|answer| answer(seen))).unwrap_or_default()
-    }
-}
-
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        // A test that panicked in its answer function has failed already.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn gate_opened(&self, name: &str) {
-        let mut gate = self.state().gate(name).subscribe();
-        // A reset forgets the gate, and with it whoever waits.
-        let _ = gate.wait_for(|open| *open).await;
-    }
-
-    fn control(&self, control: Control) {
-        let mut state = self.state();
-        if control.reset {
-            *state = State { generation: state.generation + 1, ..State::default() };
-            self.counters.send_replace(Counters::default());
-        }
-        if let Some(steps) = control.steps {
-            state.scripts.insert(control.model, Script::new(steps, control.cycle));
-        }
-        if let Some(honours_n) = control.honour_n {
-            state.honours_n = honours_n;
-        }
-        for name in control.open {
-            state.gate(&name).send_replace(true);
-        }
-    }
-
-    fn report(&self) -> Value {
-        let seen: Vec<Value> = self
-            .state()
-            .seen
-            .iter()
-            .map(|seen| {
-                let body = serde_json::from_slice(&seen.request.body).unwrap_or(Value::Null);
-                let headers: HashMap<&str, &str> =
-                    seen.request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-                json!({
-                    "number": seen.number,
-                    "method": seen.request.method,
-                    "path": seen.request.target,
-                    "headers": headers,
-                    "body": body,
-                })
-            })
-            .collect();
-        json!({"counters": *self.counters.borrow(), "seen": seen})
-    }
-
-    /// Waits for the counters that the query of `GET /control` names; `false` when they do not come.
-    async fn reached(&self, query: &str) -> bool {
-        let wanted: Vec<(String, u64)> = query
-            .split('&')
-            .filter_map(|pair| pair.split_once('='))
-            .filter_map(|(name, value)| Some((name.to_owned(), value.parse().ok()?)))
-            .collect();
-        let mut counters = self.counters.subscribe();
-        let reached = counters.wait_for(|counters| {
-            let counters = json!(counters);
-            wanted.iter().all(|(name, wanted)| match counters[name].as_u64() {
-                Some(count) if name == "in_flight" => count == *wanted,
-                Some(count) => count >= *wanted,
-                None => false,
-            })
-        });
-        tokio::time::timeout(Duration::from_secs(30), reached).await.is_ok()
-    }
-}
-
-async fn accept(listener: TcpListener, shared: Arc<Shared>, instant: bool) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => {
-                let Ok((socket, _)) = accepted else { continue };
-                shared.counters.send_modify(|counters| counters.connections += 1);
-                connections.spawn(serve(socket, Arc::clone(&shared), instant));
-            }
-            Some(_) = connections.join_next() => {}
-        }
-    }
-}
-
-/// Serves one connection until either side closes it.
-async fn serve(socket: TcpStream, shared: Arc<Shared>, instant: bool) {
-    let _ = socket.set_nodelay(true);
-    let (mut reader, mut writer) = socket.into_split();
-    let mut buffer = Vec::with_capacity(16 << 10);
-    let canned = instant.then(instant_response);
-    loop {
-        let Some(lengths) = wire::receive(&mut reader, &mut buffer).await else {
-            if !buffer.is_empty() {
-                let _ = writer.write_all(b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\n\r\n").await;
-            }
-            return;
-        };
-        if let Some(canned) = &canned
-            && buffer.starts_with(b"POST /v1/chat/completions ")
-        {
-            buffer.drain(..lengths.0 + lengths.1);
-            if writer.write_all(canned).await.is_err() {
-                return;
-            }
-            continue;
-        }
-        let Some(request) = wire::parse(&mut buffer, lengths) else { return };
-        let is_chat = request.method == "POST" && matches!(request.path(), "/v1/chat/completions" | TEXT_PATH);
-        if !is_chat {
-            let (status, body) = other_route(&request, &shared).await;
-            if send(&mut writer, status, &body.to_string()).await.is_err() {
-                return;
-            }
-            continue;
-        }
-        let in_flight = InFlight::new(&shared);
-        let goes_on = tokio::select! {
-            biased;
-            goes_on = answer(request, &mut writer, &shared) => goes_on.unwrap_or_else(|_| in_flight.left()),
-            () = wire::closed(&mut reader, &mut buffer) => in_flight.left(),
-        };
-        if !goes_on {
-            return;
-        }
-    }
-}
-
-const TEXT_PATH: &str = "/v1/completions";
-
-/// Answers a chat request as scripted; whether the connection may serve another.
-async fn answer(request: Request, writer: &mut OwnedWriteHalf, shared: &Shared) -> std::io::Result<bool> {
-    let chat = match request.path() {
-        TEXT_PATH => Chat::parse_text(&request.body),
-        _ => Chat::parse(&request.body),
-    };
-    let (number, step, honours_n) = {
-        let mut state = shared.state();
-        let seen = Seen { number: state.seen.len() as u64, request };
-        let step = chat.as_ref().ok().map(|chat| state.step(&seen, &chat.model));
-        let number = seen.number;
-        state.seen.push(seen);
-        (number, step.unwrap_or_default(), state.honours_n)
-    };
-    let chat = match chat {
-        Ok(chat) => chat,
-        Err(error) => return send(writer, 400, &error.to_string()).await.map(|()| true),
-    };
-    if let Some(gate) = &step.gate {
-        shared.gate_opened(gate).await;
-    }
-    if breaks_off(&step, Point::Request).await {
-        return Ok(false);
-    }
-    let answer = match &step.body {
-        Some(body) => Answer { content_type: "application/json", pieces: vec![body.clone()], first_content: 1 },
-        None => chat.answer(&step, number, honours_n),
-    };
-    let mut headers = vec![("content-type".to_owned(), answer.content_type.to_owned())];
-    for (name, value) in &step.headers {
-        headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
-        headers.push((name.clone(), value.clone()));
-    }
-    let pieces: Vec<Vec<u8>> = match step.split_bytes {
-        Some(size) => answer.pieces.concat().as_bytes().chunks(size.max(1)).map(<[u8]>::to_vec).collect(),
-        None => answer.pieces.into_iter().map(String::into_bytes).collect(),
-    };
-    let is_chunked = chat.stream || step.split_bytes.is_some();
-    let length = pieces.iter().map(Vec::len).sum();
-    wire::send_head(writer, step.status.unwrap_or(200), &headers, (!is_chunked).then_some(length)).await?;
-    if breaks_off(&step, Point::Head).await {
-        return Ok(false);
-    }
-    let breaks = step.close_at.or(step.hang_at) == Some(Point::Body);
-    if !is_chunked {
-        let body = pieces.concat();
-        let half = if breaks { body.len() / 2 } else { body.len() };
-        writer.write_all(&body[..half]).await?;
-        return Ok(!breaks_off(&step, Point::Body).await);
-    }
-    for (at, piece) in pieces.iter().enumerate() {
-        if at == answer.first_content
-            && let Some(gate) = &step.stream_gate
-        {
-            shared.gate_opened(gate).await;
-        }
-        if breaks && at >= pieces.len() / 2 {
-            breaks_off(&step, Point::Body).await;
-            return Ok(false);
-        }
-        if let Some(pause) = step.drip_ms {
-            tokio::time::sleep(Duration::from_millis(pause)).await;
-        }
-        wire::send_chunk(writer, piece).await?;
-    }
-    wire::send_chunk(writer, b"").await?;
-    Ok(true)
-}
-
-/// Whether the answer ends at `point`; one that hangs there never returns.
-async fn breaks_off(step: &Step, point: Point) -> bool {
-    if step.hang_at == Some(point) {
-        std::future::pending::<()>().await;
-    }
-    step.close_at == Some(point)
-}
-
-async fn other_route(request: &Request, shared: &Shared) -> (u16, Value) {
-    match (request.method.as_str(), request.path()) {
-        ("GET", "/v1/models") => {
-            let mut names: Vec<String> = shared.state().scripts.keys().flatten().cloned().collect();
-            names.extend(["scripted".to_owned()]);
-            names.sort_unstable();
-            let models: Vec<Value> = names
-                .iter()
-                .map(|name| json!({"id": name, "object": "model", "created": 1_700_000_000, "owned_by": "tests"}))
-                .collect();
-            (200, json!({"object": "list", "data": models}))
-        }
-        ("GET", "/control") => {
-            let query = request.target.split_once('?').map_or("", |(_, query)| query);
-            let status = if query.is_empty() || shared.reached(query).await { 200 } else { 504 };
-            (status, shared.report())
-        }
-        ("POST", "/control") => match serde_json::from_slice(&request.body) {
-            Ok(control) => {
-                shared.control(control);
-                (200, json!({}))
-            }
-            Err(error) => (400, chat::invalid(None, None, &error.to_string())),
-        },
-        (method, _) => {
-            let message = format!("Invalid URL ({method} {})", request.target);
-            (404, chat::invalid(None, Some("unknown_url"), &message))
-        }
-    }
-}
-
-async fn send(writer: &mut OwnedWriteHalf, status: u16, body: &str) -> std::io::Result<()> {
-    let headers = [("content-type".to_owned(), "application/json".to_owned())];
-    wire::send_head(writer, status, &headers, Some(body.len())).await?;
-    writer.write_all(body.as_bytes()).await
-}
-
-fn instant_response() -> Vec<u8> {
-    let content = "The two trains close the distance at 150 km/h, so that they meet after two hours, when the \
-                   first has covered 2 * 80 = 160 km of the way. The answer is \\boxed{160}";
-    let body = json!({
-        "id": "chatcmpl-0",
-        "object": "chat.completion",
-        "created": 1_700_000_000,
-        "model": "scripted",
-        "choices": [{
-            "index": 0,
-            "message": {"role": "assistant", "content": content, "refusal": null},
-            "logprobs": null,
-            "finish_reason": "stop",
-        }],
-        "usage": {"prompt_tokens": 32, "completion_tokens": 48, "total_tokens": 80},
-    })
-    .to_string();
-    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len())
-        .into_bytes()
 }

@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::chat::{Answer, Chat, words};
+use super::chat::Chat;
+use super::completion::{Answer, Piece, usage, words};
 use super::script::Step;
 
 /// The answer that `step` describes, else a fixed continuation.
@@ -11,9 +12,10 @@ pub fn answer(chat: &Chat, step: &Step, number: u64, choices: usize) -> Answer {
         Value::Array(items) if items.iter().all(|item| item.is_string() || item.is_array()) => items.len(),
         _ => 1,
     };
+    let choices = prompts * choices;
     let text = step.content.clone().unwrap_or_else(|| "and so on.".to_owned());
     let finish_reason = step.finish_reason.as_deref().unwrap_or("stop");
-    let usage = chat.usage(step, &json!({ "content": text }), prompts * choices);
+    let usage = usage(step, &json!({ "content": text }), choices);
     let object = |choices: Value| {
         json!({
             "id": format!("cmpl-{number}"),
@@ -24,33 +26,34 @@ pub fn answer(chat: &Chat, step: &Step, number: u64, choices: usize) -> Answer {
         })
     };
     let choice = |index: usize, text: &str, finish_reason: Value| json!({"text": text, "index": index, "logprobs": null, "finish_reason": finish_reason});
-    let numbers = 0..prompts * choices;
     if !chat.stream {
-        let choices = numbers.map(|index| choice(index, &text, json!(finish_reason))).collect();
-        let mut body = object(choices);
-        body["usage"] = usage;
+        let all = (0..choices).map(|index| choice(index, &text, json!(finish_reason))).collect();
+        let mut body = object(all);
+        body["usage"] = usage.clone();
         if let Some(error) = &step.error {
             body = json!({ "error": error });
         }
-        return Answer { content_type: "application/json", pieces: vec![body.to_string()], first_content: 1 };
+        let pieces = vec![Piece::new(body.to_string(), true)];
+        return Answer { content_type: "application/json", pieces, choices, usage, tells_usage: step.error.is_none() };
     }
-    let mut pieces: Vec<String> = Vec::new();
-    let mut push = |chunk: Value| pieces.push(format!("data: {chunk}\n\n"));
-    for index in numbers {
+    let mut pieces: Vec<Piece> = Vec::new();
+    let mut push = |chunk: Value, is_token: bool| pieces.push(Piece::new(format!("data: {chunk}\n\n"), is_token));
+    for index in 0..choices {
         for word in words(&text) {
-            push(object(json!([choice(index, word, Value::Null)])));
+            push(object(json!([choice(index, word, Value::Null)])), true);
         }
-        push(object(json!([choice(index, "", json!(finish_reason))])));
+        push(object(json!([choice(index, "", json!(finish_reason))])), false);
     }
     if chat.include_usage {
         let mut last = object(json!([]));
-        last["usage"] = usage;
-        push(last);
+        last["usage"] = usage.clone();
+        push(last, false);
     }
-    pieces.push("data: [DONE]\n\n".to_owned());
+    pieces.push(Piece::new("data: [DONE]\n\n", false));
     if let Some(error) = &step.error {
         pieces.truncate(pieces.len() / 2);
-        pieces.push(format!("data: {}\n\n", json!({ "error": error })));
+        pieces.push(Piece::new(format!("data: {}\n\n", json!({ "error": error })), false));
     }
-    Answer { content_type: "text/event-stream", pieces, first_content: 1 }
+    let tells_usage = chat.include_usage && step.error.is_none();
+    Answer { content_type: "text/event-stream", pieces, choices, usage, tells_usage }
 }

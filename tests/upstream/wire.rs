@@ -22,6 +22,11 @@ impl Request {
     pub fn path(&self) -> &str {
         self.target.split('?').next().unwrap_or_default()
     }
+
+    /// What follows the path, without the question mark.
+    pub fn query(&self) -> &str {
+        self.target.split_once('?').map_or("", |(_, query)| query)
+    }
 }
 
 /// Waits until a whole request is in `buffer`; returns the lengths of its head and its body. `None` when the
@@ -95,10 +100,15 @@ pub async fn send_head(
 
 /// One chunk of a chunked body; an empty one ends the body.
 pub async fn send_chunk(writer: &mut OwnedWriteHalf, data: &[u8]) -> std::io::Result<()> {
+    writer.write_all(&chunk(data)).await
+}
+
+/// The same as it goes over the wire.
+pub fn chunk(data: &[u8]) -> Vec<u8> {
     let mut chunk = format!("{:x}\r\n", data.len()).into_bytes();
     chunk.extend_from_slice(data);
     chunk.extend_from_slice(b"\r\n");
-    writer.write_all(&chunk).await
+    chunk
 }
 
 fn content_length(head: &[u8]) -> Option<usize> {
@@ -116,8 +126,17 @@ fn header<'a>(head: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     })
 }
 
-fn find(text: &[u8], pattern: &[u8]) -> Option<usize> {
-    text.windows(pattern.len()).position(|window| window == pattern)
+/// Where `pattern` is in `text` for the first time.
+pub fn find(text: &[u8], pattern: &[u8]) -> Option<usize> {
+    let (&first, rest) = pattern.split_first()?;
+    let mut from = 0;
+    loop {
+        // The library looks for one byte many at a time, and few texts are full of first bytes.
+        from += text[from..].iter().position(|&byte| byte == first)? + 1;
+        if text[from..].starts_with(rest) {
+            return Some(from - 1);
+        }
+    }
 }
 
 fn reason(status: u16) -> &'static str {
@@ -125,9 +144,12 @@ fn reason(status: u16) -> &'static str {
         200 => "OK",
         400 => "Bad Request",
         401 => "Unauthorized",
+        402 => "Payment Required",
         404 => "Not Found",
+        413 => "Payload Too Large",
         429 => "Too Many Requests",
         500 => "Internal Server Error",
+        502 => "Bad Gateway",
         503 => "Service Unavailable",
         _ => "Status",
     }

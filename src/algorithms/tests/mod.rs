@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use super::vote::VoteRules;
 use super::{Outcome, Plan, Resources, RunError, Wanted, run};
 use crate::completion::{Prompt, Sampling};
-use crate::config::provider::StructuredOutput;
+use crate::config::capabilities::StructuredOutput;
 use crate::config::run::RunSettings;
 use crate::generator::Run;
 use crate::scorers::{JudgeTarget, Lessons};

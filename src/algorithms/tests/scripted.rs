@@ -67,6 +67,15 @@ impl Scripted {
         self.waves.lock().iter().map(|(numbers, _)| numbers.len()).collect()
     }
 
+    /// How many candidates of each wave were said to be needed.
+    pub fn needed(&self) -> Vec<usize> {
+        let needed = |(numbers, delivery): &(Range<usize>, Delivery)| match delivery {
+            Delivery::Together(needed) => numbers.len().min(*needed),
+            Delivery::Whole | Delivery::Live => 1,
+        };
+        self.waves.lock().iter().map(needed).collect()
+    }
+
     /// Whether the candidates of each wave were told live.
     pub fn live(&self) -> Vec<bool> {
         self.waves.lock().iter().map(|(_, delivery)| *delivery == Delivery::Live).collect()

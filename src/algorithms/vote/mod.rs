@@ -125,6 +125,17 @@ impl Ballot {
         }
     }
 
+    /// How many candidates there are to be.
+    pub fn planned(&self) -> usize {
+        self.planned
+    }
+
+    /// Whether [`Ballot::is_decided`] can come to be true at all.
+    pub fn may_be_decided(&self) -> bool {
+        let by_similarity = matches!(self.text_vote, TextVote::Similarity) && !self.validity.offers_tools();
+        self.weighting != Weighting::Scores && !by_similarity
+    }
+
     /// Whether no ending of the unfinished candidates can change the winning class. False where none is
     /// unfinished, since there is nothing left to stop.
     ///

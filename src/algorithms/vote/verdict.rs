@@ -47,6 +47,8 @@ pub struct SetAside {
     pub candidate: usize,
     /// Why, in words for people.
     pub reason: Cow<'static, str>,
+    /// Whether a client could do nothing with it: it breaks what the request asks for.
+    pub is_invalid: bool,
 }
 
 /// Who votes among candidates, and who does not.
@@ -202,7 +204,7 @@ impl Ballot {
 
 impl Entry {
     pub(super) fn set_aside(&self, reason: Cow<'static, str>) -> SetAside {
-        SetAside { candidate: self.index, reason }
+        SetAside { candidate: self.index, reason, is_invalid: self.standing.invalid }
     }
 }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use serde::Serialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::completion::{Completion, Delta};
@@ -82,19 +83,22 @@ impl<'a> Chunks<'a> {
 
     /// A piece of the one answer that is told live. The first must have the role, and gets it where it has none.
     pub fn live(&mut self, delta: &Delta, is_first: bool) {
-        if is_first && !has_role(&delta.fields) {
-            self.delta(0, &role(), None);
+        if is_first {
+            let View { role, tool_calls } = View::of(&delta.fields);
+            if role.is_none() {
+                self.delta(0, &speaker(tool_calls.is_none()), None);
+            }
         }
         self.delta(0, &delta.fields, delta.logprobs.as_deref());
     }
 
     /// A whole answer, as the deltas that a model would have sent.
     pub fn answer(&mut self, index: u32, answer: &Completion) {
-        self.delta(index, &role(), None);
         let mut fields: BTreeMap<String, Box<RawValue>> =
             serde_json::from_str(answer.reply.raw().get()).unwrap_or_default();
         fields.retain(|_, value| value.get() != "null");
         fields.remove("role");
+        self.delta(index, &speaker(fields.contains_key("content")), None);
         let calls = fields.remove("tool_calls");
         if !fields.is_empty() || answer.logprobs.is_some() {
             self.delta(index, &to_raw(&fields), answer.logprobs.as_deref());
@@ -172,16 +176,26 @@ impl<'a> Chunks<'a> {
     }
 }
 
-fn has_role(delta: &RawValue) -> bool {
-    #[derive(serde::Deserialize)]
-    struct View {
-        role: Option<String>,
-    }
-    serde_json::from_str::<View>(delta.get()).is_ok_and(|view| view.role.is_some())
+/// What is looked for in a provider's delta.
+#[derive(Default, Deserialize)]
+struct View {
+    role: Option<IgnoredAny>,
+    tool_calls: Option<IgnoredAny>,
 }
 
-fn role() -> Box<RawValue> {
-    RawValue::from_string(r#"{"role":"assistant","content":""}"#.to_owned()).expect("a literal is valid JSON")
+impl View {
+    fn of(delta: &RawValue) -> Self {
+        serde_json::from_str(delta.get()).unwrap_or_default()
+    }
+}
+
+/// The delta that says who speaks. The content of what has no text is null, and stays so when it is put together.
+fn speaker(has_text: bool) -> Box<RawValue> {
+    let delta = match has_text {
+        true => r#"{"role":"assistant","content":""}"#,
+        false => r#"{"role":"assistant","content":null}"#,
+    };
+    RawValue::from_string(delta.to_owned()).expect("a literal is valid JSON")
 }
 
 fn to_raw(value: &impl Serialize) -> Box<RawValue> {

@@ -17,9 +17,11 @@ use crate::http::spending;
 use crate::runtime::{ActiveConfig, Destination};
 
 use super::answers;
+use super::ending::Ending;
 use super::precedence::{self, PathChoice};
 use super::request::{ChatRequest, StreamOptions};
 use super::response::{Finished, warnings_header};
+use super::running::Interruption;
 
 /// Everything that one chat request needs; it reads nothing else of the daemon's state.
 pub struct Job {
@@ -103,9 +105,13 @@ impl Job {
         request.warnings.extend(named_by_client.without_effect(&settings));
         request.prompt.signals = plan.signals(route.generator.signals(&route.model))?;
         request.prompt.model = route.model;
-        request.warnings.extend(route.generator.fit(&mut request.prompt).map_err(|failure| ApiError::from(&failure))?);
+        let fitted = route.generator.fit(&mut request.prompt).map_err(|failure| ApiError::from(&failure))?;
+        let forwarded = request.unknown_fields.iter().filter(|name| request.prompt.passthrough.contains_key(*name));
+        request.warnings.extend(forwarded.map(|name| format!("unknown field `{name}` was forwarded")));
+        request.warnings.extend(fitted);
 
-        let run = Arc::new(Run { prices, bounds, ..Run::new(request.prompt.sampling.seed) });
+        let metered = Run::metered(request.prompt.sampling.seed, Arc::clone(record.metrics()), prices);
+        let run = Arc::new(Run { bounds, ..metered });
         let identity = Identity {
             completion_id: format!("chatcmpl-{}", Uuid::new_v4().simple()),
             created: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs().cast_signed()),
@@ -117,6 +123,7 @@ impl Job {
             facts.algorithm = Some(identity.algorithm);
             facts.revision = Some(identity.revision);
             facts.planned = Some(plan.budget);
+            facts.ledger = Some(Arc::clone(&run.ledger));
         });
         Ok(Self {
             identity,
@@ -145,6 +152,11 @@ impl Job {
         self.plan.budget
     }
 
+    /// Whether the run is plain calls, with nothing to compute between them.
+    pub fn is_plain(&self) -> bool {
+        self.plan.is_plain()
+    }
+
     /// The ids by which a client knows the request.
     pub fn names(&self) -> [String; 2] {
         [self.record.id.clone(), self.identity.completion_id.clone()]
@@ -156,9 +168,9 @@ impl Job {
         [Phase::Judge, Phase::Synthesize].into_iter().find(begun).unwrap_or(Phase::Generate)
     }
 
-    /// What a client is told whose request was cancelled, which is also noted for the log.
-    pub fn cancelled(&self) -> ApiError {
-        cancelled(&self.record)
+    /// What a client is told whose request was interrupted, which is also noted for the log.
+    pub fn interrupted(&self, why: Interruption) -> ApiError {
+        interrupted(why, &self.record)
     }
 
     /// Runs to the answer.
@@ -167,11 +179,15 @@ impl Job {
     ///
     /// Dropping the future ends every call in flight.
     pub async fn run(&self, observer: &mut impl Observer) -> Result<Outcome, RunError> {
+        let runs = &self.record.metrics().runs;
+        let mut ending = Ending::new(runs, self.identity.algorithm, self.plan.budget, &self.run.ledger);
         let result = algorithms::run(&self.plan, Arc::clone(&self.prompt), &*self.generator, &self.run, observer).await;
+        ending.ended(&result, self.stops_billing());
         let usage = self.run.ledger.total();
         self.record.note(|facts| {
             facts.prompt_tokens = Some(usage.prompt_tokens);
             facts.completion_tokens = Some(usage.completion_tokens);
+            facts.cost_usd = self.run.cost_usd();
             match &result {
                 Ok(outcome) => {
                     facts.completed = Some(outcome.counts().0);
@@ -185,9 +201,15 @@ impl Job {
             tracing::debug!(request_id = %self.record.id, %error, "no candidate succeeded");
         }
         result.map(|mut outcome| {
+            // Prompts that the run makes itself are told of in the same words.
+            outcome.warnings.retain(|warning| !self.warnings.contains(warning));
             outcome.warnings.splice(0..0, self.warnings.iter().cloned());
             outcome
         })
+    }
+
+    fn stops_billing(&self) -> bool {
+        self.generator.stops_billing(&self.prompt.model)
     }
 
     /// The answer together with what was spent on it.
@@ -198,18 +220,38 @@ impl Job {
             usage: self.run.ledger.total(),
             by_phase: self.run.ledger.by_phase(),
             cost_usd: self.run.cost_usd(),
-            elapsed_ms: self.record.elapsed_ms(),
+            stops_billing: self.stops_billing(),
+            busy: self.run.ledger.busy(),
+            elapsed: self.record.elapsed(),
             with_metadata: self.with_metadata,
             strategy: self.strategy.as_deref(),
         }
     }
 }
 
-/// What the client of a cancelled request is told, which is also noted for the log.
-pub fn cancelled(record: &RequestRecord) -> ApiError {
-    let failure = Failure::new(FailureKind::Cancelled, "the request was cancelled by POST /v1/chat/cancel");
-    record.note(|facts| facts.error = Some(failure.kind.as_str().to_owned()));
-    ApiError::from(&failure)
+/// What the client is told of a request that was interrupted, which is also noted for the log.
+pub fn interrupted(why: Interruption, record: &RequestRecord) -> ApiError {
+    let error = match why {
+        Interruption::Cancelled => {
+            let message = "the request was cancelled by POST /v1/chat/cancel";
+            ApiError::from(&Failure::new(FailureKind::Cancelled, message))
+        }
+        Interruption::Stopping => {
+            let message = "the daemon stops, and the time to finish is over; ask again when it is back";
+            ApiError { spent: true, ..ApiError::unavailable("unavailable", message) }
+        }
+        Interruption::Unread => {
+            let message = "the answer was given up, since nothing of it was read for too long; read as it comes";
+            ApiError::from(&Failure::new(FailureKind::Cancelled, message))
+        }
+    };
+    let word = match why {
+        Interruption::Cancelled => "request_cancelled",
+        Interruption::Stopping => "stopping",
+        Interruption::Unread => "unread",
+    };
+    record.note(|facts| facts.error = Some(word.to_owned()));
+    error
 }
 
 /// Whether two settings make the same votes, so that what was compiled for one serves the other.
@@ -225,7 +267,9 @@ fn votes_alike(a: &RunSettings, b: &RunSettings) -> bool {
 pub fn cause(failure: &Failure) -> String {
     match (failure.status, failure.kind) {
         (Some(status), kind) => format!("{}: status {status}", kind.as_str()),
-        (None, FailureKind::Unavailable | FailureKind::Timeout | FailureKind::Overloaded) => failure.message.clone(),
+        (None, FailureKind::Unavailable | FailureKind::LeftAlone | FailureKind::Timeout | FailureKind::Overloaded) => {
+            failure.message.clone()
+        }
         (None, kind) => kind.as_str().to_owned(),
     }
 }

@@ -1,6 +1,7 @@
 //! The `metadata` of a response: how the answer came to be.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -65,9 +66,22 @@ struct FailureObject<'a> {
     status: Option<u16>,
 }
 
+/// Milliseconds.
 #[derive(Serialize)]
 struct Timing {
     total: f64,
+    /// In which at least one call was under way.
+    upstream: f64,
+    /// The rest of the total.
+    overhead: f64,
+}
+
+impl Timing {
+    fn of(run: &Finished<'_>) -> Self {
+        let ms = |duration: Duration| duration.as_secs_f64() * 1000.0;
+        let upstream = run.busy.unwrap_or_default().min(run.elapsed);
+        Self { total: ms(run.elapsed), upstream: ms(upstream), overhead: ms(run.elapsed - upstream) }
+    }
 }
 
 impl<'a> Metadata<'a> {
@@ -122,12 +136,12 @@ impl<'a> Metadata<'a> {
                 started: outcome.started(&spent),
                 completed,
                 cancelled: outcome.cancelled(&spent),
-                saved_tokens_estimate: outcome.saved_tokens(&spent),
+                saved_tokens_estimate: outcome.saved_tokens(&spent, run.stops_billing),
             },
             failures: failures.collect(),
             usage_by_phase: run.by_phase.clone(),
             cost_usd: run.cost_usd,
-            timing_ms: Timing { total: run.elapsed_ms },
+            timing_ms: Timing::of(run),
             warnings: &outcome.warnings,
         }
     }

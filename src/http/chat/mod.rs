@@ -2,6 +2,7 @@
 
 mod answers;
 mod chunks;
+mod ending;
 pub(super) mod job;
 mod metadata;
 pub(super) mod precedence;
@@ -31,7 +32,7 @@ use job::Job;
 use precedence::PathChoice;
 use request::ChatRequest;
 
-pub(super) use running::Ticket;
+pub(super) use running::{Interruption, Order, Ticket};
 pub use running::{Running, cancel};
 
 /// Whether the query string asks to refuse unknown fields instead of forwarding them.
@@ -64,24 +65,21 @@ pub async fn complete(state: Data<AppState>, request: HttpRequest, body: JsonBod
     if job.stream {
         return stream::respond(job, ticket, &state).await;
     }
-    // The run belongs to the fan-out's runtime; what waits here is only for its answer.
-    let mut run = AbortOnDropHandle::new(state.workers.spawn({
-        let job = Arc::clone(&job);
-        async move { job.run(&mut ()).await }
+    // A task of its own, whose panic is not the server's.
+    let run = AbortOnDropHandle::new(state.home(job.is_plain()).spawn({
+        let (job, order) = (Arc::clone(&job), ticket.order().clone());
+        async move { order.or(job.run(&mut ())).await }
     }));
     // Dropped before the run, so that a request whose calls are seen to be gone is not known any more either.
-    let ticket = ticket;
-    tokio::select! {
-        biased;
-        () = ticket.cancelled() => Err(job.cancelled()),
-        ended = &mut run => match ended {
-            Ok(Ok(outcome)) => response::guarded(|| job.finish(&outcome).render()),
-            Ok(Err(error)) => Err(error.into()),
-            Err(panic) => {
-                tracing::error!(%panic, "a run ended by a defect of ours");
-                Err(ApiError::internal())
-            }
-        },
+    let _ticket = ticket;
+    match run.await {
+        Ok(Ok(Ok(outcome))) => response::guarded(|| job.finish(&outcome).render()),
+        Ok(Ok(Err(error))) => Err(error.into()),
+        Ok(Err(why)) => Err(job.interrupted(why)),
+        Err(panic) => {
+            tracing::error!(%panic, "a run ended by a defect of ours");
+            Err(ApiError::internal())
+        }
     }
 }
 

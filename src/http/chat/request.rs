@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::completion::{Logprobs, MaxTokens, MaxTokensName, Prompt, Sampling, Tool};
+use crate::completion::{Logprobs, MaxTokens, MaxTokensName, OPENAI_FIELDS, Prompt, Sampling, Tool};
 use crate::config::active::is_configuration_field;
 use crate::config::field::{self, suggestion, wrong_type};
 use crate::config::provider::ProviderName;
@@ -37,6 +37,8 @@ pub struct ChatRequest {
     pub with_metadata: bool,
     /// The provider that is to answer, if the client chooses one.
     pub provider: Option<ProviderName>,
+    /// Fields that nobody knows, which go upstream unless the target refuses such.
+    pub unknown_fields: Vec<String>,
     pub warnings: Vec<String>,
 }
 
@@ -54,27 +56,6 @@ const MOST_ANSWERS: i64 = 1000;
 /// Defaults of a request whose `tts_strategy` or path chose its run.
 const CHOSEN_TEMPERATURE: f64 = 0.7;
 const CHOSEN_MAX_TOKENS: MaxTokens = MaxTokens { tokens: 4096, name: MaxTokensName::MaxTokens };
-
-/// Parameters of OpenAI's chat API that itsd does not act on: they go upstream without a word.
-const FORWARDED: &[&str] = &[
-    "audio",
-    "function_call",
-    "functions",
-    "metadata",
-    "modalities",
-    "parallel_tool_calls",
-    "prediction",
-    "prompt_cache_key",
-    "prompt_cache_retention",
-    "provider",
-    "reasoning_effort",
-    "safety_identifier",
-    "service_tier",
-    "store",
-    "user",
-    "verbosity",
-    "web_search_options",
-];
 
 impl ChatRequest {
     /// Parses a request body. With `strict`, a field that nobody knows is refused instead of forwarded.
@@ -103,7 +84,8 @@ impl ChatRequest {
         let response_format = fields.remove("response_format");
         let provider = take_provider(&mut fields)?;
         let mut tts = Tts::take(&mut fields)?;
-        let (overrides, passthrough, mut warnings) = sort_out(fields, strict)?;
+        let (overrides, passthrough, unknown_fields) = sort_out(fields, strict)?;
+        let mut warnings = Vec::new();
         warnings.extend(unknown.into_iter().map(|member| format!("unknown field `{member}` has no effect")));
         let mut with_metadata = !response_only;
         if let Some(tts) = &mut tts {
@@ -122,7 +104,18 @@ impl ChatRequest {
             signals: None,
             passthrough,
         };
-        Ok(Self { prompt, overrides, tts, n, stream, stream_options, with_metadata, provider, warnings })
+        Ok(Self {
+            prompt,
+            overrides,
+            tts,
+            n,
+            stream,
+            stream_options,
+            with_metadata,
+            provider,
+            unknown_fields,
+            warnings,
+        })
     }
 
     /// Fills in what the configuration gives and the request leaves open, and last, where a strategy or a path chose
@@ -146,7 +139,7 @@ impl ChatRequest {
 
 /// Splits what is left into our overrides and what goes upstream, and says what nobody knows.
 fn sort_out(fields: Fields, strict: bool) -> Result<(Fields, Fields, Vec<String>), ApiError> {
-    let (mut overrides, mut passthrough, mut warnings) = (Fields::new(), Fields::new(), Vec::new());
+    let (mut overrides, mut passthrough, mut unknown) = (Fields::new(), Fields::new(), Vec::new());
     for (name, value) in fields {
         match is_run_field(&name) {
             RunField::Known => {
@@ -162,19 +155,20 @@ fn sort_out(fields: Fields, strict: bool) -> Result<(Fields, Fields, Vec<String>
                 return Err(ApiError::invalid_value(&name, message));
             }
             RunField::No => {
-                if !FORWARDED.contains(&name.as_str()) {
+                // An object `provider` is OpenRouter's.
+                if !OPENAI_FIELDS.contains(&name.as_str()) && name != "provider" {
                     if strict {
                         let hint = suggestion(&name, openapi::chat_fields().iter().map(String::as_str));
                         let message = format!("unknown field `{name}`{hint}; leave it out, or do without ?strict=true");
                         return Err(ApiError::bad_request(Some(&name), "unknown_field", message));
                     }
-                    warnings.push(format!("unknown field `{name}` was forwarded"));
+                    unknown.push(name.clone());
                 }
                 passthrough.insert(name, value);
             }
         }
     }
-    Ok((overrides, passthrough, warnings))
+    Ok((overrides, passthrough, unknown))
 }
 
 fn check_messages(messages: &RawValue) -> Result<(), ApiError> {

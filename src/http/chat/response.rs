@@ -1,6 +1,7 @@
 //! The whole-answer response: OpenAI's shape, with what itsd adds when it is asked for.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::http::header::{HeaderName, HeaderValue};
@@ -24,7 +25,12 @@ pub struct Finished<'a> {
     pub by_phase: BTreeMap<Phase, Account>,
     /// What all calls cost, where their models have prices.
     pub cost_usd: Option<f64>,
-    pub elapsed_ms: f64,
+    /// Whether a call that is cancelled is paid for no further.
+    pub stops_billing: bool,
+    /// The time in which calls were under way; `None` where none was made.
+    pub busy: Option<Duration>,
+    /// Time since the request's head arrived.
+    pub elapsed: Duration,
     pub with_metadata: bool,
     /// The strategy in the client's words, where a `tts_*` field or the path chose the run.
     pub strategy: Option<&'a str>,

@@ -1,17 +1,21 @@
-//! The requests that run, by the names that their clients know them by, so that they can be cancelled.
+//! The requests that run, by the names that their clients know them by, so that they can be told to end.
 //!
 //! A request is known under its request id, which a client may have chosen and used more than once, and under
 //! the id of its completion, which is the daemon's. It is known as long as its ticket lives.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::web::{Data, Path};
 use parking_lot::Mutex;
 use serde::Serialize;
-use tokio_util::sync::CancellationToken;
+use tokio::sync::watch;
 
 use crate::http::AppState;
 use crate::http::error::ApiError;
@@ -19,7 +23,27 @@ use crate::http::error::ApiError;
 /// The requests that run. Cheap to clone; every clone is the same register.
 #[derive(Debug, Default, Clone)]
 pub struct Running {
-    by_name: Arc<Mutex<HashMap<String, Vec<Arc<CancellationToken>>>>>,
+    by_name: Arc<Mutex<HashMap<String, Vec<Order>>>>,
+    /// The daemon stops: whatever runs or comes now ends at once.
+    is_closed: Arc<AtomicBool>,
+}
+
+/// Why a running request is to end before it has an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Interruption {
+    /// A client asked for it.
+    Cancelled,
+    /// The daemon stops, and the time to finish is over.
+    Stopping,
+    /// Its client has read nothing of the answer for too long.
+    Unread,
+}
+
+/// The order to end, which one request waits for. Cheap to clone; the first reason that is given stays.
+#[derive(Debug, Clone, Default)]
+pub struct Order {
+    given: Arc<watch::Sender<Option<Interruption>>>,
+    is_closed: Arc<AtomicBool>,
 }
 
 /// A running request's place in the register, given up when it is dropped.
@@ -27,7 +51,7 @@ pub struct Running {
 pub struct Ticket {
     running: Running,
     names: Vec<String>,
-    order: Arc<CancellationToken>,
+    order: Order,
 }
 
 #[derive(Serialize)]
@@ -60,22 +84,80 @@ pub async fn cancel(state: Data<AppState>, id: Path<String>) -> Result<HttpRespo
 impl Running {
     /// Makes a request known under its names.
     pub fn register(&self, names: [String; 2]) -> Ticket {
-        let order = Arc::new(CancellationToken::new());
+        let order = Order { given: Arc::default(), is_closed: Arc::clone(&self.is_closed) };
         let mut by_name = self.by_name.lock();
         for name in &names {
-            by_name.entry(name.clone()).or_default().push(Arc::clone(&order));
+            by_name.entry(name.clone()).or_default().push(order.clone());
         }
         drop(by_name);
         Ticket { running: self.clone(), names: names.into(), order }
+    }
+
+    /// Ends every request that runs, and those that are still to come.
+    pub fn close(&self) {
+        // All of them know of it before the first ends, so that none takes over what another lets go of.
+        self.is_closed.store(true, Ordering::SeqCst);
+        for order in self.by_name.lock().values().flatten() {
+            order.give(Interruption::Stopping);
+        }
     }
 
     /// Gives every request of this name the order to end, and returns how many those are.
     fn cancel(&self, name: &str) -> usize {
         let orders = self.by_name.lock().get(name).cloned().unwrap_or_default();
         for order in &orders {
-            order.cancel();
+            order.give(Interruption::Cancelled);
         }
         orders.len()
+    }
+}
+
+impl Order {
+    pub fn give(&self, why: Interruption) {
+        self.given.send_if_modified(|given| given.is_none() && given.replace(why).is_none());
+    }
+
+    /// Waits for the order.
+    ///
+    /// # Cancel safety
+    ///
+    /// An order is not lost.
+    pub async fn given(&self) -> Interruption {
+        let mut given = self.given.subscribe();
+        let mut ordered = pin!(given.wait_for(Option::is_some));
+        poll_fn(|context| {
+            if let Some(why) = self.is_given() {
+                return Poll::Ready(why);
+            }
+            ordered.as_mut().poll(context).map(|why| {
+                let why = why.ok().and_then(|why| *why);
+                why.expect("the sender lives as long as this order, and was waited for")
+            })
+        })
+        .await
+    }
+
+    /// The order, if it is given already.
+    pub fn is_given(&self) -> Option<Interruption> {
+        let given = *self.given.borrow();
+        given.or_else(|| self.is_closed.load(Ordering::SeqCst).then_some(Interruption::Stopping))
+    }
+
+    /// Drives the future until it ends or the order is given, which drops it.
+    ///
+    /// # Errors
+    ///
+    /// The order, also where both come at once.
+    ///
+    /// # Cancel safety
+    ///
+    /// As the future.
+    pub async fn or<T>(&self, future: impl Future<Output = T>) -> Result<T, Interruption> {
+        tokio::select! {
+            biased;
+            why = self.given() => Err(why),
+            output = future => Ok(output),
+        }
     }
 }
 
@@ -84,19 +166,14 @@ impl Ticket {
     pub fn add_name(&mut self, name: String) {
         if !self.names.contains(&name) {
             let mut by_name = self.running.by_name.lock();
-            by_name.entry(name.clone()).or_default().push(Arc::clone(&self.order));
+            by_name.entry(name.clone()).or_default().push(self.order.clone());
             drop(by_name);
             self.names.push(name);
         }
     }
 
-    /// Waits for the order to end.
-    ///
-    /// # Cancel safety
-    ///
-    /// An order is not lost.
-    pub async fn cancelled(&self) {
-        self.order.cancelled().await;
+    pub fn order(&self) -> &Order {
+        &self.order
     }
 }
 
@@ -105,7 +182,7 @@ impl Drop for Ticket {
         let mut by_name = self.running.by_name.lock();
         for name in &self.names {
             if let Some(orders) = by_name.get_mut(name) {
-                orders.retain(|order| !Arc::ptr_eq(order, &self.order));
+                orders.retain(|order| !Arc::ptr_eq(&order.given, &self.order.given));
                 if orders.is_empty() {
                     by_name.remove(name);
                 }
@@ -122,12 +199,16 @@ mod tests {
         [request.to_owned(), completion.to_owned()]
     }
 
+    fn given(ticket: &Ticket) -> Option<Interruption> {
+        ticket.order.is_given()
+    }
+
     #[test]
     fn a_request_is_known_by_either_name_as_long_as_it_runs() {
         let running = Running::default();
         let ticket = running.register(names("r", "c"));
-        assert_eq!((running.cancel("x"), ticket.order.is_cancelled()), (0, false));
-        assert_eq!((running.cancel("c"), ticket.order.is_cancelled()), (1, true));
+        assert_eq!((running.cancel("x"), given(&ticket)), (0, None));
+        assert_eq!((running.cancel("c"), given(&ticket)), (1, Some(Interruption::Cancelled)));
         drop(ticket);
         assert_eq!((running.cancel("r"), running.cancel("c")), (0, 0));
         assert!(running.by_name.lock().is_empty(), "nothing is kept of a request that has ended");
@@ -149,8 +230,30 @@ mod tests {
         let running = Running::default();
         let (one, other) = (running.register(names("r", "c1")), running.register(names("r", "c2")));
         assert_eq!(running.cancel("c2"), 1);
-        assert_eq!((one.order.is_cancelled(), other.order.is_cancelled()), (false, true));
+        assert_eq!((given(&one), given(&other)), (None, Some(Interruption::Cancelled)));
         drop(other);
-        assert_eq!((running.cancel("r"), one.order.is_cancelled()), (1, true));
+        assert_eq!((running.cancel("r"), given(&one)), (1, Some(Interruption::Cancelled)));
+    }
+    #[test]
+    fn whatever_runs_or_comes_later_ends_when_the_daemon_does() {
+        let running = Running::default();
+        let (early, cancelled) = (running.register(names("r", "c1")), running.register(names("s", "c2")));
+        running.cancel("s");
+        running.close();
+        let late = running.register(names("r", "c3"));
+        assert_eq!((given(&early), given(&late)), (Some(Interruption::Stopping), Some(Interruption::Stopping)));
+        assert_eq!(given(&cancelled), Some(Interruption::Cancelled), "what was said first stays");
+    }
+
+    #[tokio::test]
+    async fn an_order_is_heard_whether_it_comes_before_or_after_the_listener() {
+        let order = Order::default();
+        let listener = tokio::spawn({
+            let order = order.clone();
+            async move { order.given().await }
+        });
+        tokio::task::yield_now().await;
+        order.give(Interruption::Unread);
+        assert_eq!((listener.await.unwrap(), order.given().await), (Interruption::Unread, Interruption::Unread));
     }
 }

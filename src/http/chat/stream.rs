@@ -12,41 +12,44 @@ use actix_web::HttpResponse;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use bytes::Bytes;
 use futures_util::stream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::algorithms::{Observer, Outcome, RunError};
 use crate::completion::Delta;
 use crate::http::AppState;
+use crate::http::backlog::{self, backlog};
 use crate::http::error::ApiError;
 
 use super::chunks::{Chunks, Progress};
 use super::job::Job;
 use super::response::guarded;
-use super::running::Ticket;
+use super::running::{Interruption, Ticket};
 
-/// Deltas held for a slow reader before generation waits for it.
-const PENDING_DELTAS: usize = 64;
+/// More is not handed to the connection at a time: it would be copied whole, and kept until the last of it is read.
+const PIECE_BYTES: usize = 64 << 10;
 
 /// Runs the job and answers with a stream of its chunks.
 ///
 /// # Cancel safety
 ///
-/// The body owns the run: when the client disconnects, the server drops it and every call in flight ends.
+/// The body owns the run: when the client disconnects, the server drops it and every call in flight ends. A body is
+/// polled only as far as its client reads, so that the run listens for orders to end by itself.
 pub async fn respond(job: Arc<Job>, ticket: Ticket, state: &AppState) -> Result<HttpResponse, ApiError> {
-    let (sender, items) = mpsc::channel(PENDING_DELTAS);
+    let (writer, items) = backlog(ticket.order().clone(), state.unread_timeout);
     let (ended, progress) = watch::channel((0, job.planned()));
-    let run = AbortOnDropHandle::new(state.workers.spawn({
-        let job = Arc::clone(&job);
+    let run = AbortOnDropHandle::new(state.home(job.is_plain()).spawn({
+        let (job, order) = (Arc::clone(&job), ticket.order().clone());
         async move {
-            let mut feed = Feed { sender, ended };
-            let end = match job.run(&mut feed).await {
-                Ok(outcome) => Item::Answer(Box::new(outcome)),
-                Err(error) => Item::Failed(error),
+            let mut feed = Feed { writer, ended };
+            let end = match order.or(job.run(&mut feed)).await {
+                Ok(Ok(outcome)) => Item::Answer(Box::new(outcome)),
+                Ok(Err(error)) => Item::Failed(error),
+                // The response hears of it from its ticket.
+                Err(_) => return,
             };
-            // Without a reader there is nobody to tell.
-            let _ = feed.sender.send(end).await;
+            feed.writer.end(end).await;
         }
     }));
     let work = Some(Work { ticket, _run: run });
@@ -59,7 +62,7 @@ pub async fn respond(job: Arc<Job>, ticket: Ticket, state: &AppState) -> Result<
     };
     let first = match first {
         Some(Heard::Item(Item::Failed(error))) => return Err(error.into()),
-        Some(Heard::Cancelled) => return Err(events.job.cancelled()),
+        Some(Heard::Interrupted(why)) => return Err(events.job.interrupted(why)),
         Some(Heard::BrokenOff) | None => {
             tracing::error!("a streamed run ended by a defect of ours");
             return Err(ApiError::internal());
@@ -72,15 +75,13 @@ pub async fn respond(job: Arc<Job>, ticket: Ticket, state: &AppState) -> Result<
     }
     response.insert_header((CONTENT_TYPE, "text/event-stream; charset=utf-8"));
     response.insert_header((CACHE_CONTROL, "no-cache"));
-    let body = stream::unfold((Some(first), events), |(first, mut events)| async move {
-        let bytes = match first {
-            Some(bytes) => bytes,
-            None => {
-                let heard = events.hear().await?;
-                events.render(heard)
-            }
-        };
-        Some((Ok::<_, std::convert::Infallible>(bytes), (None, events)))
+    let body = stream::unfold((first, events), |(mut bytes, mut events)| async move {
+        if bytes.is_empty() {
+            let heard = events.hear().await?;
+            bytes = events.render(heard);
+        }
+        let piece = bytes.split_to(bytes.len().min(PIECE_BYTES));
+        Some((Ok::<_, std::convert::Infallible>(piece), (bytes, events)))
     });
     Ok(response.streaming(body))
 }
@@ -100,22 +101,22 @@ enum Heard {
     /// Nothing for as long as a stream may be silent.
     Silence,
     /// The order to end.
-    Cancelled,
+    Interrupted(Interruption),
     /// The run is gone without a word, which only a panic does.
     BrokenOff,
 }
 
 /// The run's end of the stream.
 struct Feed {
-    sender: mpsc::Sender<Item>,
+    writer: backlog::Writer<Item>,
     /// Candidates that have ended, and that are planned.
     ended: watch::Sender<(usize, usize)>,
 }
 
 impl Observer for Feed {
     async fn delta(&mut self, delta: Delta) {
-        // A reader that is gone takes the run with it; nothing is left to do here.
-        let _ = self.sender.send(Item::Delta(delta)).await;
+        let bytes = delta.size_bytes();
+        self.writer.put(Item::Delta(delta), bytes).await;
     }
 
     fn progress(&mut self, completed: usize, planned: usize) {
@@ -126,7 +127,7 @@ impl Observer for Feed {
 /// The response's end: turns what the run tells into events.
 struct Events {
     job: Arc<Job>,
-    items: mpsc::Receiver<Item>,
+    items: backlog::Reader<Item>,
     progress: watch::Receiver<(usize, usize)>,
     keep_alive: Duration,
     /// Whether a delta went out.
@@ -148,10 +149,14 @@ impl Events {
         let next = async {
             tokio::select! {
                 biased;
-                () = work.ticket.cancelled() => Heard::Cancelled,
+                why = work.ticket.order().given() => Heard::Interrupted(why),
                 // Before the end that may be here too, so that the last progress is told.
                 Ok(()) = self.progress.changed(), if self.job.stream_options.include_progress => Heard::Progress,
-                item = self.items.recv() => item.map_or(Heard::BrokenOff, Heard::Item),
+                item = self.items.take() => match item {
+                    Some(item) => Heard::Item(item),
+                    // The run may have heard of the order first.
+                    None => work.ticket.order().is_given().map_or(Heard::BrokenOff, Heard::Interrupted),
+                },
             }
         };
         Some(timeout(self.keep_alive, next).await.unwrap_or(Heard::Silence))
@@ -196,10 +201,10 @@ impl Events {
                     chunks.progress(progress);
                 }
             }
-            Heard::Cancelled => {
+            Heard::Interrupted(why) => {
                 // The calls go first, then the client is told.
                 self.work = None;
-                chunks.event(&job.cancelled().body());
+                chunks.event(&job.interrupted(why).body());
             }
             Heard::BrokenOff => {
                 self.work = None;

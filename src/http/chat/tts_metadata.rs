@@ -46,7 +46,7 @@ struct TokenStats {
     input_tokens: u64,
     output_tokens: u64,
     total_tokens_this_sample: u64,
-    /// Calls of every phase.
+    /// Answers that were begun, of every phase.
     generation_count: u64,
 }
 
@@ -68,7 +68,7 @@ impl<'a> TtsMetadata<'a> {
         let winning_class = vote.and_then(|vote| vote.response_counts.first());
         Self {
             strategy,
-            elapsed_time: run.elapsed_ms.round() / 1000.0,
+            elapsed_time: (run.elapsed.as_secs_f64() * 1000.0).round() / 1000.0,
             selected_answer: match winning_class {
                 Some((label, _)) => Some(label),
                 None => outcome.winner().reply.content().and_then(answer::extract),
@@ -80,7 +80,7 @@ impl<'a> TtsMetadata<'a> {
                 input_tokens: run.usage.prompt_tokens,
                 output_tokens: run.usage.completion_tokens,
                 total_tokens_this_sample: run.usage.total_tokens(),
-                generation_count: run.by_phase.values().map(|account| account.calls).sum(),
+                generation_count: run.by_phase.values().map(|account| account.candidates).sum(),
             },
         }
     }

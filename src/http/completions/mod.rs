@@ -16,13 +16,13 @@ use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
 
 use crate::failure::Failure;
-use crate::generator::{Generator, Members, Run, TextAnswer, TextRequest};
+use crate::generator::{Generator, Members, Phase, Run, TextAnswer, TextRequest};
 use crate::runtime::{ActiveConfig, Destination};
 
 use super::AppState;
 use super::body::JsonBody;
 use super::chat::is_strict;
-use super::chat::job::{cancelled, cause};
+use super::chat::job::{cause, interrupted};
 use super::chat::precedence::BUDGET_HEADER;
 use super::chat::response::warnings_header;
 use super::destination;
@@ -53,30 +53,26 @@ pub async fn complete(state: Data<AppState>, request: HttpRequest, body: JsonBod
     if call.request.stream {
         return stream::respond(call, ticket, &state).await;
     }
-    let mut run = AbortOnDropHandle::new(state.workers.spawn({
-        let call = Arc::clone(&call);
-        async move { call.answer().await }
+    let run = AbortOnDropHandle::new(state.home(true).spawn({
+        let (call, order) = (Arc::clone(&call), ticket.order().clone());
+        async move { order.or(call.answer()).await }
     }));
     // Dropped before the run, so that a request whose call is seen to be gone is not known any more either.
-    let ticket = ticket;
-    let ended = tokio::select! {
-        biased;
-        () = ticket.cancelled() => return Err(cancelled(&call.record)),
-        ended = &mut run => ended,
-    };
-    match ended {
-        Ok(Ok(TextAnswer::Whole(answer))) => {
+    let _ticket = ticket;
+    match run.await {
+        Ok(Ok(Ok(TextAnswer::Whole(answer)))) => {
             let mut response = HttpResponse::Ok();
             for header in call.headers() {
                 response.insert_header(header);
             }
             Ok(response.json(call.signed(answer)))
         }
-        Ok(Ok(TextAnswer::Stream(_))) => {
+        Ok(Ok(Ok(TextAnswer::Stream(_)))) => {
             tracing::error!("a stream answered a request for a whole answer");
             Err(ApiError::internal())
         }
-        Ok(Err(failure)) => Err(ApiError::from(&failure)),
+        Ok(Ok(Err(failure))) => Err(ApiError::from(&failure)),
+        Ok(Err(why)) => Err(interrupted(why, &call.record)),
         Err(panic) => {
             tracing::error!(%panic, "a call ended by a defect of ours");
             Err(ApiError::internal())
@@ -111,11 +107,15 @@ impl Call {
         let route = active.route_to(&client_model, destination)?;
         request.model = route.model;
         let bounds = spending::bounds(&limits, record.arrived());
-        let run = Arc::new(Run { bounds, ..Run::new(request.sampling.seed) });
+        let price = active.prices.of([&*client_model, &*request.model]);
+        let prices = price.map(|price| (Phase::Generate, price)).into_iter().collect();
+        let metered = Run::metered(request.sampling.seed, Arc::clone(record.metrics()), prices);
+        let run = Arc::new(Run { bounds, ..metered });
         record.note(|facts| {
             facts.algorithm = Some("none");
             facts.revision = Some(active.revision);
             facts.planned = Some(1);
+            facts.ledger = Some(Arc::clone(&run.ledger));
         });
         Ok(Self {
             generator: route.generator,
@@ -149,6 +149,7 @@ impl Call {
         self.record.note(|facts| {
             facts.prompt_tokens = Some(usage.prompt_tokens);
             facts.completion_tokens = Some(usage.completion_tokens);
+            facts.cost_usd = self.run.cost_usd();
             facts.error = failure.map(cause);
         });
     }

@@ -9,21 +9,18 @@ use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::failure::Failure;
 use crate::generator::{Members, TextAnswer};
 use crate::http::AppState;
-use crate::http::chat::Ticket;
-use crate::http::chat::job::cancelled;
+use crate::http::backlog::{self, backlog};
+use crate::http::chat::job::interrupted;
+use crate::http::chat::{Interruption, Ticket};
 use crate::http::error::ApiError;
 
 use super::Call;
-
-/// Chunks held for a slow reader before the upstream is kept waiting.
-const PENDING_CHUNKS: usize = 64;
 
 /// What the call tells the response.
 enum Item {
@@ -36,16 +33,29 @@ enum Item {
 ///
 /// # Cancel safety
 ///
-/// The body owns the call: when the client disconnects, the server drops it and the call ends.
+/// The body owns the call: when the client disconnects, the server drops it and the call ends. A body is polled only as
+/// far as its client reads, so that the call listens for orders to end by itself.
 pub async fn respond(call: Arc<Call>, ticket: Ticket, state: &AppState) -> Result<HttpResponse, ApiError> {
-    let (sender, items) = mpsc::channel(PENDING_CHUNKS);
-    let task = AbortOnDropHandle::new(state.workers.spawn(make(Arc::clone(&call), sender)));
+    let order = ticket.order().clone();
+    let (writer, items) = backlog(order.clone(), state.unread_timeout);
+    let task = AbortOnDropHandle::new(state.home(true).spawn({
+        let call = Arc::clone(&call);
+        async move {
+            // Of an order the response hears from its ticket.
+            let Ok(last) = order.or(make(&call, &writer)).await else { return };
+            call.account(match &last {
+                Item::Failed(failure) => Some(failure),
+                Item::Chunk(_) | Item::Ended => None,
+            });
+            writer.end(last).await;
+        }
+    }));
     let work = Some(Work { ticket, _task: task });
     let mut events = Events { call, items, keep_alive: state.keep_alive, work };
 
     let first = match events.hear().await {
         Some(Heard::Item(Item::Failed(failure))) => return Err(ApiError::from(&failure)),
-        Some(Heard::Cancelled) => return Err(cancelled(&events.call.record)),
+        Some(Heard::Interrupted(why)) => return Err(interrupted(why, &events.call.record)),
         Some(Heard::BrokenOff) | None => {
             tracing::error!("a streamed call ended by a defect of ours");
             return Err(ApiError::internal());
@@ -65,28 +75,33 @@ pub async fn respond(call: Arc<Call>, ticket: Ticket, state: &AppState) -> Resul
     Ok(response.streaming(stream::iter([first]).chain(rest).map(Ok::<_, Infallible>)))
 }
 
-/// Makes the call. Without a reader there is nobody to tell, and this task goes with it.
-async fn make(call: Arc<Call>, sender: mpsc::Sender<Item>) {
-    let last = match call.answer().await {
-        Err(failure) => Item::Failed(failure),
-        // A chunk of everything.
-        Ok(TextAnswer::Whole(answer)) => {
-            let _ = sender.send(Item::Chunk(answer)).await;
-            Item::Ended
-        }
-        Ok(TextAnswer::Stream(mut chunks)) => loop {
-            match call.run.until_deadline(chunks.next()).await {
-                Ok(Some(Ok(chunk))) => drop(sender.send(Item::Chunk(chunk)).await),
-                Ok(None) => break Item::Ended,
-                Ok(Some(Err(failure))) | Err(failure) => break Item::Failed(failure),
-            }
-        },
+/// Makes the call, passes its chunks on and returns what comes after them.
+async fn make(call: &Call, writer: &backlog::Writer<Item>) -> Item {
+    let answer = match call.answer().await {
+        Ok(answer) => answer,
+        Err(failure) => return Item::Failed(failure),
     };
-    call.account(match &last {
-        Item::Failed(failure) => Some(failure),
-        Item::Chunk(_) | Item::Ended => None,
-    });
-    let _ = sender.send(last).await;
+    let passing_on = async {
+        match answer {
+            // A chunk of everything.
+            TextAnswer::Whole(answer) => put(writer, answer).await,
+            TextAnswer::Stream(mut chunks) => {
+                while let Some(chunk) = chunks.next().await {
+                    put(writer, chunk?).await;
+                }
+            }
+        }
+        Ok(())
+    };
+    match call.run.until_deadline(passing_on).await {
+        Ok(Ok(())) => Item::Ended,
+        Ok(Err(failure)) | Err(failure) => Item::Failed(failure),
+    }
+}
+
+async fn put(writer: &backlog::Writer<Item>, chunk: Members) {
+    let bytes = chunk.iter().map(|(name, value)| name.len() + value.get().len()).sum();
+    writer.put(Item::Chunk(chunk), bytes).await;
 }
 
 /// What the response hears next.
@@ -95,7 +110,7 @@ enum Heard {
     /// Nothing for as long as a stream may be silent.
     Silence,
     /// The order to end.
-    Cancelled,
+    Interrupted(Interruption),
     /// The call is gone without a word, which only a panic does.
     BrokenOff,
 }
@@ -103,7 +118,7 @@ enum Heard {
 /// The response's end.
 struct Events {
     call: Arc<Call>,
-    items: mpsc::Receiver<Item>,
+    items: backlog::Reader<Item>,
     /// The longest silence.
     keep_alive: Duration,
     /// Dropped with the last event.
@@ -122,10 +137,11 @@ impl Events {
         let work = self.work.as_ref()?;
         tokio::select! {
             biased;
-            () = work.ticket.cancelled() => Some(Heard::Cancelled),
-            item = timeout(self.keep_alive, self.items.recv()) => Some(match item {
+            why = work.ticket.order().given() => Some(Heard::Interrupted(why)),
+            item = timeout(self.keep_alive, self.items.take()) => Some(match item {
                 Ok(Some(item)) => Heard::Item(item),
-                Ok(None) => Heard::BrokenOff,
+                // The call may have heard of the order first.
+                Ok(None) => work.ticket.order().is_given().map_or(Heard::BrokenOff, Heard::Interrupted),
                 Err(_) => Heard::Silence,
             }),
         }
@@ -140,8 +156,8 @@ impl Events {
             Heard::Silence => Bytes::from_static(b": its\n\n"),
             Heard::Item(Item::Failed(failure)) => self.end(event(&ApiError::from(&failure).body())),
             Heard::Item(Item::Ended) => self.end(Bytes::from_static(b"data: [DONE]\n\n")),
-            Heard::Cancelled => {
-                let error = cancelled(&self.call.record);
+            Heard::Interrupted(why) => {
+                let error = interrupted(why, &self.call.record);
                 self.end(event(&error.body()))
             }
             Heard::BrokenOff => {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::config::run::{AlgorithmName, RewardName};
-use crate::config::schema;
+use crate::config::{capabilities, schema};
 
 use super::{examples, reference};
 use examples::Example;
@@ -46,6 +46,10 @@ pub fn paths() -> Value {
         "/ready": {"get": operation("operation", "ready", "Whether chat requests will be answered.", &[], &[403])
             .answers(200, "They will.", JSON, "Readiness")
             .answers(503, "They will not, and why.", JSON, "Readiness")},
+        "/metrics": {"get": operation("operation", "metrics", "What the daemon counts, for Prometheus.", &[], &[403])
+            .about("OpenMetrics where `Accept` prefers that, else Prometheus' older text.")
+            .answers_with(200, "The counters as they stand.", "text/plain", json!({"type": "string"}))
+            .answers_with(200, "The counters as they stand.", "application/openmetrics-text", json!({"type": "string"}))},
         "/openapi.json": {"get": operation("operation", "openapi", "This document.", &[], &[403])
             .answers_with(200, "An OpenAPI 3.1 document.", JSON, json!({"type": "object"}))},
         "/docs": {"get": operation("operation", "docs", "This document as a page.", &[], &[403])
@@ -126,7 +130,7 @@ fn meaning(status: u16) -> &'static str {
         429 => "The queue is full, or the provider's rate limit is reached.",
         499 => "The request was cancelled.",
         500 => "A defect of this service; the log has the cause under the request id.",
-        502 => "Every candidate failed upstream.",
+        502 => "Every candidate failed upstream; where a configuration is set, the endpoint could not be asked.",
         503 => "No configuration is active, or the service cannot answer at present.",
         504 => "The deadline passed before there was an answer.",
         _ => unreachable!("every status that is used has a meaning"),
@@ -285,9 +289,20 @@ fn change_parameters() -> Vec<Value> {
     ]
 }
 
-fn change(name: &str, summary: &str, errors: &[u16]) -> Value {
+/// Whether the endpoint is asked what it can do.
+fn probe() -> Value {
+    query(
+        "probe",
+        json!({"type": "boolean", "default": false}),
+        "Ask the endpoint what it can do, in a few small calls, and put what it says into `extra_args.capabilities`, \
+         where the document does not say it itself.",
+    )
+}
+
+fn change(name: &str, summary: &str, more: Vec<Value>, errors: &[u16]) -> Value {
     let errors: Vec<u16> = WITH_BODY.into_iter().chain([412, 503]).chain(errors.iter().copied()).collect();
-    operation("configuration", name, summary, &change_parameters(), &errors).answers(
+    let parameters: Vec<Value> = change_parameters().into_iter().chain(more).collect();
+    operation("configuration", name, summary, &parameters, &errors).answers(
         200,
         "It is active, or would be.",
         JSON,
@@ -296,17 +311,23 @@ fn change(name: &str, summary: &str, errors: &[u16]) -> Value {
 }
 
 fn configure() -> Value {
-    change("configure", "Sets the active configuration.", &[])
-        .about(
-            "Replaces it as a whole: a field that is not named has its default. Nothing changes unless everything was \
-             valid and could be built. No network call is made. Requests in flight finish under the configuration that \
-             they began with.",
-        )
-        .takes(&[JSON], reference("Configuration"), examples::configure())
+    let about = format!(
+        "Replaces it as a whole: a field that is not named has its default. Nothing changes unless everything was valid \
+         and could be built. No network call is made unless `probe` asks for it. Requests in flight finish under the \
+         configuration that they began with.\n\n\
+         ### What is known of the providers\n\n\
+         Each cell can be set by its column's name in `extra_args.capabilities`; `?` is what nobody knows.\n\n{}",
+        capabilities::markdown()
+    );
+    change("configure", "Sets the active configuration.", vec![probe()], &[502]).about(&about).takes(
+        &[JSON],
+        reference("Configuration"),
+        examples::configure(),
+    )
 }
 
 fn patch() -> Value {
-    change("patchConfiguration", "Changes the active configuration.", &[])
+    change("patchConfiguration", "Changes the active configuration.", vec![probe()], &[502])
         .about("A JSON merge patch (RFC 7396): null takes a field away, what is not mentioned stays, secrets included.")
         .takes(&["application/merge-patch+json", JSON], reference("ConfigurationPatch"), examples::patch())
 }
@@ -335,7 +356,7 @@ fn roll_back() -> Value {
         "properties": {"revision": {"type": "integer", "minimum": 0, "maximum": i64::MAX}},
         "additionalProperties": false,
     });
-    change("rollBackConfiguration", "Makes a past revision's content a new revision.", &[404])
+    change("rollBackConfiguration", "Makes a past revision's content a new revision.", Vec::new(), &[404])
         .about("Secrets included. A revision that cannot be prepared any more is a 400 that says why.")
         .takes(&[JSON], schema, examples::roll_back())
 }

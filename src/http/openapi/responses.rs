@@ -49,6 +49,33 @@ pub fn configured() -> Value {
             "message": {"type": "string"},
             "revision": {"type": "integer", "description": "The active one."},
             "warnings": {"type": "array", "items": {"type": "string"}},
+            "probe": probe(),
+        },
+        "additionalProperties": false,
+    })
+}
+
+/// What an endpoint has said of itself.
+fn probe() -> Value {
+    let cells = json!({"type": "object", "additionalProperties": {"type": ["boolean", "integer", "string"]}});
+    let texts = json!({"type": "array", "items": {"type": "string"}});
+    let cell = json!({"type": ["boolean", "integer", "string"]});
+    json!({
+        "type": "object",
+        "description": "With `?probe=true`: what the endpoint has said of itself, by the names of \
+            `extra_args.capabilities`.",
+        "required": ["calls", "found", "differs", "kept", "notes"],
+        "properties": {
+            "calls": {"type": "integer", "minimum": 1, "description": "Calls that were made."},
+            "found": cells,
+            "differs": {"type": "object", "description": "Where something else was known.", "additionalProperties": {
+                "type": "object",
+                "required": ["known", "found"],
+                "properties": {"known": cell, "found": cell},
+                "additionalProperties": false,
+            }},
+            "kept": {"type": "array", "items": {"type": "string"}, "description": "What the document says itself."},
+            "notes": texts,
         },
         "additionalProperties": false,
     })
@@ -186,12 +213,42 @@ pub fn health() -> Value {
     })
 }
 
+fn upstream_state() -> Value {
+    let count = |what: &str| json!({"type": "integer", "minimum": 0, "description": what});
+    json!({
+        "type": "object",
+        "required": ["provider", "origin", "in_flight", "queued", "models"],
+        "properties": {
+            "provider": {"type": "string"},
+            "origin": {"type": "string", "description": "Scheme, host and port."},
+            "in_flight": count("Calls in flight."),
+            "queued": count("Calls that wait for a place."),
+            "models": {
+                "type": "array",
+                "description": "The models that were called of late.",
+                "items": {
+                    "type": "object",
+                    "required": ["model", "breaker"],
+                    "properties": {"model": {"type": "string"}, "breaker": {"enum": ["closed", "half_open", "open"]}},
+                    "additionalProperties": false,
+                },
+            },
+        },
+        "additionalProperties": false,
+    })
+}
+
 pub fn readiness() -> Value {
     let texts = json!({"type": "array", "items": {"type": "string"}});
     json!({
         "type": "object",
         "required": ["ready", "reasons"],
-        "properties": {"ready": {"type": "boolean"}, "reasons": texts, "warnings": texts},
+        "properties": {
+            "ready": {"type": "boolean"},
+            "reasons": texts,
+            "warnings": texts,
+            "providers": {"type": "array", "items": upstream_state()},
+        },
         "additionalProperties": false,
     })
 }

@@ -59,7 +59,7 @@ pub fn metadata() -> Value {
                 "type": "object",
                 "propertyNames": {"enum": PHASES},
                 "additionalProperties": closed("", json!({
-                    "calls": count("Calls, however often each was attempted."),
+                    "calls": count("Calls, however often each was attempted and however many candidates it brought."),
                     "prompt_tokens": count(""),
                     "completion_tokens": count(""),
                     "cached_tokens": count("The part of the prompt that the provider had cached."),
@@ -71,7 +71,15 @@ pub fn metadata() -> Value {
                 json!({"type": ["number", "null"], "minimum": 0}),
                 "US dollars; null where a model that was called has no price, or does not tell its usage.",
             ),
-            "timing_ms": closed("", json!({"total": duration("Milliseconds.")}), &[]),
+            "timing_ms": closed(
+                "",
+                json!({
+                    "total": duration("Milliseconds."),
+                    "upstream": duration("Milliseconds in which at least one call was under way."),
+                    "overhead": duration("The rest of the total."),
+                }),
+                &[],
+            ),
             "warnings": {"type": "array", "items": {"type": "string"}},
         }),
         &["vote", "response_weights", "scores"],

@@ -4,11 +4,46 @@ use url::Url;
 
 use super::ProviderError;
 
+/// How a server differs from OpenAI's in where it is asked and in how it is told who asks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Dialect {
+    /// Paths under one address, and the key as a bearer token.
+    #[default]
+    OpenAi,
+    /// Azure OpenAI: the key in the header `api-key`, and below a resource's address the model's deployment in the
+    /// path and a version in the query. An address that ends in `/openai/v1` has the paths of OpenAI and needs no
+    /// version.
+    Azure {
+        /// The version that every call names.
+        api_version: Option<String>,
+        /// The version of calls to deployments where none is named.
+        deployments_version: String,
+    },
+}
+
+impl Dialect {
+    /// Whether a header of this name says who asks.
+    pub fn is_credential(&self, header: &str) -> bool {
+        let names: &[&str] = match self {
+            Self::OpenAi => &["authorization"],
+            Self::Azure { .. } => &["authorization", "api-key"],
+        };
+        names.iter().any(|name| header.eq_ignore_ascii_case(name))
+    }
+}
+
 /// The address of one server that answers.
 #[derive(Debug, Clone)]
 pub(super) struct Address {
-    chat: Url,
-    text: Url,
+    paths: Paths,
+}
+
+#[derive(Debug, Clone)]
+enum Paths {
+    /// The same for every model.
+    Common { chat: Url, text: Url },
+    /// Below the name of the model.
+    Deployments(Url),
 }
 
 impl Address {
@@ -16,31 +51,59 @@ impl Address {
     ///
     /// # Errors
     ///
-    /// When it is no address over http, or holds a user or password.
-    pub fn new(base_url: &Url) -> Result<Self, ProviderError> {
-        let chat = url_under(base_url, &["chat", "completions"])?;
-        let text = url_under(base_url, &["completions"])?;
-        Ok(Self { chat, text })
+    /// When it is no address over http, holds a user or password, or leads past where the paths begin.
+    pub fn new(base_url: &Url, dialect: &Dialect) -> Result<Self, ProviderError> {
+        let mut base_url = checked(base_url)?;
+        let Dialect::Azure { api_version, deployments_version } = dialect else {
+            return Ok(Self { paths: Paths::common(&base_url) });
+        };
+        let path = base_url.path().trim_end_matches('/').to_owned();
+        if path.contains("/deployments") || path.ends_with("/completions") {
+            return Err(ProviderError::AzurePath);
+        }
+        if path.ends_with("/openai/v1") {
+            if let Some(version) = api_version {
+                set_version(&mut base_url, version);
+            }
+            return Ok(Self { paths: Paths::common(&base_url) });
+        }
+        // An address without a path is read as one that ends in `/v1`, and some clients write `/openai`.
+        let root = path.strip_suffix("/v1").unwrap_or(&path);
+        base_url.set_path(root.strip_suffix("/openai").unwrap_or(root));
+        set_version(&mut base_url, api_version.as_ref().unwrap_or(deployments_version));
+        Ok(Self { paths: Paths::Deployments(under(&base_url, &["openai", "deployments"])) })
     }
 
     /// Where chat completions of a model are asked for.
-    pub fn chat(&self, _model: &str) -> Url {
-        self.chat.clone()
+    pub fn chat(&self, model: &str) -> Url {
+        match &self.paths {
+            Paths::Common { chat, .. } => chat.clone(),
+            Paths::Deployments(all) => under(all, &[model, "chat", "completions"]),
+        }
     }
 
     /// Where continuations of raw text are asked for.
-    pub fn text(&self, _model: &str) -> Url {
-        self.text.clone()
+    pub fn text(&self, model: &str) -> Url {
+        match &self.paths {
+            Paths::Common { text, .. } => text.clone(),
+            Paths::Deployments(all) => under(all, &[model, "completions"]),
+        }
     }
 
     /// Scheme, host and port, which is all that is ever told of an address.
     pub fn origin(&self) -> String {
-        self.chat.origin().ascii_serialization()
+        let (Paths::Common { chat: url, .. } | Paths::Deployments(url)) = &self.paths;
+        url.origin().ascii_serialization()
     }
 }
 
-/// `base_url` with a path appended to its own.
-fn url_under(base_url: &Url, path: &[&str]) -> Result<Url, ProviderError> {
+impl Paths {
+    fn common(base_url: &Url) -> Self {
+        Self::Common { chat: under(base_url, &["chat", "completions"]), text: under(base_url, &["completions"]) }
+    }
+}
+
+fn checked(base_url: &Url) -> Result<Url, ProviderError> {
     if !matches!(base_url.scheme(), "http" | "https") || !base_url.has_host() {
         return Err(ProviderError::NotHttp);
     }
@@ -49,6 +112,79 @@ fn url_under(base_url: &Url, path: &[&str]) -> Result<Url, ProviderError> {
     }
     let mut url = base_url.clone();
     url.set_fragment(None);
-    url.path_segments_mut().expect("an http address has a path").pop_if_empty().extend(path);
     Ok(url)
+}
+
+/// `url` with further segments, each escaped as one.
+fn under(url: &Url, path: &[&str]) -> Url {
+    let mut url = url.clone();
+    url.path_segments_mut().expect("an http address has a path").pop_if_empty().extend(path);
+    url
+}
+
+fn set_version(url: &mut Url, version: &str) {
+    url.query_pairs_mut().append_pair("api-version", version);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn azure(base_url: &str, api_version: Option<&str>) -> Result<Address, ProviderError> {
+        let dialect = Dialect::Azure {
+            api_version: api_version.map(str::to_owned),
+            deployments_version: "2024-10-21".to_owned(),
+        };
+        Address::new(&base_url.parse().unwrap(), &dialect)
+    }
+
+    #[test]
+    fn a_resource_has_its_deployments_in_the_path_and_a_version_in_the_query() {
+        for base_url in
+            ["https://r.example", "https://r.example/v1", "https://r.example/openai/", "https://r.example/openai"]
+        {
+            let address = azure(base_url, None).unwrap();
+            assert_eq!(
+                address.chat("my-gpt").as_str(),
+                "https://r.example/openai/deployments/my-gpt/chat/completions?api-version=2024-10-21"
+            );
+            assert_eq!(
+                address.text("my-gpt").as_str(),
+                "https://r.example/openai/deployments/my-gpt/completions?api-version=2024-10-21"
+            );
+            assert_eq!(address.origin(), "https://r.example");
+        }
+        let gateway = azure("https://gateway.example/team", Some("2025-01-01-preview")).unwrap();
+        assert_eq!(
+            gateway.chat("m").as_str(),
+            "https://gateway.example/team/openai/deployments/m/chat/completions?api-version=2025-01-01-preview"
+        );
+    }
+
+    #[test]
+    fn a_models_name_is_one_segment_of_the_path_whatever_it_holds() {
+        let address = azure("https://r.example", None).unwrap();
+        let path = |model: &str| address.chat(model).path().to_owned();
+        assert_eq!(path("a/../b?c#d"), "/openai/deployments/a%2F..%2Fb%3Fc%23d/chat/completions");
+        // What would climb is left out.
+        for model in ["..", "."] {
+            assert_eq!(path(model), "/openai/deployments/chat/completions");
+        }
+    }
+
+    #[test]
+    fn the_first_version_of_the_newer_paths_needs_no_other() {
+        let usual = azure("https://r.example/openai/v1/", None).unwrap();
+        assert_eq!(usual.chat("m").as_str(), "https://r.example/openai/v1/chat/completions");
+        let preview = azure("https://r.example/openai/v1", Some("preview")).unwrap();
+        assert_eq!(preview.text("m").as_str(), "https://r.example/openai/v1/completions?api-version=preview");
+    }
+
+    #[test]
+    fn an_address_that_leads_too_far_is_refused() {
+        for base_url in ["https://r.example/openai/deployments/my-gpt", "https://r.example/openai/v1/chat/completions"]
+        {
+            assert!(matches!(azure(base_url, None), Err(ProviderError::AzurePath)), "{base_url}");
+        }
+    }
 }

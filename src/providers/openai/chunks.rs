@@ -10,7 +10,8 @@ use serde_json::{Map, Value};
 use super::error::{Upstream, malformed};
 use super::logprobs::{self, Readers};
 use super::response;
-use crate::completion::{Completion, Delta, FinishReason, Reply};
+use super::shape::{self, CallMend};
+use crate::completion::{CallKind, Completion, Delta, Reply};
 use crate::failure::{Failure, FailureKind};
 use crate::providers::retry::AttemptFailure;
 
@@ -38,17 +39,22 @@ pub(super) struct Answer {
     calls: Vec<Call>,
     others: Map<String, Value>,
     logprobs: Option<Tokens>,
-    finish_reason: Option<FinishReason>,
+    /// The server's word for why it ended.
+    finish_word: Option<String>,
     usage: Option<Box<RawValue>>,
     has_delta: bool,
 }
 
 #[derive(Debug)]
 struct Call {
+    kind: CallKind,
     index: Option<u64>,
     id: String,
+    /// Whether the id is the server's.
+    has_own_id: bool,
     name: String,
     arguments: String,
+    others: Map<String, Value>,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -80,7 +86,13 @@ struct CallView<'a> {
     #[serde(borrow)]
     id: Option<Cow<'a, str>>,
     #[serde(borrow)]
+    r#type: Option<Cow<'a, str>>,
+    #[serde(borrow)]
     function: Option<FunctionView<'a>>,
+    #[serde(borrow)]
+    custom: Option<CustomView<'a>>,
+    #[serde(flatten)]
+    others: Map<String, Value>,
 }
 
 #[derive(Deserialize)]
@@ -89,6 +101,23 @@ struct FunctionView<'a> {
     name: Option<Cow<'a, str>>,
     #[serde(borrow)]
     arguments: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct CustomView<'a> {
+    #[serde(borrow)]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    input: Option<&'a RawValue>,
+}
+
+/// Groq puts beside a chunk what OpenAI puts into it.
+#[derive(Deserialize)]
+struct GroqView<'a> {
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+    #[serde(borrow)]
+    usage: Option<&'a RawValue>,
 }
 
 impl Answer {
@@ -111,9 +140,13 @@ impl Answer {
             choices: Option<Vec<Choice<'a>>>,
             #[serde(borrow)]
             usage: Option<&'a RawValue>,
+            #[serde(borrow)]
+            x_groq: Option<&'a RawValue>,
         }
         #[derive(Deserialize)]
         struct Choice<'a> {
+            #[serde(borrow)]
+            error: Option<&'a RawValue>,
             #[serde(borrow)]
             delta: Option<&'a RawValue>,
             #[serde(borrow)]
@@ -136,35 +169,46 @@ impl Answer {
                 .error_in_success(data)
                 .unwrap_or_else(|| malformed(upstream, "a stream event without choices")));
         }
-        if let Some(usage) = chunk.usage {
+        let groq: Option<GroqView> = chunk.x_groq.and_then(|raw| serde_json::from_str(raw.get()).ok());
+        if let Some(error) = groq.as_ref().and_then(|groq| groq.error) {
+            return Err(upstream.error_in_choice(Some(error)));
+        }
+        if let Some(usage) = chunk.usage.or_else(|| groq?.usage) {
             self.usage = Some(usage.to_owned());
         }
         let Some(choice) = chunk.choices.and_then(|choices| choices.into_iter().next()) else {
             return Ok(Event::Silent);
         };
-        // Some servers send an empty word in every chunk before the end.
-        if let Some(word) = choice.finish_reason.as_deref().filter(|word| !word.is_empty()) {
-            self.finish_reason = Some(FinishReason::from(word));
+        // A router whose provider broke off says so in the choice.
+        if choice.error.is_some() || choice.finish_reason.as_deref() == Some("error") {
+            return Err(upstream.error_in_choice(choice.error));
         }
-        if let Some(logprobs) = choice.logprobs {
+        // Some servers send an empty word in every chunk before the end.
+        if let Some(word) = choice.finish_reason.filter(|word| !word.is_empty()) {
+            self.finish_word = Some(word.into_owned());
+        }
+        let view: Option<DeltaView> =
+            choice.delta.map(|fields| serde_json::from_str(fields.get())).transpose().map_err(unreadable)?;
+        let said = view.as_ref().and_then(|view| view.content).map(text);
+        let logprobs = choice.logprobs.map(|logprobs| logprobs::in_our_shape(logprobs, said.as_deref()));
+        if let Some(logprobs) = &logprobs {
             self.take_logprobs(logprobs);
         }
-        let Some(fields) = choice.delta else { return Ok(Event::Silent) };
-        let view: DeltaView = serde_json::from_str(fields.get()).map_err(unreadable)?;
+        let (Some(fields), Some(view)) = (choice.delta, view) else { return Ok(Event::Silent) };
         let is_empty = view.is_empty();
-        let has_content = self.take_delta(view);
-        let logprobs = choice.logprobs.and_then(|logprobs| self.readers.for_client(logprobs));
+        let (has_content, mends) = self.take_delta(view);
+        let logprobs = logprobs.as_deref().and_then(|logprobs| self.readers.for_client(logprobs));
         if is_empty && logprobs.is_none() {
             return Ok(Event::Silent);
         }
         self.has_delta = true;
-        let delta = Delta { fields: fields.to_owned(), logprobs: logprobs.map(Cow::into_owned) };
-        Ok(Event::Delta { delta, has_content })
+        let fields = mends.map_or_else(|| fields.to_owned(), |mends| shape::delta(fields, mends));
+        Ok(Event::Delta { delta: Delta { fields, logprobs: logprobs.map(Cow::into_owned) }, has_content })
     }
 
     /// Whether the model has said why it ended. What may still come is the usage.
     pub fn is_complete(&self) -> bool {
-        self.finish_reason.is_some()
+        self.finish_word.is_some()
     }
 
     /// The whole answer, at the end of the stream. `was_announced` tells that `[DONE]` came.
@@ -173,10 +217,10 @@ impl Answer {
     ///
     /// When the stream ended before the model had: nothing was said, or the end was not announced.
     pub fn finish(self, was_announced: bool, upstream: &Upstream) -> Result<Completion, AttemptFailure> {
-        let finish_reason = match self.finish_reason {
-            Some(reason) => reason,
-            None if was_announced && self.has_delta && self.calls.is_empty() => FinishReason::Stop,
-            None if was_announced && self.has_delta => FinishReason::ToolCalls,
+        let has_calls = !self.calls.is_empty();
+        let finish_reason = match self.finish_word {
+            Some(word) => shape::finish_reason(&word, has_calls),
+            None if was_announced && self.has_delta => shape::finish_reason("stop", has_calls),
             None if was_announced => return Err(malformed(upstream, "a stream without an answer")),
             None => {
                 let message = format!("{} broke off its stream before the answer was complete", upstream.name);
@@ -197,12 +241,30 @@ impl Answer {
         struct CallOut<'a> {
             id: &'a str,
             r#type: &'static str,
-            function: FunctionOut<'a>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            function: Option<FunctionOut<'a>>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            custom: Option<CustomOut<'a>>,
+            #[serde(flatten)]
+            others: &'a Map<String, Value>,
         }
         #[derive(Serialize)]
         struct FunctionOut<'a> {
             name: &'a str,
             arguments: &'a str,
+        }
+        #[derive(Serialize)]
+        struct CustomOut<'a> {
+            name: &'a str,
+            input: &'a str,
+        }
+        fn call_out(call: &Call) -> CallOut<'_> {
+            let Call { kind, id, name, arguments, others, .. } = call;
+            let (function, custom) = match kind {
+                CallKind::Function => (Some(FunctionOut { name, arguments }), None),
+                CallKind::Custom => (None, Some(CustomOut { name, input: arguments })),
+            };
+            CallOut { id, r#type: shape::kind_word(*kind), function, custom, others }
         }
 
         let mut others = self.others;
@@ -211,17 +273,10 @@ impl Answer {
         }
         let message = Message {
             role: "assistant",
-            content: self.content,
+            // Servers begin a stream with an empty word, whether or not others follow.
+            content: self.content.filter(|content| !(content.is_empty() && has_calls)),
             refusal: self.refusal,
-            tool_calls: self
-                .calls
-                .iter()
-                .map(|call| CallOut {
-                    id: &call.id,
-                    r#type: "function",
-                    function: FunctionOut { name: &call.name, arguments: &call.arguments },
-                })
-                .collect(),
+            tool_calls: self.calls.iter().map(call_out).collect(),
             others,
         };
         let reply = to_raw_value(&message).and_then(Reply::parse).expect("a message put together from parsed parts");
@@ -237,8 +292,9 @@ impl Answer {
         })
     }
 
-    /// Adds a delta to the answer; returns whether the model said something in it.
-    fn take_delta(&mut self, view: DeltaView) -> bool {
+    /// Adds a delta to the answer; returns whether the model said something in it, and what is to be put right in its
+    /// tool calls before the client gets them, if anything is.
+    fn take_delta(&mut self, view: DeltaView) -> (bool, Option<Vec<CallMend>>) {
         let mut has_content = false;
         let mut append = |whole: &mut Option<String>, piece: Option<Cow<str>>| {
             if let Some(piece) = piece {
@@ -258,9 +314,13 @@ impl Answer {
                 self.reasoning.get_or_insert_with(|| (name, String::new())).1.push_str(&piece);
             }
         }
+        let mut mends = Vec::new();
+        let mut is_in_shape = true;
         for call in view.tool_calls.into_iter().flatten() {
             has_content = true;
-            self.take_call(call);
+            let (mend, was_in_shape) = self.take_call(call);
+            mends.push(mend);
+            is_in_shape &= was_in_shape;
         }
         for (name, value) in view.others {
             if name == "role" || value.is_null() {
@@ -273,47 +333,60 @@ impl Answer {
                 }
             }
         }
-        has_content
+        (has_content, (!is_in_shape).then_some(mends))
     }
 
     /// A piece of a tool call belongs to the call of its index. Servers that send no index send a call whole
     /// or begin each with its id; servers that give every call index 0 tell them apart by their ids.
-    fn take_call(&mut self, view: CallView) {
-        let id = view.id.as_deref().unwrap_or("");
-        let (name, arguments) = match &view.function {
-            Some(function) => (function.name.as_deref().unwrap_or(""), function.arguments),
-            None => ("", None),
+    ///
+    /// Returns what makes OpenAI's of the piece, and whether it is that already.
+    fn take_call(&mut self, view: CallView) -> (CallMend, bool) {
+        let CallView { index, id, r#type: told_type, function, custom, others } = view;
+        let id = id.as_deref().unwrap_or("");
+        let is_custom = function.is_none() && (custom.is_some() || told_type.as_deref() == Some("custom"));
+        let has_function = function.is_some();
+        let (name, arguments) = match (function, custom) {
+            (Some(function), _) => (function.name, function.arguments),
+            (None, Some(custom)) => (custom.name, custom.input),
+            (None, None) => (None, None),
         };
-        let known = match view.index {
+        let (name, arguments) = (name.as_deref().unwrap_or(""), arguments.filter(|raw| raw.get() != "null"));
+        let known = match index {
             Some(index) => self.calls.iter().rposition(|call| call.index == Some(index)),
             None if id.is_empty() && name.is_empty() => self.calls.len().checked_sub(1),
             None if id.is_empty() => None,
             None => self.calls.iter().rposition(|call| call.id == id),
         };
-        let known = known.filter(|&at| id.is_empty() || self.calls[at].id.is_empty() || self.calls[at].id == id);
+        let known = known.filter(|&at| id.is_empty() || !self.calls[at].has_own_id || self.calls[at].id == id);
         let at = known.unwrap_or_else(|| {
             self.calls.push(Call {
-                index: view.index,
-                id: String::new(),
+                kind: if is_custom { CallKind::Custom } else { CallKind::Function },
+                index,
+                id: if id.is_empty() { shape::made_id() } else { id.to_owned() },
+                has_own_id: !id.is_empty(),
                 name: String::new(),
                 arguments: String::new(),
+                others: Map::new(),
             });
             self.calls.len() - 1
         });
         let call = &mut self.calls[at];
-        if call.id.is_empty() {
-            call.id.push_str(id);
-        }
         if call.name != name {
             call.name.push_str(name);
         }
-        if let Some(arguments) = arguments.filter(|raw| raw.get() != "null") {
-            match serde_json::from_str::<Cow<str>>(arguments.get()) {
-                Ok(piece) => call.arguments.push_str(&piece),
-                // Some servers send the arguments as an object instead of as JSON text.
-                Err(_) => call.arguments.push_str(arguments.get()),
-            }
-        }
+        call.others.extend(others.into_iter().filter(|(_, value)| !value.is_null()));
+        // Some servers send the arguments as an object instead of as JSON text.
+        let is_text = arguments.is_none_or(shape::is_text);
+        let piece = arguments.map(|raw| serde_json::from_str(raw.get()).unwrap_or(Cow::Borrowed(raw.get())));
+        call.arguments.push_str(piece.as_deref().unwrap_or_default());
+
+        let begins = known.is_none();
+        let lacks_arguments = begins && has_function && arguments.is_none();
+        let arguments = (!is_text || lacks_arguments).then(|| piece.unwrap_or_default().into_owned());
+        let is_in_shape =
+            index == Some(at as u64) && arguments.is_none() && (!begins || call.has_own_id && told_type.is_some());
+        let beginning = begins.then(|| (call.id.clone(), call.kind));
+        (CallMend { index: at, beginning, arguments }, is_in_shape)
     }
 
     fn take_logprobs(&mut self, raw: &RawValue) {

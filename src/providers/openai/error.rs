@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use reqwest::header::HeaderMap;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use url::Url;
 
 use crate::failure::{Failure, FailureKind};
@@ -51,8 +52,18 @@ impl Upstream {
     pub fn error_in_success(&self, body: &[u8]) -> Option<AttemptFailure> {
         let said = Said::read(body);
         // Providers put the status of whatever stands behind them into the code.
-        let status = said.code.as_deref().and_then(|code| code.parse().ok()).filter(|code| (400..600).contains(code));
-        said.is_error.then(|| self.failure(status, &said))
+        said.is_error.then(|| self.failure(said.status(), &said))
+    }
+
+    /// The failure of a model that broke off, of which a choice tells in place of its answer's end.
+    pub fn error_in_choice(&self, error: Option<&RawValue>) -> AttemptFailure {
+        let said = error.map(|error| format!("{{\"error\":{}}}", error.get()));
+        let failure = match said.and_then(|said| self.error_in_success(said.as_bytes())) {
+            Some(attempt) => attempt.failure,
+            None => Failure::new(FailureKind::Unavailable, format!("{} ended its answer with an error", self.name)),
+        };
+        // The model had begun, which is paid for.
+        AttemptFailure::from(failure)
     }
 
     fn failure(&self, status: Option<u16>, said: &Said) -> AttemptFailure {
@@ -74,7 +85,9 @@ impl Upstream {
         if said.has("insufficient_quota") || said.has("billing_hard_limit_reached") || status == Some(402) {
             return AttemptFailure::fatal(failure).refused();
         }
-        AttemptFailure::from(failure).refused()
+        let attempt = AttemptFailure::from(failure);
+        // What the model has written is paid for, whatever was wrong with it.
+        if kind == FailureKind::Malformed { attempt } else { attempt.refused() }
     }
 
     /// Strikes our secrets out of an upstream's words, which may echo the request, then cuts them short.
@@ -152,7 +165,13 @@ impl Said {
             },
             Some(error) if !error.is_null() => Self {
                 is_error: true,
-                message: text(error.get("message")).or_else(|| Some(error.to_string())),
+                message: text(error.get("message"))
+                    .map(|message| match text(error.pointer("/metadata/raw")) {
+                        // A router repeats what the provider behind it has said.
+                        Some(raw) => format!("{message}: {raw}"),
+                        None => message,
+                    })
+                    .or_else(|| Some(error.to_string())),
                 code: text(error.get("code")),
                 kind: text(error.get("type")),
                 param: text(error.get("param")),
@@ -170,16 +189,22 @@ impl Said {
         }
     }
 
+    /// The code, where it is a status.
+    fn status(&self) -> Option<u16> {
+        self.code.as_deref()?.parse().ok().filter(|code| (400..600).contains(code))
+    }
+
     fn has(&self, word: &str) -> bool {
         [&self.code, &self.kind].into_iter().flatten().any(|text| text.eq_ignore_ascii_case(word))
     }
 
     /// The kind of failure, given what the status says. The error's own words are more exact where the
-    /// status is a general one: an overflow is also a bad request, and some servers call it their own error.
+    /// status is a general one: an overflow is also a bad request, and some servers call it their own error. So is a
+    /// status that the error names in its code, since llama.cpp's server has answered bad requests with 500.
     fn kind(&self, by_status: Option<FailureKind>) -> FailureKind {
         match by_status {
             Some(general @ (FailureKind::InvalidRequest | FailureKind::Unavailable)) => {
-                self.particular_kind().unwrap_or(general)
+                self.particular_kind().or_else(|| self.status().map(self::by_status)).unwrap_or(general)
             }
             Some(kind) => kind,
             None => self.particular_kind().unwrap_or_else(|| {
@@ -190,7 +215,7 @@ impl Said {
     }
 
     fn particular_kind(&self) -> Option<FailureKind> {
-        const CODES: [(&str, FailureKind); 13] = [
+        const CODES: [(&str, FailureKind); 15] = [
             ("context_length_exceeded", FailureKind::ContextLength),
             ("exceed_context_size_error", FailureKind::ContextLength),
             ("content_policy_violation", FailureKind::ContentPolicy),
@@ -204,6 +229,9 @@ impl Said {
             ("authentication_error", FailureKind::Auth),
             ("permission_error", FailureKind::Auth),
             ("model_not_found", FailureKind::NotFound),
+            // The model's tool call, or its JSON, does not fit: with another seed it may.
+            ("tool_use_failed", FailureKind::Malformed),
+            ("json_validate_failed", FailureKind::Malformed),
         ];
         const OVERFLOWS: [&str; 5] = [
             "maximum context length",

@@ -4,7 +4,9 @@
 //! else sees the answer; where nothing is to be taken out, the object stays as the upstream wrote it.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
@@ -73,6 +75,62 @@ impl Readers {
         };
         Some(view.content?.into_iter().map(read).collect())
     }
+}
+
+/// The object in OpenAI's shape, where it has one of the others that servers have: Together's lists of tokens and of
+/// their log-probabilities side by side, or the log-probability alone of what a chunk says, which is `said`.
+pub(super) fn in_our_shape<'a>(logprobs: &'a RawValue, said: Option<&str>) -> Cow<'a, RawValue> {
+    #[derive(Deserialize)]
+    struct Lists<'l> {
+        tokens: Vec<String>,
+        token_logprobs: Vec<Option<f64>>,
+        #[serde(borrow)]
+        top_logprobs: Option<&'l RawValue>,
+        content: Option<IgnoredAny>,
+    }
+    #[derive(Serialize)]
+    struct Ours<'t> {
+        content: Vec<OurToken<'t>>,
+        refusal: (),
+    }
+    #[derive(Serialize)]
+    struct OurToken<'t> {
+        token: &'t str,
+        logprob: Option<f64>,
+        bytes: &'t [u8],
+        top_logprobs: Vec<OurAlternative<'t>>,
+    }
+    #[derive(Serialize)]
+    struct OurAlternative<'t> {
+        token: &'t str,
+        logprob: f64,
+        bytes: &'t [u8],
+    }
+    let our_token =
+        |token, logprob, top_logprobs| OurToken { token, logprob, bytes: str::as_bytes(token), top_logprobs };
+    // The usual shape is known by how it begins.
+    if logprobs.get().trim_start_matches(['{', ' ', '\n']).starts_with("\"content\"") {
+        return Cow::Borrowed(logprobs);
+    }
+    if let (Ok(logprob), Some(said)) = (serde_json::from_str::<f64>(logprobs.get()), said) {
+        let content = vec![our_token(said, Some(logprob), Vec::new())];
+        return Cow::Owned(raw(&Ours { content, refusal: () }));
+    }
+    let Ok(Lists { tokens, token_logprobs, top_logprobs, content: None }) = serde_json::from_str(logprobs.get()) else {
+        return Cow::Borrowed(logprobs);
+    };
+    let alternatives: Vec<Option<BTreeMap<String, f64>>> =
+        top_logprobs.and_then(|lists| serde_json::from_str(lists.get()).ok()).unwrap_or_default();
+    let of_token = |at: usize| {
+        let known = alternatives.get(at).and_then(Option::as_ref).into_iter().flatten();
+        let known = known.map(|(token, &logprob)| OurAlternative { token, logprob, bytes: token.as_bytes() });
+        let mut known: Vec<_> = known.collect();
+        known.sort_by(|left, right| right.logprob.total_cmp(&left.logprob));
+        known
+    };
+    let pairs = tokens.iter().zip(token_logprobs).enumerate();
+    let content = pairs.map(|(at, (token, logprob))| our_token(token, logprob, of_token(at))).collect();
+    Cow::Owned(raw(&Ours { content, refusal: () }))
 }
 
 /// The mean of `content[].logprob`; `None` where there is none, or where it has another shape.
@@ -163,12 +221,46 @@ mod tests {
 
     #[test]
     fn an_object_of_another_shape_is_left_alone_and_tells_nothing() {
-        for text in [r#"{"tokens":["a"],"token_logprobs":[-0.1]}"#, "[1]", r#"{"content":[7]}"#, r#"{"content":null}"#]
-        {
+        for text in [r#"{"tokens":["a"]}"#, "[1]", r#"{"content":[7]}"#, r#"{"content":null}"#, "true", "-0.5"] {
             let other = RawValue::from_string(text.to_owned()).unwrap();
+            assert_eq!(in_our_shape(&other, None).get(), text);
             assert_eq!(readers(Some(1), Some(5)).for_client(&other).unwrap().get(), text);
             assert_eq!(readers(None, Some(5)).tokens(&other), None);
             assert_eq!(mean(&other), None);
+        }
+    }
+
+    #[test]
+    fn lists_side_by_side_are_put_together_token_by_token() {
+        let lists = r#"{"tokens":["4","é"],"token_logprobs":[-0.5,-1e-3],"token_ids":[19,978],"top_logprobs":[{"4":-0.5,"5":-2,"3":-1.25},null]}"#;
+        let lists = RawValue::from_string(lists.to_owned()).unwrap();
+        let ours = in_our_shape(&lists, None);
+        let value: serde_json::Value = serde_json::from_str(ours.get()).unwrap();
+        let first = &value["content"][0];
+        assert_eq!(
+            (&first["token"], &first["logprob"], &first["bytes"]),
+            (&"4".into(), &(-0.5).into(), &vec![52].into())
+        );
+        let top: Vec<_> = first["top_logprobs"].as_array().unwrap().iter().map(|it| it["token"].clone()).collect();
+        assert_eq!(top, ["4", "3", "5"], "the most probable first");
+        assert_eq!(value["content"][1]["bytes"], serde_json::json!([0xc3, 0xa9]));
+        assert_eq!((&value["content"][1]["top_logprobs"], &value["refusal"]), (&serde_json::json!([]), &().into()));
+        assert_eq!(mean(&ours), Some(-0.2505));
+        let tokens = readers(None, Some(2)).tokens(&ours).unwrap();
+        assert_eq!((&*tokens[0].bytes, &*tokens[0].top), (&b"4"[..], &[-0.5, -1.25][..]));
+
+        for (text, said, mean_logprob) in [
+            ("-0.75", Some("x"), Some(-0.75)),
+            ("0", Some("x"), Some(0.0)),
+            (r#"{"tokens":[],"token_logprobs":[]}"#, None, None),
+            (r#"{"tokens":["a","b"],"token_logprobs":[null,-1]}"#, None, Some(-1.0)),
+            // A token may be the name of a member.
+            (r#"{"tokens":["content"],"token_logprobs":[-2],"top_logprobs":[[0.5]]}"#, None, Some(-2.0)),
+            // What has no pair is not told.
+            (r#"{"tokens":["a","b"],"token_logprobs":[-3]}"#, None, Some(-3.0)),
+        ] {
+            let other = RawValue::from_string(text.to_owned()).unwrap();
+            assert_eq!(mean(&in_our_shape(&other, said)), mean_logprob, "{text}");
         }
     }
 

@@ -1,7 +1,7 @@
 //! The body of a chat completion request, serialised once for a whole run.
 //!
 //! What the client wrote as JSON goes in byte for byte. The candidates of a run share the text; only what
-//! differs between calls, the seed and the wish for a stream, is appended to it.
+//! differs between calls, the seed and the wish for a stream or for several answers, is appended to it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,10 +12,11 @@ use http_body::{Frame, SizeHint};
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
-use tokio::sync::Semaphore;
 
 use super::logprobs::Readers;
 use crate::completion::Prompt;
+use crate::config::capabilities::{Capabilities, Support};
+use crate::providers::limiter::Caller;
 
 /// A chat completion request without the fields that differ between calls. Cloning it shares the text,
 /// and the clones' calls take their turns as one run.
@@ -25,7 +26,10 @@ pub struct PreparedRequest {
     object: Bytes,
     readers: Readers,
     model: Arc<str>,
-    queue: Arc<Semaphore>,
+    caller: Caller,
+    takes_seed: bool,
+    /// Whether a stream can be asked for its usage.
+    tells_usage: bool,
 }
 
 /// What itsd decides for each call: a client's or a configuration's value for these never goes upstream
@@ -35,21 +39,34 @@ const OWN_FIELDS: [&str; 4] = ["n", "seed", "stream", "stream_options"];
 impl PreparedRequest {
     /// Serialises `prompt`, and after it those `extra` fields of the configuration that the prompt does not
     /// name itself. `sampling.seed` is left out: each call brings its own.
-    pub(super) fn new(prompt: &Prompt, extra: &Map<String, Value>) -> Self {
+    pub(super) fn new(prompt: &Prompt, extra: &Map<String, Value>, row: &Capabilities) -> Self {
         let mut text = Vec::with_capacity(prompt.messages.get().len() + 512);
         write(&mut text, prompt, extra).expect("numbers, strings and raw JSON always serialise to memory");
         let model = prompt.model.as_str().into();
-        Self { object: text.into(), readers: Readers::of(prompt), model, queue: Arc::new(Semaphore::new(1)) }
+        Self {
+            object: text.into(),
+            readers: Readers::of(prompt),
+            model,
+            caller: Caller::default(),
+            takes_seed: row.seed != Support::No,
+            tells_usage: row.stream_usage != Support::No,
+        }
     }
 
-    /// Lets one call of the run after the other through to where the calls of all runs wait.
-    pub(super) fn queue(&self) -> &Semaphore {
-        &self.queue
+    /// The same on behalf of a request, whose calls take their turns as one. Otherwise the clones are a request of
+    /// their own.
+    #[must_use]
+    pub fn for_caller(self, caller: Caller) -> Self {
+        Self { caller, ..self }
+    }
+
+    pub(super) fn caller(&self) -> &Caller {
+        &self.caller
     }
 
     /// The model, by the name that the provider knows it by.
-    pub(super) fn model(&self) -> &str {
-        &self.model
+    pub(super) fn model(&self) -> Arc<str> {
+        Arc::clone(&self.model)
     }
 
     /// Who wants which log-probabilities of the answers.
@@ -59,18 +76,29 @@ impl PreparedRequest {
 
     /// The body of a call that wants the answer whole.
     pub(super) fn whole(&self, seed: Option<i64>) -> reqwest::Body {
-        match seed {
+        match seed.filter(|_| self.takes_seed) {
             None => self.object.clone().into(),
             Some(seed) => self.ending_in(format!(",\"seed\":{seed}}}").into()),
         }
     }
 
-    /// The body of a call that wants the answer as a stream, with its usage at the end.
+    /// The body of a call that wants `count` whole answers.
+    pub(super) fn several(&self, count: usize, seed: Option<i64>) -> reqwest::Body {
+        match seed.filter(|_| self.takes_seed) {
+            None => self.ending_in(format!(",\"n\":{count}}}").into()),
+            Some(seed) => self.ending_in(format!(",\"n\":{count},\"seed\":{seed}}}").into()),
+        }
+    }
+
+    /// The body of a call that wants the answer as a stream, with its usage at the end where the server can tell it.
     pub(super) fn streamed(&self, seed: Option<i64>) -> reqwest::Body {
-        const STREAM: &str = r#","stream":true,"stream_options":{"include_usage":true}}"#;
-        match seed {
-            None => self.ending_in(Bytes::from_static(STREAM.as_bytes())),
-            Some(seed) => self.ending_in(format!(",\"seed\":{seed}{STREAM}").into()),
+        let stream = match self.tells_usage {
+            true => r#","stream":true,"stream_options":{"include_usage":true}}"#,
+            false => r#","stream":true}"#,
+        };
+        match seed.filter(|_| self.takes_seed) {
+            None => self.ending_in(Bytes::from_static(stream.as_bytes())),
+            Some(seed) => self.ending_in(format!(",\"seed\":{seed}{stream}").into()),
         }
     }
 

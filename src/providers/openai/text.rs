@@ -3,21 +3,23 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::stream::unfold;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
 
-use super::error::malformed;
+use super::attempts::{Attempts, Turn};
+use super::error::{Upstream, malformed};
 use super::response::{unreadable, usage};
+use super::server::{MAX_BODY_BYTES, Server};
 use super::stream::EventSource;
-use super::{Attempt, MAX_BODY_BYTES, Provider, content_type};
+use super::{Attempt, Provider};
 use crate::completion::Usage;
 use crate::failure::{Failure, FailureKind};
+use crate::providers::limiter::Caller;
 use crate::providers::retry::AttemptFailure;
 
 /// The members of a JSON object, each as it was written.
@@ -26,8 +28,17 @@ pub type Members = BTreeMap<String, Box<RawValue>>;
 /// A request that is ready to be sent, as often as it takes.
 #[derive(Debug, Clone)]
 pub struct TextCall {
-    model: String,
+    model: Arc<str>,
     body: Bytes,
+    caller: Caller,
+}
+
+impl TextCall {
+    /// The same on behalf of a request, whose calls take their turns as one.
+    #[must_use]
+    pub fn for_caller(self, caller: Caller) -> Self {
+        Self { caller, ..self }
+    }
 }
 
 impl Provider {
@@ -50,7 +61,7 @@ impl Provider {
             all.insert(name, value);
         }
         let body = serde_json::to_vec(&Body { model, fields: all }).expect("raw JSON always serialises to memory");
-        TextCall { model: model.to_owned(), body: body.into() }
+        TextCall { model: model.into(), body: body.into(), caller: Caller::default() }
     }
 
     /// Sends the request and returns the answer whole. `told` hears of every attempt.
@@ -62,24 +73,18 @@ impl Provider {
     /// # Cancel safety
     ///
     /// Dropping the future closes the upstream connection at once, or leaves the queue.
-    pub async fn complete_text(
-        &self,
-        call: &TextCall,
-        mut told: impl FnMut(Attempt) + Send,
-    ) -> Result<Members, Failure> {
-        let once = |permit| async move {
-            let attempt = async {
-                let mut response = self.send(self.address.text(&call.model), call.body.clone().into()).await?;
-                let body =
-                    self.read_body(&mut response, MAX_BODY_BYTES).await?.ok_or_else(|| self.too_large("body"))?;
-                self.read_text(&body, content_type(&response))
-            };
-            let answer = timeout(self.calls.timeout, attempt).await.unwrap_or_else(|_| Err(self.out_of_time()));
-            // Others may call while this one waits to try again.
-            drop(permit);
-            answer
+    pub async fn complete_text(&self, call: &TextCall, told: impl FnMut(Attempt) + Send) -> Result<Members, Failure> {
+        let mut told = self.counted(told);
+        let once = |server: Arc<Server>| async move {
+            let began = Instant::now();
+            let mut answer = server.send(server.address.text(&call.model), call.body.clone().into()).await?;
+            self.metrics.first_token(began.elapsed());
+            let body = answer.body(MAX_BODY_BYTES).await?.ok_or_else(|| server.too_large("body"))?;
+            read_text(&body, answer.content_type(), &server.upstream)
         };
-        let answer = self.attempts(&Semaphore::new(1), &mut told, once).await?;
+        let mut attempts = Attempts::new(self, call.caller.clone(), Arc::clone(&call.model));
+        let (answer, turn) = attempts.make(self, &mut told, once).await?;
+        attempts.answered(turn);
         told(Attempt::Answered(usage(answer.get("usage").map(|usage| &**usage))));
         Ok(answer)
     }
@@ -97,12 +102,16 @@ impl Provider {
     pub async fn stream_text<F: FnMut(Attempt) + Send + 'static>(
         self: &Arc<Self>,
         call: &TextCall,
-        mut told: F,
+        told: F,
     ) -> Result<impl Stream<Item = Result<Members, Failure>> + Send + use<F>, Failure> {
-        let once = |permit| self.open_text(call, permit);
-        let (first, source) = self.attempts(&Semaphore::new(1), &mut told, once).await?;
+        let mut told = self.counted(told);
+        let mut attempts = Attempts::new(self, call.caller.clone(), Arc::clone(&call.model));
+        let ((first, source), mut turn) = attempts.make(self, &mut told, |server| open_text(server, call)).await?;
+        turn.heard(&self.metrics);
         let stream = TextStream {
             provider: Arc::clone(self),
+            attempts,
+            turn: Some(turn),
             told,
             is_over: source.is_whole,
             source,
@@ -113,56 +122,54 @@ impl Provider {
         let stream = stream.beginning_with(first);
         Ok(unfold(stream, |mut stream| async move { stream.next().await.map(|chunk| (chunk, stream)) }))
     }
+}
 
-    /// Makes one attempt at a stream, up to its first chunk.
-    async fn open_text(
-        &self,
-        call: &TextCall,
-        permit: OwnedSemaphorePermit,
-    ) -> Result<(Option<Members>, EventSource), AttemptFailure> {
-        let mut source =
-            EventSource::open(self, self.address.text(&call.model), call.body.clone().into(), permit).await?;
-        let first = match source.is_whole {
-            // A server that knows no streams answers whole, which has the shape of a single chunk.
-            true => {
-                let body = source.read_body(self).await?.ok_or_else(|| self.too_large("body"))?;
-                Some(self.read_text(&body, source.content_type())?)
-            }
-            false => match source.next(self).await? {
-                Some(data) => self.read_chunk(&data)?,
-                None => return Err(malformed(&self.upstream, "a stream without an event")),
-            },
-        };
-        Ok((first, source))
+/// Makes one attempt at a stream, up to its first chunk.
+async fn open_text(server: Arc<Server>, call: &TextCall) -> Result<(Option<Members>, EventSource), AttemptFailure> {
+    let url = server.address.text(&call.model);
+    let mut source = EventSource::open(&server, url, call.body.clone().into()).await?;
+    let first = match source.is_whole {
+        // A server that knows no streams answers whole, which has the shape of a single chunk.
+        true => {
+            let body = source.read_body().await?.ok_or_else(|| server.too_large("body"))?;
+            Some(read_text(&body, source.content_type(), &server.upstream)?)
+        }
+        false => match source.next().await? {
+            Some(data) => read_chunk(&data, &server.upstream)?,
+            None => return Err(malformed(&server.upstream, "a stream without an event")),
+        },
+    };
+    Ok((first, source))
+}
+
+fn read_text(body: &[u8], content_type: Option<&str>, upstream: &Upstream) -> Result<Members, AttemptFailure> {
+    let error = || upstream.error_in_success(body);
+    match serde_json::from_slice::<Members>(body) {
+        Ok(answer) if is_there(&answer, "choices") && !is_there(&answer, "error") => Ok(answer),
+        Ok(_) => Err(error().unwrap_or_else(|| malformed(upstream, "a completion without choices"))),
+        Err(why) => Err(error().unwrap_or_else(|| unreadable(body, content_type, &why, upstream))),
     }
+}
 
-    fn read_text(&self, body: &[u8], content_type: Option<&str>) -> Result<Members, AttemptFailure> {
-        let error = || self.upstream.error_in_success(body);
-        match serde_json::from_slice::<Members>(body) {
-            Ok(answer) if is_there(&answer, "choices") && !is_there(&answer, "error") => Ok(answer),
-            Ok(_) => Err(error().unwrap_or_else(|| malformed(&self.upstream, "a completion without choices"))),
-            Err(why) => Err(error().unwrap_or_else(|| unreadable(body, content_type, &why, &self.upstream))),
-        }
+/// A chunk of a stream; `None` for the word that ends it.
+fn read_chunk(data: &[u8], upstream: &Upstream) -> Result<Option<Members>, AttemptFailure> {
+    if data.trim_ascii() == b"[DONE]" {
+        return Ok(None);
     }
-
-    /// A chunk of a stream; `None` for the word that ends it.
-    fn read_chunk(&self, data: &[u8]) -> Result<Option<Members>, AttemptFailure> {
-        if data.trim_ascii() == b"[DONE]" {
-            return Ok(None);
-        }
-        match serde_json::from_slice::<Members>(data) {
-            Ok(chunk) if !is_there(&chunk, "error") => Ok(Some(chunk)),
-            _ => Err(self
-                .upstream
-                .error_in_success(data)
-                .unwrap_or_else(|| malformed(&self.upstream, "an event that is no chunk of a completion"))),
-        }
+    match serde_json::from_slice::<Members>(data) {
+        Ok(chunk) if !is_there(&chunk, "error") => Ok(Some(chunk)),
+        _ => Err(upstream
+            .error_in_success(data)
+            .unwrap_or_else(|| malformed(upstream, "an event that is no chunk of a completion"))),
     }
 }
 
 /// A stream of which the first chunk has come.
 struct TextStream<F> {
     provider: Arc<Provider>,
+    attempts: Attempts,
+    /// Until the stream has come to its end.
+    turn: Option<Turn>,
     told: F,
     source: EventSource,
     /// What has been read and not yet passed on.
@@ -194,12 +201,12 @@ impl<F: FnMut(Attempt)> TextStream<F> {
         if self.is_over {
             return None;
         }
-        let read = match self.source.next(&self.provider).await {
-            Ok(Some(data)) => self.provider.read_chunk(&data),
+        let read = match self.source.next().await {
+            Ok(Some(data)) => read_chunk(&data, self.source.upstream()),
             // Some servers forget the word that ends a stream.
             Ok(None) if self.has_ended() => Ok(None),
             Ok(None) => {
-                let message = format!("{} broke off in the middle of its answer", self.provider.upstream.name);
+                let message = format!("{} broke off in the middle of its answer", self.provider.name);
                 Err(Failure::new(FailureKind::Unavailable, message).into())
             }
             Err(_) if self.has_ended() => Ok(None),
@@ -218,9 +225,10 @@ impl<F: FnMut(Attempt)> TextStream<F> {
             }
             Err(attempt) => {
                 self.is_over = true;
-                // What has been said is paid for.
-                (self.told)(Attempt::Lost);
-                Some(Err(attempt.failure))
+                // What has been said is paid for, and cannot be unsaid.
+                let attempt = AttemptFailure::fatal(attempt.failure);
+                let turn = self.turn.take()?;
+                self.attempts.failed(&self.provider, turn, attempt, &mut self.told).err().map(Err)
             }
         }
     }
@@ -247,6 +255,9 @@ impl<F: FnMut(Attempt)> TextStream<F> {
     }
 
     fn settle(&mut self) {
+        if let Some(turn) = self.turn.take() {
+            self.attempts.answered(turn);
+        }
         (self.told)(Attempt::Answered(self.usage.unwrap_or_else(|| usage(None))));
     }
 }

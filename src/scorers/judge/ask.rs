@@ -1,5 +1,6 @@
 //! Asking the judge one question until its answer can be understood.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,7 +13,7 @@ use super::case::{Case, Wanted};
 use super::manner::Manner;
 use super::verdict::Unreadable;
 use crate::completion::{Completion, FinishReason, MaxTokens, Prompt, Sampling};
-use crate::config::provider::StructuredOutput;
+use crate::config::capabilities::StructuredOutput;
 use crate::failure::{Failure, FailureKind};
 use crate::generator::{self, Bound, Phase, Run};
 
@@ -29,6 +30,8 @@ pub(super) struct Bench<'a> {
     /// Whether a question has been answered or has failed. Whoever holds the lock is the first.
     gone_ahead: tokio::sync::Mutex<bool>,
     calls: AtomicUsize,
+    /// What was asked in another way than it would be, since the judge's model cannot do it all.
+    fitted: Mutex<BTreeSet<String>>,
 }
 
 /// One question: about whom, and what for.
@@ -58,6 +61,7 @@ impl<'a> Bench<'a> {
             manner: Mutex::new(manner),
             gone_ahead: tokio::sync::Mutex::new(false),
             calls: AtomicUsize::new(0),
+            fitted: Mutex::default(),
         }
     }
 
@@ -81,6 +85,7 @@ impl<'a> Bench<'a> {
             return Vec::new();
         }
         let mut notes = self.case.notes.clone();
+        notes.extend(self.fitted.lock().iter().map(|note| format!("the judge: {note}")));
         let manner = *self.manner.lock();
         if manner.format != self.judge.target.structured_output {
             notes.push(
@@ -144,7 +149,9 @@ impl<'a> Bench<'a> {
         loop {
             self.check_bounds()?;
             let manner = *self.manner.lock();
-            let prompt = Arc::new(self.prompt(messages.clone(), manner, question));
+            let mut prompt = self.prompt(messages.clone(), manner, question);
+            self.fitted.lock().extend(self.judge.target.generator.fit(&mut prompt)?);
+            let prompt = Arc::new(prompt);
             let run = if manner.with_seed { Arc::clone(self.run) } else { Arc::new(self.run.without_upstream_seeds()) };
             let path = generator::open(&prompt, number..number + 1, Phase::Judge, &run).swap_remove(0);
             self.calls.fetch_add(1, Ordering::Relaxed);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::completion::MaxTokensName;
-use crate::config::provider::StructuredOutput;
+use crate::config::capabilities::StructuredOutput;
 use crate::failure::{Failure, FailureKind};
 
 /// What the server of a judge has taught us, for all who share the same one; clones learn together.

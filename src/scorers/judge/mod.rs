@@ -21,7 +21,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::completion::{Completion, Prompt};
-use crate::config::provider::StructuredOutput;
+use crate::config::capabilities::StructuredOutput;
 use crate::config::run::{JudgeMode, JudgeSettings};
 use crate::failure::Failure;
 use crate::generator::{Generator, Run};
@@ -87,6 +87,9 @@ impl Judge {
                 duration_ms = started.elapsed().as_millis() as u64,
                 "candidates were judged"
             );
+        }
+        if let Err(failure) = &judged {
+            run.ledger.judge_failed(failure.kind);
         }
         judged.map(|mut scores| {
             scores.notes.extend(bench.notes());

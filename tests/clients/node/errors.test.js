@@ -22,7 +22,7 @@ test('a wrong value is a BadRequestError that names the parameter', async () => 
 });
 
 test('an upstream that fails is a 502, and the client does not ask again', async () => {
-  await upstream.always({ status: 500, body: '{"error": {"message": "boom"}}' });
+  await upstream.always({ refuse: 500 });
   await assert.rejects(client.chat.completions.create({ ...ask, budget: 2 }), (error) => {
     assert.ok(error instanceof OpenAI.InternalServerError);
     assert.deepEqual([error.status, error.code], [502, 'upstream_unavailable']);
@@ -34,7 +34,7 @@ test('an upstream that fails is a 502, and the client does not ask again', async
 });
 
 test('a rate limit of the upstream is a RateLimitError with its delay, asked once', async () => {
-  await upstream.always({ status: 429, headers: { 'retry-after': '7' }, body: '{"error": {"message": "slow down"}}' });
+  await upstream.always({ refuse: 429, retry_after: { seconds: 7 } });
   await assert.rejects(client.chat.completions.create({ ...ask, budget: 1 }), (error) => {
     assert.ok(error instanceof OpenAI.RateLimitError);
     assert.equal(error.headers.get('retry-after'), '7');

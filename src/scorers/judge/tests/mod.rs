@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::{Judge, JudgeTarget, Lessons};
 use crate::completion::{Completion, FinishReason, Prompt, Reply, Sampling, StepEvent, Tool, ToolCall, Usage};
-use crate::config::provider::StructuredOutput;
+use crate::config::capabilities::StructuredOutput;
 use crate::config::run::{JudgeMode, JudgeSettings};
 use crate::failure::{Failure, FailureKind};
 use crate::generator::{Bounds, Delivery, Extension, Generator, Path, Phase, Run, Until};

@@ -1,0 +1,136 @@
+//! What a stream holds for a client that reads more slowly than the answer comes: bounded in number and in bytes, so
+//! that beyond it the upstream is kept waiting, and only for so long.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::timeout;
+
+use super::chat::{Interruption, Order};
+
+/// Pieces that are held.
+const MOST_PIECES: usize = 64;
+/// What they may hold together, unless it is one alone that holds more.
+const MOST_BYTES: usize = 256 << 10;
+
+/// A new backlog: where the run puts pieces, and where the response takes them.
+pub fn backlog<T>(order: Order, patience: Duration) -> (Writer<T>, Reader<T>) {
+    let (sender, receiver) = mpsc::channel(MOST_PIECES);
+    let writer = Writer { sender, room: Arc::new(Semaphore::new(MOST_BYTES)), order, patience };
+    (writer, Reader { receiver })
+}
+
+/// The run's end.
+pub struct Writer<T> {
+    sender: mpsc::Sender<(T, OwnedSemaphorePermit)>,
+    room: Arc<Semaphore>,
+    order: Order,
+    /// How long the client may read nothing while there is more than is held.
+    patience: Duration,
+}
+
+/// The response's end.
+pub struct Reader<T> {
+    receiver: mpsc::Receiver<(T, OwnedSemaphorePermit)>,
+}
+
+impl<T> Writer<T> {
+    /// Puts a piece of this size there as soon as there is room. When there is none for too long, the run gets the
+    /// order to end.
+    ///
+    /// # Cancel safety
+    ///
+    /// A piece whose turn has not come is lost.
+    pub async fn put(&self, piece: T, bytes: usize) {
+        let order = &self.order;
+        if timeout(self.patience, self.wait(piece, bytes)).await.is_err() {
+            order.give(Interruption::Unread);
+        }
+    }
+
+    /// Puts the last piece there, however long that takes: nothing is kept waiting by then.
+    pub async fn end(self, piece: T) {
+        self.wait(piece, 0).await;
+    }
+
+    async fn wait(&self, piece: T, bytes: usize) {
+        let bytes = u32::try_from(bytes.min(MOST_BYTES)).expect("the bound fits");
+        let room = Arc::clone(&self.room).acquire_many_owned(bytes).await.expect("the semaphore is never closed");
+        // Without a reader there is nobody to tell, and whoever writes goes with it.
+        let _ = self.sender.send((piece, room)).await;
+    }
+}
+
+impl<T> Reader<T> {
+    /// The next piece; `None` when the run is gone.
+    ///
+    /// # Cancel safety
+    ///
+    /// No piece is lost.
+    pub async fn take(&mut self) -> Option<T> {
+        self.receiver.recv().await.map(|(piece, _)| piece)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn pieces_are_held_up_to_their_number_and_come_in_order() {
+        let (writer, mut reader) = backlog(Order::default(), PATIENCE);
+        for piece in 0..MOST_PIECES {
+            writer.put(piece, 1).now_or_never().expect("there is room");
+        }
+        assert!(writer.put(MOST_PIECES, 1).now_or_never().is_none());
+        assert_eq!((reader.take().await, reader.take().await), (Some(0), Some(1)));
+        writer.put(MOST_PIECES, 1).now_or_never().expect("there is room again");
+        writer.end(100).now_or_never().expect("there is room again");
+        let mut rest = Vec::new();
+        while let Some(piece) = reader.take().await {
+            rest.push(piece);
+        }
+        assert_eq!(rest, (2..=MOST_PIECES).chain([100]).collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn pieces_are_held_up_to_what_they_weigh_but_one_alone_may_weigh_anything() {
+        let (writer, mut reader) = backlog(Order::default(), PATIENCE);
+        writer.put('a', usize::MAX).now_or_never().expect("one always has room");
+        assert!(writer.put('b', 1).now_or_never().is_none());
+        assert_eq!(reader.take().await, Some('a'));
+        writer.put('b', MOST_BYTES - 1).now_or_never().expect("there is room");
+        writer.put('c', 1).now_or_never().expect("there is room");
+        assert!(writer.put('d', 1).now_or_never().is_none());
+        writer.put('e', 0).now_or_never().expect("what weighs nothing needs none");
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_takes_nothing_for_too_long_ends_the_run() {
+        let order = Order::default();
+        let (writer, mut reader) = backlog(order.clone(), Duration::from_millis(1));
+        writer.put('a', MOST_BYTES).await;
+        assert!(order.given().now_or_never().is_none());
+        writer.put('b', 1).await;
+        assert_eq!(order.given().await, Interruption::Unread);
+        // The last word waits for as long as it takes.
+        assert_eq!(reader.take().await, Some('a'));
+        let last = tokio::spawn(writer.end('c'));
+        assert_eq!(reader.take().await, Some('c'));
+        last.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_has_gone_keeps_nobody_waiting() {
+        let (writer, reader) = backlog(Order::default(), PATIENCE);
+        drop(reader);
+        for _ in 0..2 * MOST_PIECES {
+            writer.put('a', MOST_BYTES).now_or_never().expect("nobody waits for a reader that has gone");
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! The attempts of one call: whom to ask, in which turn, and whether once more. Whole answers, streams and raw texts
+//! all go by this.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::server::Server;
+use super::{Attempt, Provider};
+use crate::failure::{Failure, FailureKind};
+use crate::metrics::UpstreamMetrics;
+use crate::providers::breaker::Standing;
+use crate::providers::limiter::{Caller, Place, QueueFull};
+use crate::providers::pool::{Load, choose};
+use crate::providers::retry::{AttemptFailure, Circumstances, Retries};
+use crate::providers::shared::Watch;
+
+/// Who is turned away by a full queue may come back after this.
+const QUEUE_PAUSE: Duration = Duration::from_secs(1);
+
+/// One call, over all its attempts.
+pub(super) struct Attempts {
+    caller: Caller,
+    model: Arc<str>,
+    retries: Retries,
+    /// How the last attempt failed, and whose it was.
+    last: Option<(Failure, Arc<Server>)>,
+    /// What is to pass before the next.
+    pause: Option<Duration>,
+    /// The call is part of the traffic that retries are a share of.
+    is_counted: bool,
+}
+
+/// The right to make one attempt. Dropping it gives the attempt up.
+pub(super) struct Turn {
+    pub server: Arc<Server>,
+    watch: Watch,
+    _place: Place,
+    /// When the attempt began, until something is heard of it.
+    began: Option<Instant>,
+}
+
+/// Whom to ask next.
+struct Choice<'a> {
+    server: &'a Arc<Server>,
+    /// Nobody else could be asked instead.
+    is_last: bool,
+}
+
+impl Turn {
+    /// The attempt's first token is here, or the whole answer. Only the first time counts.
+    pub fn heard(&mut self, metrics: &UpstreamMetrics) {
+        if let Some(began) = self.began.take() {
+            metrics.first_token(began.elapsed());
+        }
+    }
+}
+
+impl Attempts {
+    pub fn new(provider: &Provider, caller: Caller, model: Arc<str>) -> Self {
+        let retries = Retries::new(provider.calls.max_retries);
+        Self { caller, model, retries, last: None, pause: None, is_counted: false }
+    }
+
+    /// Makes attempts until one comes to something. `told` hears of each.
+    ///
+    /// # Errors
+    ///
+    /// The last attempt's failure, when it is not one to retry or the retries are used up; and why there was none.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the attempt up, or leaves the queue.
+    pub async fn make<T, F: Future<Output = Result<T, AttemptFailure>>>(
+        &mut self,
+        provider: &Provider,
+        told: &mut impl FnMut(Attempt),
+        once: impl Fn(Arc<Server>) -> F,
+    ) -> Result<(T, Turn), Failure> {
+        loop {
+            let turn = self.begin(provider).await?;
+            told(Attempt::Begun);
+            match once(Arc::clone(&turn.server)).await {
+                Ok(answer) => return Ok((answer, turn)),
+                Err(attempt) => self.failed(provider, turn, attempt, told)?,
+            }
+        }
+    }
+
+    /// Ends the call well.
+    pub fn answered(&mut self, turn: Turn) {
+        self.count(&turn.server);
+        turn.watch.answered();
+    }
+
+    /// Takes note of an attempt's failure, after which another may be made.
+    ///
+    /// # Errors
+    ///
+    /// The failure, if it is final.
+    pub fn failed(
+        &mut self,
+        provider: &Provider,
+        turn: Turn,
+        attempt: AttemptFailure,
+        told: &mut impl FnMut(Attempt),
+    ) -> Result<(), Failure> {
+        told(Attempt::failed(&attempt));
+        let Turn { server, watch, _place: place, .. } = turn;
+        watch.failed(&attempt);
+        // Others may call while this one waits to try again.
+        drop(place);
+        self.count(&server);
+        let failure = attempt.failure.clone();
+        let next = self.choose(provider, Some(&server)).map(|choice| Arc::clone(choice.server));
+        let next = next.unwrap_or_else(|_| Arc::clone(&server));
+        let elsewhere = !Arc::ptr_eq(&next, &server);
+        let pause = self.retries.pause_after(attempt, self.circumstances(elsewhere))?;
+        let calls = &provider.calls;
+        if !next.gate.take_retry(calls.retry_budget, calls.max_retries) {
+            let share = calls.retry_budget * 100.0;
+            let message = format!(
+                "{}; it was not tried again, since retries are held to {share} % of the calls; `retry_budget` sets this \
+                 share",
+                failure.message
+            );
+            return Err(Failure { message, ..failure });
+        }
+        self.last = Some((failure, server));
+        self.pause = Some(pause);
+        Ok(())
+    }
+
+    /// Waits for the next attempt's turn.
+    async fn begin(&mut self, provider: &Provider) -> Result<Turn, Failure> {
+        if let Some(pause) = self.pause.take() {
+            sleep(pause).await;
+        }
+        loop {
+            let avoided = self.last.as_ref().map(|(_, server)| server);
+            let (server, is_last) = match self.choose(provider, avoided) {
+                Ok(choice) => (Arc::clone(choice.server), choice.is_last),
+                Err(wait) => {
+                    sleep(self.pause_of_the_dead(provider, wait)?).await;
+                    continue;
+                }
+            };
+            let place = provider.metrics.waiting(server.gate.limiter.place(&self.caller)).await;
+            let place = place.map_err(|full| queue_full(provider, full))?;
+            // What stood well may have fallen while the call waited for its place.
+            if let Ok(watch) = server.gate.begin(&self.model, provider.calls.breaker, is_last) {
+                return Ok(Turn { server, watch, _place: place, began: Some(Instant::now()) });
+            }
+        }
+    }
+
+    /// Whom to ask: one that is fit and has not just failed this call, else one that has, else one that answers at
+    /// least some calls or only wants fewer.
+    ///
+    /// # Errors
+    ///
+    /// After how long to look again, when nobody answers anything.
+    fn choose<'a>(&self, provider: &'a Provider, avoided: Option<&Arc<Server>>) -> Result<Choice<'a>, Duration> {
+        let breaker = provider.calls.breaker.as_ref();
+        if let [only] = provider.members.as_slice() {
+            return match only.gate.standing(&self.model, breaker) {
+                Standing::Dead(wait) => Err(wait),
+                _ => Ok(Choice { server: only, is_last: true }),
+            };
+        }
+        let members: Vec<(&Arc<Server>, Standing)> =
+            provider.members.iter().map(|server| (server, server.gate.standing(&self.model, breaker))).collect();
+        let is_avoided = |server: &Arc<Server>| avoided.is_some_and(|avoided| Arc::ptr_eq(avoided, server));
+        let rank = |(server, standing): &(&Arc<Server>, Standing)| match standing {
+            Standing::Fit | Standing::Due if !is_avoided(server) => Some(0),
+            Standing::Suspect if !is_avoided(server) => Some(1),
+            Standing::Fit | Standing::Due | Standing::Suspect => Some(2),
+            Standing::Cooling(_) | Standing::Failing(_) => Some(3),
+            Standing::Dead(_) => None,
+        };
+        let Some(best) = members.iter().filter_map(rank).min() else {
+            let waits = members.iter().filter_map(|(_, standing)| match standing {
+                Standing::Dead(wait) => Some(*wait),
+                _ => None,
+            });
+            return Err(waits.min().unwrap_or_default());
+        };
+        let best_ones: Vec<&Arc<Server>> =
+            members.iter().filter(|member| rank(member) == Some(best)).map(|(server, _)| *server).collect();
+        let server = match best_ones.as_slice() {
+            [only] => only,
+            several => {
+                let load = |server: &&Arc<Server>| Load { calls: server.gate.limiter.load(), weight: server.weight };
+                let loads: Vec<Load> = several.iter().map(load).collect();
+                several[choose(&loads, &mut rand::rng()).expect("there are several")]
+            }
+        };
+        Ok(Choice { server, is_last: best == 3 })
+    }
+
+    /// How long to wait for a provider of which nothing answers. Who has been asking waits until it may be asked
+    /// again; who comes new is told to come back then.
+    fn pause_of_the_dead(&mut self, provider: &Provider, wait: Duration) -> Result<Duration, Failure> {
+        let message = format!(
+            "{} answered none of its last calls and is left alone for {:.1} s; `breaker` sets when and for how long",
+            provider.name,
+            wait.as_secs_f64()
+        );
+        let left_alone = Failure { retry_after: Some(wait), ..Failure::new(FailureKind::LeftAlone, message) };
+        match &self.last {
+            None => Err(left_alone),
+            Some((last, _)) => {
+                let last = Failure { retry_after: Some(wait), ..last.clone() };
+                let attempt = AttemptFailure { may_retry: true, ..AttemptFailure::from(left_alone) };
+                self.retries.pause_after(attempt, self.circumstances(false)).map_err(|_| last)
+            }
+        }
+    }
+
+    fn circumstances(&self, elsewhere: bool) -> Circumstances {
+        let time_left = self.caller.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        Circumstances { elsewhere, time_left }
+    }
+
+    fn count(&mut self, server: &Server) {
+        if !std::mem::replace(&mut self.is_counted, true) {
+            server.gate.count_call();
+        }
+    }
+}
+
+fn queue_full(provider: &Provider, QueueFull(limits): QueueFull) -> Failure {
+    let message = format!(
+        "{} requests wait already for {}, which is called {} times at once; come back later, or raise `n_parallel` or \
+         `max_queued`",
+        limits.max_queued, provider.name, limits.n_parallel
+    );
+    Failure { retry_after: Some(QUEUE_PAUSE), ..Failure::new(FailureKind::Overloaded, message) }
+}

@@ -1,0 +1,172 @@
+//! One server, and an attempt's exchange with it: a request out, an answer in piece by piece, and a limit to every wait.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::{Method, Response};
+use tokio::time::{Instant, timeout, timeout_at};
+use url::Url;
+
+use super::address::Address;
+use super::error::{Upstream, malformed};
+use crate::config::calls::CallSettings;
+use crate::failure::{Failure, FailureKind};
+use crate::providers::habits::Habits;
+use crate::providers::http_client;
+use crate::providers::retry::AttemptFailure;
+use crate::providers::shared::Gate;
+use crate::providers::thread_clients::ThreadClients;
+
+/// A larger answer is taken for a broken or hostile upstream.
+pub(super) const MAX_BODY_BYTES: usize = 64 << 20;
+/// Of the body of a refusal, at most this much is read.
+pub(super) const MAX_ERROR_BODY_BYTES: usize = 64 << 10;
+/// How long the body of a refusal is waited for.
+const MAX_REFUSAL_READ: Duration = Duration::from_secs(5);
+/// How long the end of a body may follow its `[DONE]`, so that the connection can serve again.
+const MAX_BODY_END: Duration = Duration::from_millis(5);
+
+/// A member of a provider's pool, with all that it takes to call it.
+pub(super) struct Server {
+    pub client: ThreadClients,
+    pub address: Address,
+    pub headers: HeaderMap,
+    pub calls: CallSettings,
+    pub upstream: Upstream,
+    /// How many calls it is worth beside the others.
+    pub weight: f64,
+    pub gate: Arc<Gate>,
+    pub habits: Arc<Habits>,
+}
+
+impl Server {
+    /// Sends one request and waits for the head of a successful response. The limits of the attempt run from here.
+    pub async fn send(self: &Arc<Self>, url: Url, body: reqwest::Body) -> Result<Incoming, AttemptFailure> {
+        let begun = Instant::now();
+        let deadline = begun + self.calls.timeout;
+        let first_byte_by = self.calls.first_byte_timeout.map(|limit| begun + limit);
+        let mut request = reqwest::Request::new(Method::POST, url);
+        *request.headers_mut() = self.headers.clone();
+        *request.body_mut() = Some(body);
+        let head_by = first_byte_by.map_or(deadline, |limit| limit.min(deadline));
+        let sent = timeout_at(head_by, self.client.here().execute(request)).await;
+        let mut response = match sent {
+            Ok(response) => response.map_err(|error| self.broken(&error))?,
+            Err(_) if head_by == deadline => return Err(self.out_of_time()),
+            Err(_) => return Err(self.never_began()),
+        };
+        if response.status().is_success() {
+            return Ok(Incoming { server: Arc::clone(self), response, deadline, first_byte_by });
+        }
+        let body = read_refusal(&mut response).await;
+        Err(self.upstream.refusal(response.status().as_u16(), response.headers(), &body))
+    }
+
+    pub fn too_large(&self, what: &str) -> AttemptFailure {
+        let what = format!("a {what} of more than {} MiB", MAX_BODY_BYTES >> 20);
+        AttemptFailure::fatal(malformed(&self.upstream, &what).failure)
+    }
+
+    fn broken(&self, error: &reqwest::Error) -> AttemptFailure {
+        let mut failure = http_client::describe(error, &self.upstream.origin, self.calls.connect_timeout);
+        failure.message = self.upstream.clean(&failure.message);
+        let attempt = AttemptFailure::from(failure);
+        if error.is_connect() { attempt.unreachable() } else { attempt }
+    }
+
+    fn out_of_time(&self) -> AttemptFailure {
+        self.timed_out("did not answer", self.calls.timeout, "timeout_ms")
+    }
+
+    fn never_began(&self) -> AttemptFailure {
+        let limit = self.calls.first_byte_timeout.unwrap_or(self.calls.timeout);
+        self.timed_out("did not begin to answer", limit, "first_byte_timeout_ms")
+    }
+
+    fn timed_out(&self, what: &str, limit: Duration, setting: &str) -> AttemptFailure {
+        let (name, limit) = (&self.upstream.name, limit.as_secs_f64());
+        let message = format!("{name} {what} within {limit} s; `{setting}` sets this limit");
+        Failure::new(FailureKind::Timeout, message).into()
+    }
+
+    fn fell_silent(&self) -> AttemptFailure {
+        let (name, limit) = (&self.upstream.name, self.calls.idle_timeout.as_secs_f64());
+        let message = format!("{name} was silent for {limit} s within its answer; `idle_timeout_ms` sets this limit");
+        Failure::new(FailureKind::Timeout, message).into()
+    }
+}
+
+/// An answer of which the head is here. Dropping it closes its connection.
+pub(super) struct Incoming {
+    pub server: Arc<Server>,
+    response: Response,
+    deadline: Instant,
+    /// Until the body has begun.
+    first_byte_by: Option<Instant>,
+}
+
+impl Incoming {
+    pub fn content_type(&self) -> Option<&str> {
+        self.response.headers().get(CONTENT_TYPE)?.to_str().ok()
+    }
+
+    /// The next piece of the body; `None` at its end.
+    pub async fn piece(&mut self) -> Result<Option<Bytes>, AttemptFailure> {
+        let silent_until = Instant::now() + self.server.calls.idle_timeout;
+        let first_byte_by = self.first_byte_by.unwrap_or(self.deadline);
+        let patience = self.deadline.min(silent_until).min(first_byte_by);
+        match timeout_at(patience, self.response.chunk()).await {
+            Ok(Ok(piece)) => {
+                self.first_byte_by = None;
+                Ok(piece)
+            }
+            Ok(Err(error)) => Err(self.server.broken(&error)),
+            Err(_) if patience == self.deadline => Err(self.server.out_of_time()),
+            Err(_) if patience == silent_until => Err(self.server.fell_silent()),
+            Err(_) => Err(self.server.never_began()),
+        }
+    }
+
+    /// The whole body; `None` when it is larger than `limit_bytes`.
+    pub async fn body(&mut self, limit_bytes: usize) -> Result<Option<Bytes>, AttemptFailure> {
+        let Some(first) = self.piece().await? else { return Ok(Some(Bytes::new())) };
+        // Most answers arrive in one piece, which then is not copied.
+        let Some(second) = self.piece().await? else {
+            return Ok((first.len() <= limit_bytes).then_some(first));
+        };
+        let mut body = BytesMut::from(first);
+        body.extend_from_slice(&second);
+        while let Some(piece) = self.piece().await? {
+            if body.len() + piece.len() > limit_bytes {
+                return Ok(None);
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok((body.len() <= limit_bytes).then(|| body.freeze()))
+    }
+
+    /// Reads what may follow the last event, so that the connection can serve again.
+    pub async fn drain(&mut self) {
+        let rest = async { while let Ok(Some(_)) = self.response.chunk().await {} };
+        let _ = timeout(MAX_BODY_END, rest).await;
+    }
+}
+
+/// As much of a refusal's body as comes: one that breaks off, or never ends, is still a refusal.
+async fn read_refusal(response: &mut Response) -> Vec<u8> {
+    let mut body = Vec::new();
+    let reading = async {
+        while let Ok(Some(piece)) = response.chunk().await {
+            let room = MAX_ERROR_BODY_BYTES - body.len();
+            body.extend_from_slice(&piece[..piece.len().min(room)]);
+            if body.len() == MAX_ERROR_BODY_BYTES {
+                break;
+            }
+        }
+    };
+    // What was read in time is in `body` either way.
+    let _ = timeout(MAX_REFUSAL_READ, reading).await;
+    body
+}

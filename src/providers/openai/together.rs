@@ -1,0 +1,103 @@
+//! Several candidates in one call, by the parameter `n`, so that one prompt is paid for.
+//!
+//! Servers differ: some honour `n`, some take it and answer once, some refuse it. Nothing is believed: who asks counts
+//! what came back, and what a server was seen to do is remembered for whoever calls it there.
+
+use std::sync::Arc;
+
+use super::attempts::Attempts;
+use super::response::{self, Several};
+use super::server::{MAX_BODY_BYTES, Server};
+use super::{Attempt, PreparedRequest, Provider};
+use crate::completion::Completion;
+use crate::config::calls::UseN;
+use crate::config::capabilities::Support;
+use crate::failure::{Failure, FailureKind};
+use crate::providers::retry::AttemptFailure;
+
+/// The most choices of one call wherever no other limit is known, which is OpenAI's own.
+const MOST_CHOICES: u16 = 128;
+
+impl Provider {
+    /// How many candidates to ask a model for in one call; 1 where each is to be a call of its own, be it because the
+    /// configuration says so, the server is not known to honour `n`, or it was seen not to.
+    pub fn most_together(&self, model: &str) -> usize {
+        let row = self.capabilities(model);
+        let is_wanted = match self.calls.use_n {
+            UseN::Never => false,
+            UseN::Always => true,
+            UseN::Auto => row.n == Support::Yes,
+        };
+        if !is_wanted {
+            return 1;
+        }
+        let told = usize::from(row.max_n.unwrap_or(MOST_CHOICES).max(1));
+        let seen = self.members.iter().filter_map(|server| server.habits.most_choices(model));
+        seen.min().map_or(told, |seen| seen.min(told))
+    }
+
+    /// Asks for `count` candidates in one call, and returns those that came: at least one, maybe fewer than were asked
+    /// for, and none that was not. An attempt that fails is made again as a whole. `told` hears of every attempt.
+    ///
+    /// # Errors
+    ///
+    /// As [`Provider::complete`]; [`Provider::may_refuse_several`] tells whether single calls may fare better. A
+    /// candidate that came and cannot be read fails alone.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the upstream connection at once, or leaves the queue.
+    pub async fn complete_several(
+        &self,
+        request: &PreparedRequest,
+        count: usize,
+        seed: Option<i64>,
+        told: impl FnMut(Attempt) + Send,
+    ) -> Result<Vec<Result<Completion, Failure>>, Failure> {
+        let mut told = self.counted(told);
+        let mut attempts = Attempts::new(self, request.caller().clone(), request.model());
+        let once = |server: Arc<Server>| async move {
+            let address = server.address.chat(&request.model());
+            let mut answer = server.send(address, request.several(count, seed)).await.map_err(in_other_words)?;
+            let body = answer.body(MAX_BODY_BYTES).await?.ok_or_else(|| server.too_large("body"))?;
+            let content_type = answer.content_type();
+            response::read_several(&body, content_type, count, request.readers(), &server.upstream)
+                .map_err(in_other_words)
+        };
+        let (Several { choices, usage }, turn) = attempts.make(self, &mut told, once).await?;
+        if choices.len() < count {
+            turn.server.habits.brought(&request.model(), choices.len());
+        }
+        attempts.answered(turn);
+        told(Attempt::Answered(usage));
+        Ok(choices)
+    }
+
+    /// Whether a server that refused several candidates in one call in this way may have done so because they were
+    /// several. It shows when one alone is answered.
+    pub fn may_refuse_several(failure: &Failure) -> bool {
+        matches!(failure.kind, FailureKind::InvalidRequest | FailureKind::NotSupported)
+    }
+
+    /// Remembers that the model takes no call for several candidates.
+    pub fn refuses_several(&self, model: &str) {
+        for server in &self.members {
+            server.habits.brought(model, 1);
+        }
+    }
+}
+
+/// The failure of an attempt, as what it is: older builds of llama-server call it an error of their own that somebody
+/// asks for several choices, and 501 says that it is not implemented. Neither passes.
+fn in_other_words(attempt: AttemptFailure) -> AttemptFailure {
+    const NOT_IMPLEMENTED: u16 = 501;
+    const OWN_ERROR: &str = "only one completion choice is allowed";
+    let failure = &attempt.failure;
+    let is_refusal = failure.kind == FailureKind::Unavailable
+        && (failure.status == Some(NOT_IMPLEMENTED) || failure.message.to_ascii_lowercase().contains(OWN_ERROR));
+    if !is_refusal {
+        return attempt;
+    }
+    let failure = Failure { kind: FailureKind::NotSupported, ..attempt.failure };
+    AttemptFailure { failure, may_retry: false, ..attempt }
+}

@@ -1,0 +1,307 @@
+//! What calls to the same place share, whatever configuration they are made under: connections, places among the calls
+//! in flight, the budget of retries, and what is known of a server's health and habits.
+//!
+//! Each is keyed by what it is (an origin, with a key, with a model), so that a new configuration neither resets nor
+//! doubles it, and is held weakly, so that requests with keys of their own leave nothing behind. Keys are known by
+//! their hash alone.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use super::breaker::{Breaker, BreakerState, Health, Standing};
+use super::habits::Habits;
+use super::http_client::Clients;
+use super::limiter::{Limiter, Limits, Traffic};
+use super::retry::AttemptFailure;
+use super::retry_budget::RetryBudget;
+use crate::config::calls::BreakerSettings;
+use crate::failure::FailureKind;
+
+/// A gate remembers so many models. Clients may be free to name any.
+const MOST_MODELS: usize = 256;
+
+/// Everything that is shared.
+#[derive(Debug, Default)]
+pub struct Shared {
+    pub(super) clients: Clients,
+    gates: Mutex<HashMap<[u8; 32], Weak<Gate>>>,
+    habits: Mutex<HashMap<String, Weak<Habits>>>,
+}
+
+/// What is going on at one upstream.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct UpstreamState {
+    pub provider: String,
+    /// Scheme, host and port.
+    pub origin: String,
+    /// Calls in flight.
+    pub in_flight: usize,
+    /// Calls that wait for a place.
+    pub queued: usize,
+    /// The models that were called of late, by name.
+    pub models: Vec<ModelState>,
+}
+
+/// What is known of one model at an upstream.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct ModelState {
+    pub model: String,
+    pub breaker: BreakerState,
+}
+
+impl Shared {
+    /// The gate of an origin and a key, which stands with these limits if it is new.
+    pub(super) fn gate(&self, origin: &str, key: Option<&str>, limits: Limits) -> Arc<Gate> {
+        let mut hash = Sha256::new();
+        hash.update(origin);
+        if let Some(key) = key {
+            // No origin holds such a byte.
+            hash.update([0]);
+            hash.update(key);
+        }
+        let id = hash.finalize().into();
+        let mut gates = self.gates.lock();
+        if let Some(gate) = gates.get(&id).and_then(Weak::upgrade) {
+            return gate;
+        }
+        let gate = Arc::new(Gate::new(origin, limits));
+        gates.retain(|_, gate| gate.strong_count() > 0);
+        gates.insert(id, Arc::downgrade(&gate));
+        gate
+    }
+
+    /// What has been learnt of the models at an origin.
+    pub(super) fn habits(&self, origin: &str) -> Arc<Habits> {
+        let mut all = self.habits.lock();
+        if let Some(habits) = all.get(origin).and_then(Weak::upgrade) {
+            return habits;
+        }
+        let habits = Arc::<Habits>::default();
+        all.retain(|_, habits| habits.strong_count() > 0);
+        all.insert(origin.to_owned(), Arc::downgrade(&habits));
+        habits
+    }
+
+    /// How the upstreams of the configuration are; those that requests bring themselves are not told of.
+    pub fn states(&self) -> Vec<UpstreamState> {
+        let gates: Vec<Arc<Gate>> = self.gates.lock().values().filter_map(Weak::upgrade).collect();
+        let mut states: Vec<UpstreamState> = gates.iter().filter_map(|gate| gate.state()).collect();
+        states.sort_by(|left, right| (&left.provider, &left.origin).cmp(&(&right.provider, &right.origin)));
+        states
+    }
+}
+
+/// Where calls to one origin with one key come by.
+#[derive(Debug)]
+pub(super) struct Gate {
+    origin: String,
+    pub limiter: Arc<Limiter>,
+    retries: Mutex<RetryBudget>,
+    breakers: Mutex<HashMap<Arc<str>, Breaker>>,
+    /// What a configuration calls the provider, once one names it.
+    listed_as: OnceLock<String>,
+}
+
+impl Gate {
+    fn new(origin: &str, limits: Limits) -> Self {
+        Self {
+            origin: origin.to_owned(),
+            limiter: Arc::new(Limiter::new(limits)),
+            retries: Mutex::new(RetryBudget::new(Instant::now())),
+            breakers: Mutex::default(),
+            listed_as: OnceLock::new(),
+        }
+    }
+
+    /// Has its state told of from now on, under the name that came first.
+    pub fn list(&self, provider: &str) {
+        self.listed_as.get_or_init(|| provider.to_owned());
+    }
+
+    pub fn count_call(&self) {
+        self.retries.lock().count_call(Instant::now());
+    }
+
+    /// Takes a retry from the budget, if there is one left.
+    pub fn take_retry(&self, share: f64, max_retries: u32) -> bool {
+        self.retries.lock().take(Instant::now(), share, max_retries)
+    }
+
+    pub fn standing(&self, model: &str, settings: Option<&BreakerSettings>) -> Standing {
+        let Some(settings) = settings else { return Standing::Fit };
+        match self.breakers.lock().get_mut(model) {
+            Some(breaker) => breaker.standing(Instant::now(), settings),
+            None => Standing::Fit,
+        }
+    }
+
+    /// Notes that an attempt begins.
+    ///
+    /// # Errors
+    ///
+    /// How the model stands, if it must not be asked now. `is_last` says that nobody else could be: then one that
+    /// answers at least some calls is asked all the same.
+    pub fn begin(
+        self: &Arc<Self>,
+        model: &Arc<str>,
+        settings: Option<BreakerSettings>,
+        is_last: bool,
+    ) -> Result<Watch, Standing> {
+        let watch =
+            |is_probe| Watch { gate: Arc::clone(self), model: Arc::clone(model), settings, is_probe, ended: false };
+        let Some(settings) = &settings else { return Ok(watch(false)) };
+        let now = Instant::now();
+        let mut breakers = self.breakers.lock();
+        if breakers.len() >= MOST_MODELS && !breakers.contains_key(model) {
+            breakers.retain(|_, breaker| !breaker.is_idle(now, settings));
+        }
+        if breakers.len() >= MOST_MODELS && !breakers.contains_key(model) {
+            // More models are in trouble than are kept in mind: this one is not watched.
+            return Ok(watch(false));
+        }
+        let breaker = breakers.entry(Arc::clone(model)).or_insert_with(|| Breaker::new(now));
+        match breaker.standing(now, settings) {
+            Standing::Fit | Standing::Suspect | Standing::Due => {}
+            Standing::Cooling(_) | Standing::Failing(_) if is_last => {}
+            standing => return Err(standing),
+        }
+        let is_probe = breaker.begin(now);
+        drop(breakers);
+        Ok(watch(is_probe))
+    }
+
+    /// `None` for what only requests have brought.
+    fn state(&self) -> Option<UpstreamState> {
+        let provider = self.listed_as.get()?.clone();
+        let Traffic { in_flight, queued_calls, .. } = self.limiter.traffic();
+        let now = Instant::now();
+        let state = |(model, breaker): (&Arc<str>, &Breaker)| ModelState {
+            model: model.to_string(),
+            breaker: breaker.state(now),
+        };
+        let mut models: Vec<ModelState> = self.breakers.lock().iter().map(state).collect();
+        models.sort();
+        Some(UpstreamState { provider, origin: self.origin.clone(), in_flight, queued: queued_calls, models })
+    }
+}
+
+/// An attempt under way, of which the breaker wants to hear how it ended. One that is dropped was given up.
+#[derive(Debug)]
+pub(super) struct Watch {
+    gate: Arc<Gate>,
+    model: Arc<str>,
+    settings: Option<BreakerSettings>,
+    is_probe: bool,
+    ended: bool,
+}
+
+impl Watch {
+    pub fn answered(mut self) {
+        self.end(Health::Answered, None);
+    }
+
+    pub fn failed(mut self, attempt: &AttemptFailure) {
+        let AttemptFailure { failure, may_retry, .. } = attempt;
+        // An unpaid bill is no rate limit that passes.
+        let pause = failure.retry_after.filter(|_| *may_retry && failure.kind == FailureKind::RateLimited);
+        let is_alive = failure.kind == FailureKind::RateLimited && self.is_probe;
+        self.end(if is_alive { Health::Answered } else { Health::of(failure.kind) }, pause);
+    }
+
+    fn end(&mut self, health: Health, pause: Option<Duration>) {
+        self.ended = true;
+        let Some(settings) = &self.settings else { return };
+        let now = Instant::now();
+        if let Some(breaker) = self.gate.breakers.lock().get_mut(&self.model) {
+            breaker.end(health, self.is_probe, now, settings);
+            if let Some(pause) = pause {
+                breaker.cool(pause, now);
+            }
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.end(Health::Unknown, None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { n_parallel: 4, max_queued: 4 };
+
+    #[test]
+    fn one_gate_stands_before_an_origin_for_each_key_and_is_forgotten_with_its_users() {
+        let shared = Shared::default();
+        let gate = |origin: &str, key: Option<&str>| shared.gate(origin, key, LIMITS);
+        let held = gate("http://a", Some("k"));
+        assert!(Arc::ptr_eq(&held, &gate("http://a", Some("k"))));
+        for (origin, key) in [("http://a", None), ("http://a", Some("l")), ("http://b", Some("k")), ("http://ak", None)]
+        {
+            assert!(!Arc::ptr_eq(&held, &gate(origin, key)), "{origin} {key:?}");
+        }
+        for number in 0..100 {
+            gate("http://a", Some(&number.to_string()));
+            shared.habits(&format!("http://{number}"));
+        }
+        // The one that is held, and the one that was made last.
+        assert_eq!((shared.gates.lock().len(), shared.habits.lock().len()), (2, 1));
+    }
+
+    #[test]
+    fn only_what_a_configuration_names_is_told_of_and_by_its_name() {
+        let shared = Shared::default();
+        let gate = shared.gate("http://a", Some("k"), LIMITS);
+        assert_eq!(shared.states(), []);
+        shared.gate("http://a", Some("k"), LIMITS).list("vllm");
+        let models = Vec::new();
+        let state = |origin: &str| UpstreamState {
+            provider: "vllm".to_owned(),
+            origin: origin.to_owned(),
+            in_flight: 0,
+            queued: 0,
+            models: models.clone(),
+        };
+        assert_eq!(shared.states(), [state("http://a")]);
+        drop(gate);
+        assert_eq!(shared.states(), []);
+    }
+
+    #[test]
+    fn breakers_are_kept_for_so_many_models_and_those_in_trouble_longest() {
+        let gate = Arc::new(Gate::new("http://a", LIMITS));
+        let settings = BreakerSettings { min_calls: 1, ..BreakerSettings::default() };
+        let begin = |model: &str| gate.begin(&model.into(), Some(settings), false);
+        let down = AttemptFailure::from(crate::failure::Failure::new(FailureKind::Unavailable, "down"));
+        begin("broken").unwrap().failed(&down);
+        for number in 0..1000 {
+            begin(&number.to_string()).unwrap().answered();
+        }
+        assert!(gate.breakers.lock().len() <= MOST_MODELS);
+        assert!(matches!(begin("broken").unwrap_err(), Standing::Dead(_)));
+        assert!(gate.begin(&"broken".into(), None, false).is_ok(), "there is no breaker");
+    }
+
+    #[test]
+    fn the_last_target_is_asked_as_long_as_it_answers_anything() {
+        let gate = Arc::new(Gate::new("http://a", LIMITS));
+        let settings = BreakerSettings { min_calls: 2, ..BreakerSettings::default() };
+        let begin = |is_last| gate.begin(&"m".into(), Some(settings), is_last);
+        let down = AttemptFailure::from(crate::failure::Failure::new(FailureKind::Unavailable, "down"));
+        begin(false).unwrap().answered();
+        begin(false).unwrap().failed(&down);
+        assert!(matches!(begin(false).unwrap_err(), Standing::Failing(_)));
+        begin(true).unwrap().failed(&down);
+        assert!(matches!(begin(true).unwrap_err(), Standing::Dead(_)));
+    }
+}
