@@ -163,6 +163,12 @@ impl Stopper {
         self.running.close();
         stopped.await;
     }
+
+    /// Ends running requests at once with their upstream calls, and gives their clients a moment to be told.
+    pub async fn end(&self) {
+        self.running.close();
+        sleep(Duration::from_secs(LAST_WORDS_S)).await;
+    }
 }
 
 fn resolve(host: &str, port: u16) -> Result<SocketAddr, BuildError> {

@@ -208,11 +208,11 @@ impl Runtime {
             Some(number) => ConfigureError::NotPreparable { number, why: error.message },
             None => error.into(),
         })?;
-        let message = format!(
-            "Initialized {} with {} algorithm",
-            prepared.active.names.model,
-            prepared.active.run.algorithm.as_str()
-        );
+        let (model, algorithm) = (&prepared.active.names.model, prepared.active.run.algorithm.as_str());
+        let message = match options.validate_only {
+            true => format!("{model} with {algorithm} algorithm is valid; nothing was changed"),
+            false => format!("Initialized {model} with {algorithm} algorithm"),
+        };
         let mut warnings = probe.as_ref().map(Probe::warnings).unwrap_or_default();
         warnings.extend(prepared.warnings.iter().cloned());
         if options.validate_only {

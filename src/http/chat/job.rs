@@ -97,15 +97,19 @@ impl Job {
         };
         let names = [public_name, &route.model];
         let (prices, bounds) = spending::of_run(active, &settings, names, &judge.model, record.arrived())?;
+        // Before the plan is made: a model that samples in a way of its own is not greedy at temperature 0.
+        request.prompt.model = route.model;
+        let fitted = route.generator.fit(&mut request.prompt).map_err(|failure| {
+            // No call was made yet.
+            ApiError { spent: false, ..ApiError::from(&failure) }
+        })?;
         let wanted = Wanted { answers: request.n, live: request.stream };
         let (plan, warning) =
             Plan::resolve(&settings, Resources { rules, judge }, wanted, &mut request.prompt.sampling)?;
         answers::check(request.n, &plan, warning.as_deref())?;
         request.warnings.extend(warning);
         request.warnings.extend(named_by_client.without_effect(&settings));
-        request.prompt.signals = plan.signals(route.generator.signals(&route.model))?;
-        request.prompt.model = route.model;
-        let fitted = route.generator.fit(&mut request.prompt).map_err(|failure| ApiError::from(&failure))?;
+        request.prompt.signals = plan.signals(route.generator.signals(&request.prompt.model))?;
         let forwarded = request.unknown_fields.iter().filter(|name| request.prompt.passthrough.contains_key(*name));
         request.warnings.extend(forwarded.map(|name| format!("unknown field `{name}` was forwarded")));
         request.warnings.extend(fitted);
@@ -173,6 +177,12 @@ impl Job {
         interrupted(why, &self.record)
     }
 
+    /// What the client is told of an error that ends the answer's stream, which is also noted for the log.
+    pub fn broken_off(&self, error: ApiError) -> ApiError {
+        self.record.note_broken_off(&error);
+        error
+    }
+
     /// Runs to the answer.
     ///
     /// # Cancel safety
@@ -190,7 +200,9 @@ impl Job {
             facts.cost_usd = self.run.cost_usd();
             match &result {
                 Ok(outcome) => {
-                    facts.completed = Some(outcome.counts().0);
+                    let (completed, failed, _) = outcome.counts();
+                    facts.completed = Some(completed);
+                    facts.failed = Some(failed);
                     facts.stop = Some(outcome.stop.reason.as_str());
                 }
                 Err(error) => facts.error = Some(cause(error.telling())),
@@ -251,6 +263,7 @@ pub fn interrupted(why: Interruption, record: &RequestRecord) -> ApiError {
         Interruption::Unread => "unread",
     };
     record.note(|facts| facts.error = Some(word.to_owned()));
+    record.note_broken_off(&error);
     error
 }
 

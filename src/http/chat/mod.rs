@@ -76,6 +76,8 @@ pub async fn complete(state: Data<AppState>, request: HttpRequest, body: JsonBod
         Ok(Ok(Ok(outcome))) => response::guarded(|| job.finish(&outcome).render()),
         Ok(Ok(Err(error))) => Err(error.into()),
         Ok(Err(why)) => Err(job.interrupted(why)),
+        // The daemon ends at once, without waiting for what runs.
+        Err(error) if error.is_cancelled() => Err(job.interrupted(Interruption::Stopping)),
         Err(panic) => {
             tracing::error!(%panic, "a run ended by a defect of ours");
             Err(ApiError::internal())

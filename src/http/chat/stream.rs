@@ -166,7 +166,7 @@ impl Events {
         guarded(|| self.write(heard)).unwrap_or_else(|error| {
             self.work = None;
             let mut chunks = Chunks::new(&self.job.identity, false);
-            chunks.event(&error.body());
+            chunks.event(&self.job.broken_off(error).body());
             chunks.into_bytes()
         })
     }
@@ -190,7 +190,7 @@ impl Events {
             }
             Heard::Item(Item::Failed(error)) => {
                 self.work = None;
-                chunks.event(&ApiError::from(error).body());
+                chunks.event(&job.broken_off(error.into()).body());
             }
             Heard::Progress => chunks.progress(self.progress()),
             Heard::Silence => {
@@ -209,7 +209,7 @@ impl Events {
             Heard::BrokenOff => {
                 self.work = None;
                 tracing::error!("a streamed run ended by a defect of ours");
-                chunks.event(&ApiError::internal().body());
+                chunks.event(&job.broken_off(ApiError::internal()).body());
             }
         }
         chunks.into_bytes()

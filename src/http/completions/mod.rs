@@ -73,6 +73,8 @@ pub async fn complete(state: Data<AppState>, request: HttpRequest, body: JsonBod
         }
         Ok(Ok(Err(failure))) => Err(ApiError::from(&failure)),
         Ok(Err(why)) => Err(interrupted(why, &call.record)),
+        // The daemon ends at once, without waiting for what runs.
+        Err(error) if error.is_cancelled() => Err(interrupted(super::chat::Interruption::Stopping, &call.record)),
         Err(panic) => {
             tracing::error!(%panic, "a call ended by a defect of ours");
             Err(ApiError::internal())

@@ -154,17 +154,22 @@ impl Events {
                 event(&self.call.signed(chunk))
             }
             Heard::Silence => Bytes::from_static(b": its\n\n"),
-            Heard::Item(Item::Failed(failure)) => self.end(event(&ApiError::from(&failure).body())),
+            Heard::Item(Item::Failed(failure)) => self.break_off(&ApiError::from(&failure)),
             Heard::Item(Item::Ended) => self.end(Bytes::from_static(b"data: [DONE]\n\n")),
             Heard::Interrupted(why) => {
                 let error = interrupted(why, &self.call.record);
-                self.end(event(&error.body()))
+                self.break_off(&error)
             }
             Heard::BrokenOff => {
                 tracing::error!("a streamed call ended by a defect of ours");
-                self.end(event(&ApiError::internal().body()))
+                self.break_off(&ApiError::internal())
             }
         }
+    }
+
+    fn break_off(&mut self, error: &ApiError) -> Bytes {
+        self.call.record.note_broken_off(error);
+        self.end(event(&error.body()))
     }
 
     fn end(&mut self, last: Bytes) -> Bytes {
