@@ -57,6 +57,7 @@ mod secrecy;
 mod strategies;
 mod slow_readers;
 mod stop_rules;
+mod stopping;
 mod stream_pace;
 mod streams;
 mod swap;

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::app::{TestApp, question, receive, spawn_app_for};
 use crate::log_watch::{lines_of, watch_log};
+use crate::metrics::scrape_when;
 use crate::upstream::{Point, Step, Upstream};
 
 async fn ask(app: &TestApp, id: &str, fields: Value) {
@@ -65,4 +66,27 @@ async fn a_client_that_leaves_is_told_apart() {
     upstream.wait_for(|counters| counters.in_flight == 1).await;
     chat.abort();
     holds(&lines_of(&mut log, "line-left").await, &["status=499", "planned=1"]);
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_off_is_told_and_counted_as_its_error() {
+    let mut log = watch_log();
+    let upstream = Upstream::start().await;
+    let app = spawn_app_for(&upstream, json!({"budget": 1})).await;
+    let broken = Step { close_at: Some(Point::Body), ..Step::content("one two three four five six seven eight") };
+    upstream.push(broken);
+    ask(&app, "line-broken", json!({"stream": true})).await;
+    holds(&lines_of(&mut log, "line-broken").await, &[" WARN ", "status=502", "error=\"the connection to"]);
+    scrape_when(&app, |scrape| scrape.requests("/v1/chat/completions", "none", 502) == 1.0).await;
+}
+
+#[tokio::test]
+async fn candidates_that_fail_are_counted_beside_those_that_completed() {
+    let mut log = watch_log();
+    let upstream = Upstream::start().await;
+    upstream.push(Step::status(500, "{}"));
+    upstream.answer_with(|_| Step::content("\\boxed{42}"));
+    let app = spawn_app_for(&upstream, json!({"budget": 3, "stop_rule": "none"})).await;
+    ask(&app, "line-some", json!({})).await;
+    holds(&lines_of(&mut log, "line-some").await, &["status=200", "planned=3", "completed=2", "failed=1"]);
 }

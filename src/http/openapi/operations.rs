@@ -280,7 +280,11 @@ fn show() -> Value {
 /// How a change may be made.
 fn change_parameters() -> Vec<Value> {
     vec![
-        query("validate_only", json!({"type": "boolean", "default": false}), "Build everything, and change nothing: `message` says so, and `revision` is the active one."),
+        query(
+            "validate_only",
+            json!({"type": "boolean", "default": false}),
+            "Build everything, and change nothing: `message` says so, and `revision` is the active one.",
+        ),
         header(
             "If-Match",
             json!({"type": "string", "pattern": "^(\\*|\"[0-9]{1,18}\"|[0-9]{1,18})$"}),
