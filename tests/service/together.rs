@@ -31,7 +31,7 @@ async fn ask(app: &TestApp, mut fields: Value) -> Answer {
 
 /// The `n` of each call that was made, 0 where there was none.
 fn asked(upstream: &Upstream) -> Vec<u64> {
-    upstream.seen().iter().map(|seen| n(seen)).collect()
+    upstream.seen().iter().map(n).collect()
 }
 
 fn n(seen: &Seen) -> u64 {
