@@ -49,7 +49,8 @@ pub(super) fn handshake_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'
 pub(super) fn refused_certificate(error: &rustls::Error) -> Option<String> {
     let rustls::Error::InvalidCertificate(reason) = error else { return None };
     Some(match reason {
-        CertificateError::UnknownIssuer => {
+        // The signature is bad where another authority of the same name is trusted, such as an older one.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "this machine does not trust whoever signed its certificate; add the authority's certificate to the \
              system's, or start the daemon with SSL_CERT_FILE set to a file of all that it shall trust"
                 .to_owned()

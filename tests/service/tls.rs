@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::ServerConfig;
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::PrivateKeyDer;
@@ -28,7 +28,12 @@ struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
     fn new() -> Self {
+        Self::named("a test's authority")
+    }
+
+    fn named(name: &str) -> Self {
         let mut parameters = CertificateParams::default();
+        parameters.distinguished_name.push(DnType::CommonName, name);
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap())
     }
@@ -152,7 +157,7 @@ impl Daemon {
     fn serving_threads(&self) -> usize {
         let threads = fs::read_dir(format!("/proc/{}/task", self.process.id())).unwrap();
         let names = threads.filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("comm")).ok());
-        names.filter(|name| name.starts_with("actix-server wo")).count()
+        names.filter(|name| name.starts_with("actix-rt|system")).count()
     }
 }
 
@@ -254,10 +259,11 @@ async fn http2_is_spoken_where_both_sides_want_it() {
 
 #[tokio::test]
 async fn a_certificate_that_is_not_good_is_an_error_that_says_what_to_do() {
-    let (authority, stranger) = (Authority::new(), Authority::new());
+    let (authority, namesake, stranger) = (Authority::new(), Authority::new(), Authority::named("a stranger"));
     let upstream = Upstream::start().await;
     let daemon = Daemon::trusting(&authority).await;
-    let cases: [(ServerConfig, &str); 4] = [
+    let cases: [(ServerConfig, &str); 5] = [
+        (namesake.server("127.0.0.1", |_| ()), "SSL_CERT_FILE"),
         (stranger.server("127.0.0.1", |_| ()), "SSL_CERT_FILE"),
         (authority.server("upstream.example", |_| ()), "another name"),
         (authority.server("127.0.0.1", |its| its.not_after = rcgen::date_time_ymd(2020, 1, 1)), "has expired"),
@@ -274,7 +280,7 @@ async fn a_certificate_that_is_not_good_is_an_error_that_says_what_to_do() {
         let answer = receive(daemon.request("/configure", &document)).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
         let answer = daemon.chat(json!({"budget": 1})).await;
-        let message = answer.error(503)["message"].as_str().unwrap().to_owned();
+        let message = answer.error(502)["message"].as_str().unwrap().to_owned();
         let origin = endpoint.trim_end_matches("/v1");
         assert!(message.contains(&format!("could not connect to {origin}: ")), "{message}");
         assert!(message.contains(expected), "{message}");
@@ -291,10 +297,16 @@ async fn a_vote_goes_on_when_the_thread_that_called_before_has_ended() {
     let daemon = Daemon::configured(&authority, &endpoint, json!({})).await;
     assert_eq!(daemon.serving_threads(), 2);
 
-    // Both threads of the daemon call the upstream, and keep a connection to it.
+    // Both threads of the daemon call the upstream at once, and keep a connection to it.
     for _ in 0..2 {
-        upstream.push(Step::content("\\boxed{41}"));
-        assert_eq!(daemon.chat(json!({"budget": 1})).await.content(), "\\boxed{41}");
+        upstream.push(Step::content("\\boxed{41}").gated("before"));
+    }
+    let one_call = || tokio::spawn(receive(daemon.request("/v1/chat/completions", &question(json!({"budget": 1})))));
+    let before = [one_call(), one_call()];
+    upstream.wait_for(|counters| counters.in_flight == 2).await;
+    upstream.open_gate("before");
+    for call in before {
+        assert_eq!(call.await.unwrap().content(), "\\boxed{41}");
     }
     let vote = receive(daemon.request("/v1/chat/completions", &question(json!({"budget": 8, "stop_rule": "none"}))));
     let vote = tokio::spawn(vote);
