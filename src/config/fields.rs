@@ -242,15 +242,15 @@ pub const FIELDS: &[Field] = &[
         Configuration,
         Kind::Integer(1, DAY_MS),
         "null",
-        "Milliseconds, from the beginning of an attempt, until the first byte of its answer's body; as long as the \
-         attempt may take where it is not given.",
+        "Milliseconds, from the beginning of an attempt, until the first byte of its answer's body, or the first event \
+         of a stream; as long as the attempt may take where it is not given.",
     ),
     field(
         "idle_timeout_ms",
         Configuration,
         Kind::Integer(1, DAY_MS),
         "120000",
-        "Milliseconds that an answer may be silent after it has begun.",
+        "Milliseconds that an answer may be silent after it has begun; comments in a stream are silence.",
     ),
     field("max_retries", Configuration, Kind::Integer(0, 20), "3", "Attempts of a call after the first."),
     field(
