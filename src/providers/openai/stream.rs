@@ -216,10 +216,13 @@ impl EventSource {
         &self.incoming.server.upstream
     }
 
-    /// The data of the next event; `None` at the end of the body.
+    /// The data of the next event; `None` at the end of the body. The comments that a gateway keeps its connection
+    /// alive with are no sign that the model works, so that they hold off neither limit.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, AttemptFailure> {
+        self.incoming.listen();
         loop {
             if let Some(data) = self.reader.next_event().map_err(|error| self.too_large(&error))? {
+                self.incoming.began();
                 return Ok(Some(data));
             }
             if self.is_over {
