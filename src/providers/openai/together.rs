@@ -18,6 +18,7 @@ use crate::config::capabilities::Support;
 use crate::failure::{Failure, FailureKind};
 use crate::providers::habits::Habits;
 use crate::providers::retry::AttemptFailure;
+use crate::providers::shared::Pulse;
 
 /// The most choices of one call wherever no other limit is known, which is OpenAI's own.
 const MOST_CHOICES: u16 = 128;
@@ -83,10 +84,10 @@ impl Provider {
         told: impl FnMut(Attempt) + Send,
     ) -> Result<Vec<Result<Completion, Failure>>, NoneCame> {
         let mut told = self.counted(told);
-        let mut attempts = Attempts::new(self, request.caller().clone(), request.model());
+        let mut attempts = Attempts::new(self, request.caller().clone(), request.model()).seeded(request.sends(seed));
         let refused_by = Mutex::new(None);
         let refused_by = &refused_by;
-        let once = |server: Arc<Server>| async move {
+        let once = |server: Arc<Server>, pulse: Pulse| async move {
             let in_other_words = |attempt| {
                 let attempt = in_other_words(attempt);
                 if Self::may_refuse_several(&attempt.failure) {
@@ -97,6 +98,7 @@ impl Provider {
             let address = server.address.chat(&request.model());
             let began = Instant::now();
             let mut answer = server.send(address, request.several(count, seed)).await.map_err(in_other_words)?;
+            pulse.felt();
             self.metrics.first_token(began.elapsed());
             let body = answer.body(MAX_BODY_BYTES).await?.ok_or_else(|| server.too_large("body"))?;
             let content_type = answer.content_type();
