@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::calls::UseN;
-use super::capabilities::COLUMNS;
+use super::capabilities::MEMBERS as CAPABILITIES;
 use super::field::{self, SettingsError};
 use super::provider::ProviderName;
 use super::run::{
@@ -155,7 +155,7 @@ pub const BREAKER: &[Field] = &[
 pub const EXTRA_ARGS: &[Field] = &[field(
     "capabilities",
     Scope::Configuration,
-    Kind::Object(COLUMNS),
+    Kind::Object(CAPABILITIES),
     "{}",
     "What the models can do, in place of what is known of the provider.",
 )];
