@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn only_a_rate_limit_that_says_for_how_long_it_holds_puts_off() {
-        let is_put_off = |kind, pause| {
+        let is_put_off = |kind, pause: Option<u64>| {
             let retry_after = pause.map(Duration::from_millis);
             AttemptFailure::from(Failure { retry_after, ..Failure::new(kind, "wait") }).is_put_off()
         };
