@@ -116,9 +116,11 @@ impl Attempts {
         let next = self.choose(provider, Some(&server)).map(|choice| Arc::clone(choice.server));
         let next = next.unwrap_or_else(|_| Arc::clone(&server));
         let elsewhere = !Arc::ptr_eq(&next, &server);
+        // Who comes back when the upstream has said so adds to no storm.
+        let is_free = attempt.is_put_off() && !elsewhere;
         let pause = self.retries.pause_after(attempt, self.circumstances(elsewhere))?;
         let calls = &provider.calls;
-        if !next.gate.take_retry(calls.retry_budget, calls.max_retries) {
+        if !is_free && !next.gate.take_retry(calls.retry_budget, calls.max_retries) {
             let share = calls.retry_budget * 100.0;
             let message = format!(
                 "{}; it was not tried again, since retries are held to {share} % of the calls; `retry_budget` sets this \
