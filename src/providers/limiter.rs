@@ -93,6 +93,11 @@ impl Caller {
         self.deadline
     }
 
+    /// Whether the request has had a place, here or elsewhere.
+    pub(super) fn was_let_in(&self) -> bool {
+        !self.request.is_new()
+    }
+
     fn id(&self) -> RequestId {
         Arc::as_ptr(&self.request).addr()
     }

@@ -40,7 +40,7 @@ use self::server::{MAX_BODY_BYTES, Server};
 use super::http_client::Transport;
 use super::limiter::Limits;
 use super::retry::AttemptFailure;
-use super::shared::Shared;
+use super::shared::{Pulse, Shared, Terms};
 use crate::completion::{Completion, Prompt, StepEvent, Usage};
 use crate::config::calls::CallSettings;
 use crate::config::capabilities::{Capabilities, CapabilityTable};
@@ -157,7 +157,7 @@ impl Provider {
     /// under way, or wait, stay.
     pub fn take_effect(&self) {
         for server in &self.members {
-            server.gate.limiter.limit(limits(&self.calls));
+            server.gate.hold_to(terms(&self.calls));
         }
     }
 
@@ -218,11 +218,12 @@ impl Provider {
         told: impl FnMut(Attempt) + Send,
     ) -> Result<Completion, Failure> {
         let mut told = self.counted(told);
-        let mut attempts = Attempts::new(self, request.caller().clone(), request.model());
-        let once = |server: Arc<Server>| async move {
+        let mut attempts = Attempts::new(self, request.caller().clone(), request.model()).seeded(request.sends(seed));
+        let once = |server: Arc<Server>, pulse: Pulse| async move {
             let began = Instant::now();
             let mut answer = server.send(server.address.chat(&request.model()), request.whole(seed)).await?;
             self.metrics.first_token(began.elapsed());
+            pulse.felt();
             let body = answer.body(MAX_BODY_BYTES).await?.ok_or_else(|| server.too_large("body"))?;
             response::read(&body, answer.content_type(), request.readers(), &server.upstream)
         };
@@ -262,7 +263,7 @@ fn server(member: &Member, spec: &ProviderSpec, headers: &HeaderMap, shared: &Sh
     let transport = Transport::to(&member.url, calls.http2, calls.connect_timeout);
     let client = shared.clients.client(transport).map_err(ProviderError::Tls)?;
     let origin = address.origin();
-    let gate = shared.gate(&origin, key(spec), limits(&calls));
+    let gate = shared.gate(&origin, address.path(), key(spec), terms(&calls));
     if spec.is_listed {
         gate.list(&spec.name);
     }
@@ -272,8 +273,9 @@ fn server(member: &Member, spec: &ProviderSpec, headers: &HeaderMap, shared: &Sh
     Ok(Server { client, address, headers, calls, upstream, weight, gate, habits })
 }
 
-fn limits(calls: &CallSettings) -> Limits {
-    Limits { n_parallel: calls.n_parallel, max_queued: calls.max_queued }
+fn terms(calls: &CallSettings) -> Terms {
+    let limits = Limits { n_parallel: calls.n_parallel, max_queued: calls.max_queued };
+    Terms { limits, window: calls.breaker.unwrap_or_default().window }
 }
 
 /// What the upstream knows its client by.
