@@ -48,6 +48,11 @@ impl AttemptFailure {
         Self { was_refused: true, ..self }
     }
 
+    /// The upstream does not take the key, or does not know the model: another may.
+    pub fn is_misplaced(&self) -> bool {
+        self.was_refused && matches!(self.failure.kind, FailureKind::Auth | FailureKind::NotFound)
+    }
+
     /// The upstream has said when to come back, and is not overrun by whoever does then.
     pub fn is_put_off(&self) -> bool {
         let Failure { kind, retry_after, .. } = &self.failure;

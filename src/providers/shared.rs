@@ -174,6 +174,13 @@ impl Gate {
         self.retries.lock().take(Instant::now(), share, max_retries)
     }
 
+    /// Has a model ranked last for the cool-down, if anything is watched.
+    pub fn set_aside(&self, model: &str, settings: Option<&BreakerSettings>) {
+        if let (Some(settings), Some(breaker)) = (settings, self.breakers.lock().get_mut(model)) {
+            breaker.cool(settings.cool_down, Instant::now());
+        }
+    }
+
     pub fn standing(&self, model: &str, settings: Option<&BreakerSettings>) -> Standing {
         let Some(settings) = settings.map(|settings| self.settings(settings)) else { return Standing::Fit };
         match self.breakers.lock().get_mut(model) {
@@ -194,8 +201,11 @@ impl Gate {
         settings: Option<BreakerSettings>,
         is_last: bool,
     ) -> Result<Watch, Standing> {
-        let watch =
-            |is_probe| Watch { gate: Arc::clone(self), model: Arc::clone(model), settings, is_probe, ended: false };
+        let begun = Instant::now();
+        let watch = |is_probe| {
+            let (gate, model) = (Arc::clone(self), Arc::clone(model));
+            Watch { gate, model, settings, is_probe, begun, ended: false }
+        };
         let Some(settings) = settings.map(|settings| self.settings(&settings)) else { return Ok(watch(false)) };
         let settings = &settings;
         let now = Instant::now();
@@ -265,6 +275,7 @@ pub(super) struct Watch {
     model: Arc<str>,
     settings: Option<BreakerSettings>,
     is_probe: bool,
+    begun: Instant,
     ended: bool,
 }
 
@@ -273,7 +284,15 @@ impl Watch {
         Pulse(self.is_probe.then(|| (Arc::clone(&self.gate), Arc::clone(&self.model))))
     }
 
+    /// The attempt is to find out whether its target is well again.
+    pub fn is_probe(&self) -> bool {
+        self.is_probe
+    }
+
     pub fn answered(mut self) {
+        if let Some(breaker) = self.gate.breakers.lock().get_mut(&self.model) {
+            breaker.succeeded(self.begun);
+        }
         self.end(Health::Answered, None);
     }
 

@@ -82,6 +82,27 @@ async fn a_rate_limit_does_not_close_the_only_upstream_to_others() {
     app.chat(json!({})).await.error(429);
     assert_eq!(state(&app).await, "open");
     app.chat(json!({})).await.ok();
+    assert_eq!(state(&app).await, "closed", "it has answered");
+}
+
+#[tokio::test]
+async fn whoever_finds_that_nothing_answers_still_is_told_at_once() {
+    let upstream = Upstream::start().await;
+    upstream.answer_with(|_| Step::status(503, "").header("retry-after-ms", "1"));
+    let fields = |retries: u32, cool_down_ms: u64| {
+        let breaker = json!({"min_calls": 3, "cool_down_ms": cool_down_ms});
+        json!({"budget": 1, "max_retries": retries, "breaker": breaker})
+    };
+    let app = spawn_app_for(&upstream, fields(0, 1)).await;
+    for _ in 0..3 {
+        app.chat(json!({})).await.error(502);
+    }
+    app.configure(&upstream, fields(3, 600_000)).await;
+    app.wait_for_providers(|providers| providers[0]["models"][0]["breaker"] == "half_open").await;
+    let answer = app.chat(json!({})).await;
+    assert_eq!(answer.error(503)["code"], "upstream_unavailable");
+    assert_eq!(answer.header("retry-after"), Some("600"));
+    assert_eq!(upstream.counters().requests, 4);
 }
 
 #[tokio::test]

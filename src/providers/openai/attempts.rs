@@ -27,6 +27,8 @@ pub(super) struct Attempts {
     retries: Retries,
     /// How the last attempt failed, and whose it was.
     last: Option<(Failure, Arc<Server>)>,
+    /// The members of a pool that take no call of this key or model.
+    refused_by: Vec<Arc<Server>>,
     /// What is to pass before the next.
     pause: Option<Duration>,
     /// How long it has waited for probes and for members that want to be left alone.
@@ -82,6 +84,7 @@ impl Attempts {
             model,
             retries,
             last: None,
+            refused_by: Vec::new(),
             pause: None,
             waited: Duration::ZERO,
             is_seeded: false,
@@ -142,17 +145,39 @@ impl Attempts {
         attempt.may_retry &= !(is_models_mistake && self.is_seeded);
         told(Attempt::failed(&attempt));
         let Turn { server, watch, _place: place, .. } = turn;
+        let was_probe = watch.is_probe();
         watch.failed(&attempt);
         // Others may call while this one waits to try again.
         drop(place);
         self.count(&server);
         let failure = attempt.failure.clone();
+        if provider.members.len() > 1 && attempt.is_misplaced() {
+            // What one member does not take costs nothing, and another may. It is no retry.
+            server.gate.set_aside(&self.model, provider.calls.breaker.as_ref());
+            self.refused_by.push(Arc::clone(&server));
+            let next = self.choose(provider, None);
+            return if next.is_ok_and(|next| next.wait.is_none()) { Ok(()) } else { Err(failure) };
+        }
         let next = self.choose(provider, Some(&server)).map(|choice| Arc::clone(choice.server));
+        let left_alone = match &next {
+            Err(Nobody::Dead(wait)) if was_probe => Some(*wait),
+            _ => None,
+        };
         let next = next.unwrap_or_else(|_| Arc::clone(&server));
         let elsewhere = !Arc::ptr_eq(&next, &server);
         // Who comes back when the upstream has said so adds to no storm.
         let is_free = attempt.is_put_off() && !elsewhere;
         let pause = self.retries.pause_after(attempt, self.circumstances(elsewhere))?;
+        if let Some(wait) = left_alone {
+            // Nothing answers still. Whoever found that out would wait through one cool-down after the other.
+            let message = format!(
+                "{}; {} is left alone for another {:.1} s, as `breaker` sets",
+                failure.message,
+                provider.name,
+                wait.as_secs_f64()
+            );
+            return Err(Failure { retry_after: Some(wait), ..Failure::new(FailureKind::LeftAlone, message) });
+        }
         let calls = &provider.calls;
         if !is_free && !next.gate.take_retry(calls.retry_budget, calls.max_retries) {
             let share = calls.retry_budget * 100.0;
@@ -214,8 +239,10 @@ impl Attempts {
                 _ => Ok(Choice { server: only, is_last: true, wait: None }),
             };
         }
+        let refuses = |server: &Arc<Server>| self.refused_by.iter().any(|refused| Arc::ptr_eq(refused, server));
+        let members = provider.members.iter().filter(|server| !refuses(server));
         let members: Vec<(&Arc<Server>, Standing)> =
-            provider.members.iter().map(|server| (server, server.gate.standing(&self.model, breaker))).collect();
+            members.map(|server| (server, server.gate.standing(&self.model, breaker))).collect();
         let is_avoided = |server: &Arc<Server>| avoided.is_some_and(|avoided| Arc::ptr_eq(avoided, server));
         let rank = |(server, standing): &(&Arc<Server>, Standing)| match standing {
             Standing::Fit | Standing::Due if !is_avoided(server) => Some(0),
