@@ -11,6 +11,7 @@ pub mod configure;
 mod destination;
 mod documentation;
 pub mod error;
+mod event_stream;
 mod fields;
 pub mod history;
 pub mod host;

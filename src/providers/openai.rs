@@ -35,12 +35,12 @@ pub use self::text::{Members, TextCall};
 
 use self::address::Address;
 use self::attempts::Attempts;
-use self::error::{Terms, Upstream};
+use self::error::{Upstream, Wording};
 use self::server::{MAX_BODY_BYTES, Server};
 use super::http_client::Transport;
 use super::limiter::Limits;
 use super::retry::AttemptFailure;
-use super::shared::Shared;
+use super::shared::{Pulse, Shared, Terms};
 use crate::completion::{Completion, Prompt, StepEvent, Usage};
 use crate::config::calls::CallSettings;
 use crate::config::capabilities::{Capabilities, CapabilityTable};
@@ -167,7 +167,7 @@ impl Provider {
     /// under way, or wait, stay.
     pub fn take_effect(&self) {
         for server in &self.members {
-            server.gate.limiter.limit(limits(&self.calls));
+            server.gate.hold_to(terms(&self.calls));
         }
     }
 
@@ -238,11 +238,12 @@ impl Provider {
         told: impl FnMut(Attempt) + Send,
     ) -> Result<Completion, Failure> {
         let mut told = self.counted(told);
-        let mut attempts = Attempts::new(self, request.caller().clone(), request.model());
-        let once = |server: Arc<Server>| async move {
+        let mut attempts = Attempts::new(self, request.caller().clone(), request.model()).seeded(request.sends(seed));
+        let once = |server: Arc<Server>, pulse: Pulse| async move {
             let began = Instant::now();
             let mut answer = server.send(server.address.chat(&request.model()), request.whole(seed)).await?;
             self.metrics.first_token(began.elapsed());
+            pulse.felt();
             let body = answer.body(MAX_BODY_BYTES).await?.ok_or_else(|| server.too_large("body"))?;
             response::read(&body, answer.content_type(), request.readers(), &server.upstream)
         };
@@ -282,18 +283,19 @@ fn server(member: &Member, spec: &ProviderSpec, headers: &HeaderMap, shared: &Sh
     let transport = Transport::to(&member.url, calls.http2, calls.connect_timeout);
     let client = shared.clients.client(transport).map_err(ProviderError::Tls)?;
     let origin = address.origin();
-    let gate = shared.gate(&origin, key(spec), limits(&calls));
+    let gate = shared.gate(&origin, address.path(), key(spec), terms(&calls));
     if spec.brought == Brought::Nothing {
         gate.list(&spec.name);
     }
     let habits = shared.habits(&origin);
-    let upstream = Upstream { name: spec.name.clone(), origin, secrets: secrets(spec), terms: terms(spec) };
+    let upstream = Upstream { name: spec.name.clone(), origin, secrets: secrets(spec), wording: wording(spec) };
     let (headers, weight) = (headers.clone(), member.weight);
     Ok(Server { client, address, headers, calls, upstream, weight, gate, habits })
 }
 
-fn limits(calls: &CallSettings) -> Limits {
-    Limits { n_parallel: calls.n_parallel, max_queued: calls.max_queued }
+fn terms(calls: &CallSettings) -> Terms {
+    let limits = Limits { n_parallel: calls.n_parallel, max_queued: calls.max_queued };
+    Terms { limits, window: calls.breaker.unwrap_or_default().window }
 }
 
 /// What the upstream knows its client by.
@@ -303,7 +305,7 @@ fn key(spec: &ProviderSpec) -> Option<&str> {
 }
 
 /// How failures speak of what the upstream may refuse, to whoever can change it.
-fn terms(spec: &ProviderSpec) -> Terms {
+fn wording(spec: &ProviderSpec) -> Wording {
     let by_header = spec.headers.iter().any(|(name, _)| spec.dialect.is_credential(name));
     let key = match (spec.brought, key(spec).is_some()) {
         (Brought::Nothing, true) if by_header => "the key that itsd sends (in `extra_args.headers` of /configure)",
@@ -313,7 +315,7 @@ fn terms(spec: &ProviderSpec) -> Terms {
         (_, false) => "a call without a key (`X-ITS-API-Key` would send one)",
     };
     let endpoint = if spec.brought == Brought::Endpoint { "X-ITS-Endpoint" } else { "endpoint" };
-    Terms { key, endpoint }
+    Wording { key, endpoint }
 }
 
 fn headers(spec: &ProviderSpec) -> Result<HeaderMap, ProviderError> {

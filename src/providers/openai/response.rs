@@ -224,7 +224,7 @@ pub(super) fn unreadable(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::providers::openai::error::Terms;
+    use crate::providers::openai::error::Wording;
 
     #[test]
     fn counts_that_no_call_can_have_are_unknown() {
@@ -244,8 +244,8 @@ mod tests {
     }
 
     fn upstream() -> Upstream {
-        let terms = Terms { key: "the key", endpoint: "endpoint" };
-        Upstream { name: "test".to_owned(), origin: "http://localhost".to_owned(), secrets: Vec::new(), terms }
+        let wording = Wording { key: "the key", endpoint: "endpoint" };
+        Upstream { name: "test".to_owned(), origin: "http://localhost".to_owned(), secrets: Vec::new(), wording }
     }
 
     fn several(asked: usize, body: &str) -> Result<Several, AttemptFailure> {

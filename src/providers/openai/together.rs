@@ -14,6 +14,7 @@ use crate::config::calls::UseN;
 use crate::config::capabilities::Support;
 use crate::failure::{Failure, FailureKind};
 use crate::providers::retry::AttemptFailure;
+use crate::providers::shared::Pulse;
 
 /// The most choices of one call wherever no other limit is known, which is OpenAI's own.
 const MOST_CHOICES: u16 = 128;
@@ -55,10 +56,11 @@ impl Provider {
         told: impl FnMut(Attempt) + Send,
     ) -> Result<Vec<Result<Completion, Failure>>, Failure> {
         let mut told = self.counted(told);
-        let mut attempts = Attempts::new(self, request.caller().clone(), request.model());
-        let once = |server: Arc<Server>| async move {
+        let mut attempts = Attempts::new(self, request.caller().clone(), request.model()).seeded(request.sends(seed));
+        let once = |server: Arc<Server>, pulse: Pulse| async move {
             let address = server.address.chat(&request.model());
             let mut answer = server.send(address, request.several(count, seed)).await.map_err(in_other_words)?;
+            pulse.felt();
             let body = answer.body(MAX_BODY_BYTES).await?.ok_or_else(|| server.too_large("body"))?;
             let content_type = answer.content_type();
             response::read_several(&body, content_type, count, request.readers(), &server.upstream)
