@@ -32,6 +32,7 @@ pub use self::address::Dialect;
 pub use self::probe::Findings;
 pub use self::request::PreparedRequest;
 pub use self::text::{Members, TextCall};
+pub use self::together::{NoneCame, Refusal};
 
 use self::address::Address;
 use self::attempts::Attempts;
@@ -53,7 +54,7 @@ use crate::metrics::UpstreamMetrics;
 const UNREACHABLE: &str = "unreachable";
 
 /// What makes a provider: where it is, what to send along, and its limits.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ProviderSpec {
     /// What failures call it, for example `openrouter`.
     pub name: String,
@@ -96,6 +97,8 @@ pub enum Attempt {
     Lost(&'static str),
     /// It was answered, and cost this.
     Answered(Usage),
+    /// The same, but so many of the candidates that it asked for did not come.
+    AnsweredInPart { usage: Usage, missing: usize },
 }
 
 impl Attempt {
@@ -142,13 +145,23 @@ pub struct Provider {
 }
 
 impl Provider {
-    /// Makes the provider. Nothing is sent yet. What it has in common with others comes from `shared`, as it stands.
+    /// A provider that stands alone, whose calls are counted nowhere.
+    ///
+    /// # Errors
+    ///
+    /// As [`Provider::metered`].
+    pub fn new(spec: ProviderSpec, shared: &Shared) -> Result<Self, ProviderError> {
+        Self::metered(spec, shared, Arc::new(UpstreamMetrics::unseen()))
+    }
+
+    /// Makes the provider, whose calls are counted in `metrics`. Nothing is sent yet. What it has in common with others
+    /// comes from `shared`, as it stands.
     ///
     /// # Errors
     ///
     /// When the address, the key or a header cannot be used, and for an `https` address on a machine whose
     /// certificates cannot be read.
-    pub fn new(spec: ProviderSpec, shared: &Shared) -> Result<Self, ProviderError> {
+    pub fn metered(spec: ProviderSpec, shared: &Shared, metrics: Arc<UpstreamMetrics>) -> Result<Self, ProviderError> {
         if spec.calls.n_parallel == 0 {
             return Err(ProviderError::NoParallelCalls);
         }
@@ -159,7 +172,6 @@ impl Provider {
         let members = spec.members.iter().map(|member| server(member, &spec, &headers, shared).map(Arc::new));
         let members = members.collect::<Result<_, _>>()?;
         let ProviderSpec { name, body, capabilities, calls, .. } = spec;
-        let metrics = Arc::new(UpstreamMetrics::unseen());
         Ok(Self { name, members, extra: body, capabilities, calls, metrics })
     }
 
@@ -171,12 +183,6 @@ impl Provider {
         }
     }
 
-    /// The same provider, whose calls are counted here.
-    #[must_use]
-    pub fn metered(self, metrics: Arc<UpstreamMetrics>) -> Self {
-        Self { metrics, ..self }
-    }
-
     /// Counts the attempts of a call, and passes on what is told of them.
     fn counted<F: FnMut(Attempt) + Send>(&self, mut told: F) -> impl FnMut(Attempt) + Send + use<F> {
         let mut meter = self.metrics.call();
@@ -184,7 +190,7 @@ impl Provider {
             match attempt {
                 Attempt::Begun => meter.begun(),
                 Attempt::Refused(why) | Attempt::Lost(why) => meter.failed(why),
-                Attempt::Answered(_) => meter.answered(),
+                Attempt::Answered(_) | Attempt::AnsweredInPart { .. } => meter.answered(),
             }
             told(attempt);
         }
@@ -266,6 +272,19 @@ impl Provider {
         told: F,
     ) -> impl Stream<Item = StepEvent> + Send + use<F> {
         stream::events(Arc::clone(self), request, seed, self.counted(told))
+    }
+}
+
+impl fmt::Debug for ProviderSpec {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Body fields are resolved here, with the secrets that they refer to, and an address's query may hold one too.
+        let origins: Vec<String> =
+            self.members.iter().map(|member| member.url.origin().ascii_serialization()).collect();
+        formatter
+            .debug_struct("ProviderSpec")
+            .field("name", &self.name)
+            .field("origins", &origins)
+            .finish_non_exhaustive()
     }
 }
 
