@@ -231,6 +231,11 @@ impl Breaker {
         }
     }
 
+    /// Whether calls pass, but for those that a rate limit holds back.
+    pub fn is_closed(&self) -> bool {
+        self.state == State::Closed
+    }
+
     /// Whether nothing would be lost by forgetting it.
     pub fn is_idle(&mut self, now: Instant, settings: &BreakerSettings) -> bool {
         self.standing(now, settings) == Standing::Fit && self.window.counts(now, settings.window)[FAILURES] == 0

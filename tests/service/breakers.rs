@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::app::{TestApp, spawn_app, spawn_app_for};
+use crate::log_watch::watch_log;
 use crate::upstream::{Step, Upstream};
 
 /// The state of the only model's breaker at the only provider.
@@ -32,7 +33,9 @@ async fn a_dead_upstream_is_left_alone_and_asked_again_after_a_while() {
         let answer = app.chat(json!({"stream": is_streamed})).await;
         let error = answer.error(503);
         assert_eq!((&error["type"], &error["code"]), (&json!("upstream_error"), &json!("upstream_unavailable")));
-        assert!(error["message"].as_str().unwrap().contains("`breaker`"), "{error}");
+        let message = error["message"].as_str().unwrap();
+        let trouble = format!("(the last: http://{} answered 503)", upstream.address());
+        assert!(message.contains("`breaker`") && message.contains(&trouble), "{error}");
         assert_eq!(answer.header("retry-after"), Some("600"));
         assert_eq!(answer.header("x-should-retry"), None, "nothing was asked");
     }
@@ -45,6 +48,7 @@ async fn a_dead_upstream_is_left_alone_and_asked_again_after_a_while() {
 
 #[tokio::test]
 async fn one_call_finds_out_that_it_is_well_again() {
+    let log = watch_log();
     let upstream = Upstream::start().await;
     for _ in 0..4 {
         upstream.push(Step::status(503, ""));
@@ -59,6 +63,16 @@ async fn one_call_finds_out_that_it_is_well_again() {
     app.chat(json!({})).await.ok();
     assert_eq!(state(&app).await, "closed");
     assert_eq!(upstream.counters().requests, 5);
+
+    let address = upstream.address().to_string();
+    let log = log.borrow();
+    let lines: Vec<&String> = log.breakers.iter().filter(|line| line.contains(&address)).collect();
+    let [opened, closed] = lines[..] else { panic!("one line for each change and not {lines:?}") };
+    let failure = format!("last_failure=\"http://{address} answered 503\"");
+    for part in [" WARN ", "has opened", &failure, "model=\""] {
+        assert!(opened.contains(part), "{part} is not in {opened}");
+    }
+    assert!(closed.contains(" INFO ") && closed.contains("has closed"), "{closed}");
 }
 
 #[tokio::test]

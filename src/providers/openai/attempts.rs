@@ -12,13 +12,16 @@ use super::{Attempt, Provider};
 use crate::failure::{Failure, FailureKind};
 use crate::metrics::UpstreamMetrics;
 use crate::providers::breaker::Standing;
-use crate::providers::limiter::{Caller, Place, QueueFull};
+use crate::providers::limiter::{Caller, Limits, Place, QueueFull};
 use crate::providers::pool::{Load, choose};
 use crate::providers::retry::{AttemptFailure, Circumstances, LONGEST_PAUSE, LONGEST_REQUESTED_PAUSE, Retries};
 use crate::providers::shared::{Pulse, Watch};
 
 /// Who is turned away by a full queue may come back after this.
 const QUEUE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Of so many members of a pool it is told how they failed.
+const MOST_TROUBLES: usize = 3;
 
 /// One call, over all its attempts.
 pub(super) struct Attempts {
@@ -182,8 +185,8 @@ impl Attempts {
         if !is_free && !next.gate.take_retry(calls.retry_budget, calls.max_retries) {
             let share = calls.retry_budget * 100.0;
             let message = format!(
-                "{}; it was not tried again, since retries are held to {share} % of the calls; `retry_budget` sets this \
-                 share",
+                "{} (no further attempt was made, since retries are held to {share} % of the calls; `retry_budget` sets \
+                 this share)",
                 failure.message
             );
             return Err(Failure { message, ..failure });
@@ -299,8 +302,16 @@ impl Attempts {
         let failure = match &self.last {
             Some((last, _)) => last.clone(),
             None => {
+                let mut troubles: Vec<String> =
+                    provider.members.iter().filter_map(|server| server.gate.trouble(&self.model)).collect();
+                troubles.truncate(MOST_TROUBLES);
+                let last = match troubles.as_slice() {
+                    [] => String::new(),
+                    some => format!(" (the last: {})", some.join(", ")),
+                };
                 let message = format!(
-                    "{} answered none of its last calls and is left alone for {:.1} s; `breaker` sets when and for how long",
+                    "{} answered none of its last calls{last} and is left alone for {:.1} s; `breaker` sets when and for \
+                     how long",
                     provider.name,
                     wait.as_secs_f64()
                 );
@@ -358,10 +369,11 @@ impl Attempts {
 }
 
 fn queue_full(provider: &Provider, QueueFull(limits): QueueFull) -> Failure {
+    let Limits { n_parallel, max_queued } = limits;
     let message = format!(
-        "{} requests wait already for {}, which is called {} times at once; come back later, or raise `n_parallel` or \
-         `max_queued`",
-        limits.max_queued, provider.name, limits.n_parallel
+        "{} is called as often at once as `n_parallel` allows ({n_parallel}), and as many requests wait as `max_queued` \
+         allows ({max_queued}); come back later, or raise one of the two",
+        provider.name
     );
     Failure { retry_after: Some(QUEUE_PAUSE), ..Failure::new(FailureKind::Overloaded, message) }
 }
