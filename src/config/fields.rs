@@ -417,10 +417,7 @@ impl Field {
     pub fn number(&self, param: &str, value: &Value) -> Result<f64, SettingsError> {
         match self.kind {
             Kind::Number(least, most) => field::number(param, value, least..=most),
-            Kind::Positive(most) => match field::number(param, value, 0.0..=most)? {
-                0.0 => Err(SettingsError::invalid(param, format!("`{param}` must be above 0"))),
-                number => Ok(number),
-            },
+            Kind::Positive(most) => field::positive(param, value, most),
             _ => panic!("`{}` is no number", self.name),
         }
     }

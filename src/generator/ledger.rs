@@ -80,6 +80,9 @@ pub struct Account {
     /// again.
     #[serde(skip)]
     pub candidates: u64,
+    /// Attempts that were made for them.
+    #[serde(skip)]
+    pub attempts: u64,
     /// What all attempts cost. An attempt that an upstream refused, or that never reached one, is free; one that
     /// was cancelled, broke off or came back unreadable counts as an unknown call, so that with retries there
     /// can be more of these than candidates.
@@ -159,6 +162,14 @@ impl Ledger {
         self.state.lock().by_phase()
     }
 
+    /// Attempts over all phases, and those of them that were made again.
+    pub fn attempts_and_retries(&self) -> (u64, u64) {
+        let state = self.state.lock();
+        let attempts = state.phases.values().map(|account| account.attempts).sum();
+        let calls: u64 = state.phases.values().map(|account| account.calls).sum();
+        (attempts, attempts.saturating_sub(calls))
+    }
+
     /// Tokens over all phases.
     pub fn total(&self) -> Usage {
         self.spent().total()
@@ -186,6 +197,7 @@ impl Ledger {
         let mut state = self.state.lock();
         let account = state.phases.entry(phase).or_default();
         account.open += 1;
+        account.attempts += 1;
         enter(account);
         state.busy.begin(Instant::now())
     }
@@ -305,6 +317,7 @@ impl OpenCall {
         let candidates = self.candidates;
         self.close(|account| {
             account.calls -= 1;
+            account.attempts -= 1;
             account.candidates -= candidates;
         });
     }

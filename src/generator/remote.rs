@@ -19,7 +19,9 @@ use crate::failure::Failure;
 use crate::providers::openai::{Attempt, PreparedRequest, Provider};
 
 use super::ledger::OpenCall;
-use super::{Delivery, Extension, Generator, Path, Phase, Run, SignalSupport, TextAnswer, TextRequest, Until};
+use super::{
+    Delivery, Extension, Generator, Path, Phase, Run, SignalSupport, TextAnswer, TextRequest, Until, Whereabouts,
+};
 
 /// How long a cancelled call may still take before its connection is closed. Reading an answer that is all but here
 /// costs less than closing the connection and making another.
@@ -64,6 +66,11 @@ impl Generator for Remote {
 
     fn stops_billing(&self, model: &str) -> bool {
         self.provider.capabilities(model).stops_billing == Support::Yes
+    }
+
+    fn whereabouts(&self) -> Option<Whereabouts> {
+        let address = self.provider.origins().collect::<Vec<_>>().join(", ");
+        Some(Whereabouts { provider: self.provider.name().to_owned(), address })
     }
 
     fn signals(&self, model: &str) -> SignalSupport {

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use super::AppState;
 use super::body::GivenUp;
 use super::error::{ApiError, SHOULD_RETRY};
-use crate::generator::Ledger;
+use crate::generator::{Ledger, Whereabouts};
 use crate::metrics::{Ended, Metrics};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -63,8 +63,17 @@ pub struct Facts {
     pub cost_usd: Option<f64>,
     /// What its calls are entered into, and how long they take.
     pub ledger: Option<Arc<Ledger>>,
+    /// Whom a run asked that came to nothing.
+    pub asked: Option<Asked>,
     /// What went wrong, in words of ours: a message of an upstream's may quote the request.
     pub error: Option<String>,
+}
+
+/// Whom a run asked: names of the configuration, or where the request was let to go.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    pub model: String,
+    pub upstream: Option<Whereabouts>,
 }
 
 impl RequestRecord {
@@ -118,12 +127,16 @@ impl Drop for RequestRecord {
             completion_tokens,
             cost_usd,
             ledger,
+            asked,
             error,
         } = std::mem::take(self.facts.get_mut());
         // No status means that the handler was dropped: the client went away first.
         let status = broken_off.or(status).unwrap_or(CLIENT_CLOSED_REQUEST);
         // Before the clock is read, so that a call under way is never longer than its request.
-        let busy = ledger.and_then(|ledger| ledger.busy());
+        let busy = ledger.as_ref().and_then(|ledger| ledger.busy());
+        let (attempts, retries) = ledger.map(|ledger| ledger.attempts_and_retries()).unzip();
+        let (model, upstream) = asked.map_or((None, None), |Asked { model, upstream }| (Some(model), upstream));
+        let (provider, address) = upstream.map(|Whereabouts { provider, address }| (provider, address)).unzip();
         let duration = self.started.elapsed();
         let overhead = busy.map(|busy| duration.saturating_sub(busy));
         self.metrics.requests.ended(Ended {
@@ -149,10 +162,15 @@ impl Drop for RequestRecord {
                     planned,
                     completed,
                     failed,
+                    attempts,
+                    retries,
                     stop,
                     prompt_tokens,
                     completion_tokens,
                     cost_usd,
+                    provider,
+                    address,
+                    model,
                     error,
                     "request"
                 )

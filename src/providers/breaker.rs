@@ -81,6 +81,8 @@ pub(super) struct Breaker {
     failures_in_a_row: u32,
     last_failure: Option<Instant>,
     cools_until: Option<Instant>,
+    /// When it was last asked for.
+    cools_since: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,6 +125,7 @@ impl Breaker {
             failures_in_a_row: 0,
             last_failure: None,
             cools_until: None,
+            cools_since: None,
         }
     }
 
@@ -208,6 +211,15 @@ impl Breaker {
     pub fn cool(&mut self, pause: Duration, now: Instant) {
         let until = now + pause.min(LONGEST_COOLING);
         self.cools_until = self.cools_until.max(Some(until));
+        self.cools_since = Some(now);
+    }
+
+    /// Notes that an attempt which began then has brought its answer: if it began since the target asked to be left
+    /// alone, the reason for that has passed.
+    pub fn succeeded(&mut self, begun: Instant) {
+        if self.cools_since.is_some_and(|since| since < begun) {
+            self.cools_until = None;
+        }
     }
 
     pub fn state(&self, now: Instant) -> BreakerState {
@@ -217,6 +229,11 @@ impl Breaker {
             State::Closed if self.cools_until.is_some_and(|until| until > now) => BreakerState::Open,
             State::Closed => BreakerState::Closed,
         }
+    }
+
+    /// Whether calls pass, but for those that a rate limit holds back.
+    pub fn is_closed(&self) -> bool {
+        self.state == State::Closed
     }
 
     /// Whether nothing would be lost by forgetting it.
@@ -411,6 +428,20 @@ mod tests {
         assert_eq!((bench.standing(), bench.breaker.state(bench.now)), (Standing::Fit, BreakerState::Closed));
         bench.breaker.cool(Duration::MAX, bench.now);
         assert_eq!(bench.standing(), Standing::Cooling(LONGEST_COOLING));
+    }
+
+    #[test]
+    fn an_answer_to_an_attempt_that_began_later_ends_the_cooling() {
+        let mut bench = Bench::new();
+        let before = bench.now;
+        bench.later(1.0);
+        bench.breaker.cool(seconds(7.0), bench.now);
+        bench.breaker.succeeded(before);
+        bench.breaker.succeeded(bench.now);
+        assert_eq!(bench.standing(), Standing::Cooling(seconds(7.0)));
+        bench.later(1.0);
+        bench.breaker.succeeded(bench.now);
+        assert_eq!((bench.standing(), bench.breaker.state(bench.now)), (Standing::Fit, BreakerState::Closed));
     }
 
     #[test]

@@ -135,7 +135,8 @@ where
 
 /// What to say of a call that broke before or while the upstream answered. Never shows more of the address
 /// than scheme, host and port.
-pub(super) fn describe(error: &reqwest::Error, origin: &str, connect_timeout: Duration) -> Failure {
+/// `endpoint` is the field or header that the address comes from.
+pub(super) fn describe(error: &reqwest::Error, origin: &str, connect_timeout: Duration, endpoint: &str) -> Failure {
     if error.is_connect() && error.is_timeout() {
         let limit = connect_timeout.as_secs_f64();
         return Failure::new(
@@ -150,7 +151,7 @@ pub(super) fn describe(error: &reqwest::Error, origin: &str, connect_timeout: Du
         let cause = root_cause(error);
         return Failure::new(
             FailureKind::Unavailable,
-            format!("could not connect to {origin}: {cause}; is it running, and is `endpoint` right?"),
+            format!("could not connect to {origin}: {cause}; is it running, and is `{endpoint}` right?"),
         );
     }
     if error.is_timeout() {
@@ -160,6 +161,12 @@ pub(super) fn describe(error: &reqwest::Error, origin: &str, connect_timeout: Du
         return Failure::new(FailureKind::Internal, format!("could not form a request to {origin}"));
     }
     Failure::new(FailureKind::Unavailable, format!("the connection to {origin} broke: {}", root_cause(error)))
+}
+
+/// Whether an error is that of a server which answers HTTP/1.1 where HTTP/2 is spoken without having been offered: its
+/// first letters, read as the length of a frame, are more than any may have.
+pub(super) fn speaks_no_http2(error: &reqwest::Error) -> bool {
+    root_cause(error).contains("frame with invalid size")
 }
 
 /// The innermost reason, which is the one that names a fact; the outer ones repeat the address.
@@ -215,7 +222,7 @@ mod tests {
         let answer = client.get(url).send().await;
         answer
             .map(|answer| answer.status().as_u16())
-            .map_err(|error| describe(&error, "http://the-origin", transport.connect_timeout))
+            .map_err(|error| describe(&error, "http://the-origin", transport.connect_timeout, "endpoint"))
     }
 
     #[tokio::test]

@@ -36,7 +36,7 @@ pub use self::together::{NoneCame, Refusal};
 
 use self::address::Address;
 use self::attempts::Attempts;
-use self::error::Upstream;
+use self::error::{Upstream, Wording};
 use self::server::{MAX_BODY_BYTES, Server};
 use super::http_client::Transport;
 use super::limiter::Limits;
@@ -70,8 +70,18 @@ pub struct ProviderSpec {
     /// What its models can do.
     pub capabilities: CapabilityTable,
     pub calls: CallSettings,
-    /// Whether its state is shown to those who watch over the daemon: not that of what a request brings itself.
-    pub is_listed: bool,
+    pub brought: Brought,
+}
+
+/// What of a provider a request has brought itself. Only what is all the operator's is told of to those who watch over
+/// the daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Brought {
+    Nothing,
+    /// The key, to an address that is configured.
+    Key,
+    /// The address, and the key if there is one.
+    Endpoint,
 }
 
 /// What is told of a call's attempts as they are made, so that their caller can keep an account: `Begun`, then
@@ -186,6 +196,16 @@ impl Provider {
         }
     }
 
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Scheme, host and port of each member.
+    pub fn origins(&self) -> impl Iterator<Item = &str> {
+        self.members.iter().map(|server| server.upstream.origin.as_str())
+    }
+
     /// What a model can do, by the name that the provider knows it by.
     pub fn capabilities(&self, model: &str) -> Capabilities {
         self.capabilities.of(model)
@@ -271,7 +291,7 @@ impl fmt::Debug for ProviderSpec {
 impl fmt::Debug for Provider {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Configured body fields and an address's query may hold what a log must not.
-        let origins: Vec<&str> = self.members.iter().map(|server| server.upstream.origin.as_str()).collect();
+        let origins: Vec<&str> = self.origins().collect();
         formatter.debug_struct("Provider").field("name", &self.name).field("origins", &origins).finish_non_exhaustive()
     }
 }
@@ -283,11 +303,11 @@ fn server(member: &Member, spec: &ProviderSpec, headers: &HeaderMap, shared: &Sh
     let client = shared.clients.client(transport).map_err(ProviderError::Tls)?;
     let origin = address.origin();
     let gate = shared.gate(&origin, address.path(), key(spec), terms(&calls));
-    if spec.is_listed {
+    if spec.brought == Brought::Nothing {
         gate.list(&spec.name);
     }
     let habits = shared.habits(&origin);
-    let upstream = Upstream { name: spec.name.clone(), origin, secrets: secrets(spec) };
+    let upstream = Upstream { name: spec.name.clone(), origin, secrets: secrets(spec), wording: wording(spec) };
     let (headers, weight) = (headers.clone(), member.weight);
     Ok(Server { client, address, headers, calls, upstream, weight, gate, habits })
 }
@@ -301,6 +321,20 @@ fn terms(calls: &CallSettings) -> Terms {
 fn key(spec: &ProviderSpec) -> Option<&str> {
     let header = spec.headers.iter().find(|(name, _)| spec.dialect.is_credential(name)).map(|(_, value)| value);
     header.or(spec.api_key.as_ref()).map(ExposeSecret::expose_secret)
+}
+
+/// How failures speak of what the upstream may refuse, to whoever can change it.
+fn wording(spec: &ProviderSpec) -> Wording {
+    let by_header = spec.headers.iter().any(|(name, _)| spec.dialect.is_credential(name));
+    let key = match (spec.brought, key(spec).is_some()) {
+        (Brought::Nothing, true) if by_header => "the key that itsd sends (in `extra_args.headers` of /configure)",
+        (Brought::Nothing, true) => "the key that itsd sends (`api_key` in /configure, or the provider's variable)",
+        (Brought::Nothing, false) => "a call without a key (`api_key` in /configure would send one)",
+        (_, true) => "the key that the request brought (`X-ITS-API-Key`)",
+        (_, false) => "a call without a key (`X-ITS-API-Key` would send one)",
+    };
+    let endpoint = if spec.brought == Brought::Endpoint { "X-ITS-Endpoint" } else { "endpoint" };
+    Wording { key, endpoint }
 }
 
 fn headers(spec: &ProviderSpec) -> Result<HeaderMap, ProviderError> {

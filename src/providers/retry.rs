@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use rand::RngExt;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
 
 /// The pause before the first retry is drawn from zero to this.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -16,6 +16,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 /// An upstream that asks for more than this is not waited for: the caller learns when to come back.
 pub(super) const LONGEST_REQUESTED_PAUSE: Duration = Duration::from_secs(60);
+/// A pause that an upstream asks for relieves it if it is at least this long.
+const SHORTEST_RELIEF: Duration = Duration::from_millis(100);
 
 /// A failed attempt, and whether another may follow it.
 #[derive(Debug)]
@@ -44,6 +46,17 @@ impl AttemptFailure {
     /// The same failure of an attempt on which nothing was spent.
     pub fn refused(self) -> Self {
         Self { was_refused: true, ..self }
+    }
+
+    /// The upstream does not take the key, or does not know the model: another may.
+    pub fn is_misplaced(&self) -> bool {
+        self.was_refused && matches!(self.failure.kind, FailureKind::Auth | FailureKind::NotFound)
+    }
+
+    /// The upstream has said when to come back, and is not overrun by whoever does then.
+    pub fn is_put_off(&self) -> bool {
+        let Failure { kind, retry_after, .. } = &self.failure;
+        *kind == FailureKind::RateLimited && retry_after.is_some_and(|pause| pause >= SHORTEST_RELIEF)
     }
 
     /// The same failure of an attempt that the upstream has not heard of.
@@ -132,7 +145,6 @@ pub(super) fn requested_pause(headers: &HeaderMap, now: SystemTime) -> Option<Du
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::FailureKind;
 
     const HERE: Circumstances = Circumstances { elsewhere: false, time_left: None };
 
@@ -196,6 +208,18 @@ mod tests {
     fn a_fatal_attempt_is_not_repeated_although_its_kind_could_be() {
         let quota = AttemptFailure::fatal(Failure::new(FailureKind::RateLimited, "quota"));
         assert!(Retries::new(3).pause_after(quota, HERE).is_err());
+    }
+
+    #[test]
+    fn only_a_rate_limit_that_says_for_how_long_it_holds_puts_off() {
+        let is_put_off = |kind, pause: Option<u64>| {
+            let retry_after = pause.map(Duration::from_millis);
+            AttemptFailure::from(Failure { retry_after, ..Failure::new(kind, "wait") }).is_put_off()
+        };
+        assert!(is_put_off(FailureKind::RateLimited, Some(100)));
+        assert!(!is_put_off(FailureKind::RateLimited, Some(99)));
+        assert!(!is_put_off(FailureKind::RateLimited, None));
+        assert!(!is_put_off(FailureKind::Unavailable, Some(1000)));
     }
 
     #[test]

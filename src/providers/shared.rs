@@ -120,9 +120,18 @@ pub(super) struct Gate {
     /// Calls of new requests that wait for the end of a probe.
     standing_by: AtomicUsize,
     retries: Mutex<RetryBudget>,
-    breakers: Mutex<HashMap<Arc<str>, Breaker>>,
+    models: Mutex<HashMap<Arc<str>, Watched>>,
     /// What a configuration calls the provider, once one names it.
     listed_as: OnceLock<String>,
+}
+
+/// A model that is called.
+#[derive(Debug)]
+struct Watched {
+    breaker: Breaker,
+    /// How the last call failed that says something of the model's health, in words of ours alone: an upstream's may
+    /// quote a request, which others must not read.
+    trouble: Option<String>,
 }
 
 impl Gate {
@@ -134,7 +143,7 @@ impl Gate {
             probe_ended: Notify::new(),
             standing_by: AtomicUsize::new(0),
             retries: Mutex::new(RetryBudget::new(Instant::now())),
-            breakers: Mutex::default(),
+            models: Mutex::default(),
             listed_as: OnceLock::new(),
         }
     }
@@ -174,12 +183,24 @@ impl Gate {
         self.retries.lock().take(Instant::now(), share, max_retries)
     }
 
+    /// Has a model ranked last for the cool-down, if anything is watched.
+    pub fn set_aside(&self, model: &str, settings: Option<&BreakerSettings>) {
+        if let (Some(settings), Some(watched)) = (settings, self.models.lock().get_mut(model)) {
+            watched.breaker.cool(settings.cool_down, Instant::now());
+        }
+    }
+
     pub fn standing(&self, model: &str, settings: Option<&BreakerSettings>) -> Standing {
         let Some(settings) = settings.map(|settings| self.settings(settings)) else { return Standing::Fit };
-        match self.breakers.lock().get_mut(model) {
-            Some(breaker) => breaker.standing(Instant::now(), &settings),
+        match self.models.lock().get_mut(model) {
+            Some(watched) => watched.breaker.standing(Instant::now(), &settings),
             None => Standing::Fit,
         }
+    }
+
+    /// How the last call to a model failed that says something of its health.
+    pub fn trouble(&self, model: &str) -> Option<String> {
+        self.models.lock().get(model)?.trouble.clone()
     }
 
     /// Notes that an attempt begins.
@@ -194,28 +215,53 @@ impl Gate {
         settings: Option<BreakerSettings>,
         is_last: bool,
     ) -> Result<Watch, Standing> {
-        let watch =
-            |is_probe| Watch { gate: Arc::clone(self), model: Arc::clone(model), settings, is_probe, ended: false };
+        let begun = Instant::now();
+        let watch = |is_probe| {
+            let (gate, model) = (Arc::clone(self), Arc::clone(model));
+            Watch { gate, model, settings, is_probe, begun, ended: false }
+        };
         let Some(settings) = settings.map(|settings| self.settings(&settings)) else { return Ok(watch(false)) };
         let settings = &settings;
         let now = Instant::now();
-        let mut breakers = self.breakers.lock();
-        if breakers.len() >= MOST_MODELS && !breakers.contains_key(model) {
-            breakers.retain(|_, breaker| !breaker.is_idle(now, settings));
+        let mut models = self.models.lock();
+        if models.len() >= MOST_MODELS && !models.contains_key(model) {
+            models.retain(|_, watched| !watched.breaker.is_idle(now, settings));
         }
-        if breakers.len() >= MOST_MODELS && !breakers.contains_key(model) {
+        if models.len() >= MOST_MODELS && !models.contains_key(model) {
             // More models are in trouble than are kept in mind: this one is not watched.
             return Ok(watch(false));
         }
-        let breaker = breakers.entry(Arc::clone(model)).or_insert_with(|| Breaker::new(now));
+        let new = || Watched { breaker: Breaker::new(now), trouble: None };
+        let breaker = &mut models.entry(Arc::clone(model)).or_insert_with(new).breaker;
         match breaker.standing(now, settings) {
             Standing::Fit | Standing::Suspect | Standing::Due => {}
             Standing::Cooling(_) | Standing::Failing(_) if is_last => {}
             standing => return Err(standing),
         }
         let is_probe = breaker.begin(now, settings);
-        drop(breakers);
+        drop(models);
         Ok(watch(is_probe))
+    }
+
+    /// Writes into the log that a breaker has opened or closed. What requests bring themselves is not the operator's
+    /// to mend.
+    fn tell(&self, model: &str, is_closed: bool, settings: &BreakerSettings) {
+        let Some(provider) = self.listed_as.get() else { return };
+        let address = &*self.origin;
+        if is_closed {
+            tracing::info!(provider, address, model, "an upstream answers again: its breaker has closed");
+            return;
+        }
+        let last_failure = self.trouble(model);
+        let left_alone_s = settings.cool_down.as_secs_f64();
+        tracing::warn!(
+            provider,
+            address,
+            model,
+            last_failure,
+            left_alone_s,
+            "an upstream fails too often and is left alone: its breaker has opened"
+        );
     }
 
     /// `None` for what only requests have brought.
@@ -223,11 +269,11 @@ impl Gate {
         let provider = self.listed_as.get()?.clone();
         let Traffic { in_flight, queued_calls, .. } = self.limiter.traffic();
         let now = Instant::now();
-        let state = |(model, breaker): (&Arc<str>, &Breaker)| ModelState {
+        let state = |(model, watched): (&Arc<str>, &Watched)| ModelState {
             model: model.to_string(),
-            breaker: breaker.state(now),
+            breaker: watched.breaker.state(now),
         };
-        let mut models: Vec<ModelState> = self.breakers.lock().iter().map(state).collect();
+        let mut models: Vec<ModelState> = self.models.lock().iter().map(state).collect();
         models.sort();
         Some(UpstreamState { provider, origin: self.origin.clone(), in_flight, queued: queued_calls, models })
     }
@@ -251,7 +297,7 @@ impl Pulse {
     /// The head of a success is here, or the first of a stream's content.
     pub fn felt(&self) {
         let Some((gate, model)) = &self.0 else { return };
-        if let Some(breaker) = gate.breakers.lock().get_mut(model) {
+        if let Some(Watched { breaker, .. }) = gate.models.lock().get_mut(model) {
             breaker.probe_is_answered();
         }
         gate.probe_ended.notify_waiters();
@@ -265,6 +311,7 @@ pub(super) struct Watch {
     model: Arc<str>,
     settings: Option<BreakerSettings>,
     is_probe: bool,
+    begun: Instant,
     ended: bool,
 }
 
@@ -273,8 +320,16 @@ impl Watch {
         Pulse(self.is_probe.then(|| (Arc::clone(&self.gate), Arc::clone(&self.model))))
     }
 
+    /// The attempt is to find out whether its target is well again.
+    pub fn is_probe(&self) -> bool {
+        self.is_probe
+    }
+
     pub fn answered(mut self) {
-        self.end(Health::Answered, None);
+        if let Some(watched) = self.gate.models.lock().get_mut(&self.model) {
+            watched.breaker.succeeded(self.begun);
+        }
+        self.end(Health::Answered, None, None);
     }
 
     pub fn failed(mut self, attempt: &AttemptFailure) {
@@ -282,29 +337,52 @@ impl Watch {
         // An unpaid bill is no rate limit that passes.
         let pause = failure.retry_after.filter(|_| *may_retry && failure.kind == FailureKind::RateLimited);
         let is_alive = *is_verdict || failure.kind == FailureKind::RateLimited && self.is_probe;
-        self.end(if is_alive { Health::Answered } else { Health::of(failure.kind) }, pause);
+        let health = if is_alive { Health::Answered } else { Health::of(failure.kind) };
+        let trouble = (health == Health::Failed).then(|| trouble(&self.gate.origin, attempt));
+        self.end(health, pause, trouble);
     }
 
-    fn end(&mut self, health: Health, pause: Option<Duration>) {
+    fn end(&mut self, health: Health, pause: Option<Duration>, trouble: Option<String>) {
         self.ended = true;
         let Some(settings) = self.settings.map(|settings| self.gate.settings(&settings)) else { return };
         let now = Instant::now();
-        if let Some(breaker) = self.gate.breakers.lock().get_mut(&self.model) {
+        let mut turned = None;
+        if let Some(watched) = self.gate.models.lock().get_mut(&self.model) {
+            let breaker = &mut watched.breaker;
+            let was_closed = breaker.is_closed();
             breaker.end(health, self.is_probe, now, &settings);
             if let Some(pause) = pause {
                 breaker.cool(pause, now);
             }
+            turned = Some(breaker.is_closed()).filter(|is_closed| *is_closed != was_closed);
+            watched.trouble = trouble.or(watched.trouble.take());
         }
         if self.is_probe {
             self.gate.probe_ended.notify_waiters();
         }
+        if let Some(is_closed) = turned {
+            self.gate.tell(&self.model, is_closed, &settings);
+        }
+    }
+}
+
+/// What went wrong, without a word of the upstream's.
+fn trouble(origin: &str, attempt: &AttemptFailure) -> String {
+    let AttemptFailure { failure, is_unreachable, .. } = attempt;
+    match (failure.status, failure.kind) {
+        (Some(status), _) => format!("{origin} answered {status}"),
+        // Nobody was there to say it: up to the advice, the words are ours.
+        _ if *is_unreachable => failure.message.split("; ").next().unwrap_or_default().to_owned(),
+        (None, FailureKind::Timeout) => format!("{origin} did not answer in time"),
+        (None, FailureKind::Malformed) => format!("{origin} answered with what is no completion"),
+        (None, _) => format!("{origin} broke off"),
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
         if !self.ended {
-            self.end(Health::Unknown, None);
+            self.end(Health::Unknown, None, None);
         }
     }
 }
@@ -363,9 +441,23 @@ mod tests {
         for number in 0..1000 {
             begin(&number.to_string()).unwrap().answered();
         }
-        assert!(gate.breakers.lock().len() <= MOST_MODELS);
+        assert!(gate.models.lock().len() <= MOST_MODELS);
         assert!(matches!(begin("broken").unwrap_err(), Standing::Dead(_)));
         assert!(gate.begin(&"broken".into(), None, false).is_ok(), "there is no breaker");
+    }
+
+    #[test]
+    fn what_is_told_of_a_failure_says_where_and_how_and_never_what_the_upstream_said() {
+        use crate::failure::Failure;
+        let told = |failure: Failure| trouble("http://a", &AttemptFailure::from(failure));
+        let said = |kind| Failure::new(kind, "they said: a secret");
+        assert_eq!(told(Failure { status: Some(503), ..said(FailureKind::Unavailable) }), "http://a answered 503");
+        assert_eq!(told(said(FailureKind::Timeout)), "http://a did not answer in time");
+        assert_eq!(told(said(FailureKind::Malformed)), "http://a answered with what is no completion");
+        assert_eq!(told(said(FailureKind::Unavailable)), "http://a broke off");
+        let refused = "could not connect to http://a: connection refused; is it running?";
+        let refused = AttemptFailure::from(Failure::new(FailureKind::Unavailable, refused)).unreachable();
+        assert_eq!(trouble("http://a", &refused), "could not connect to http://a: connection refused");
     }
 
     #[test]

@@ -77,7 +77,7 @@ mod tests {
     use super::*;
     use crate::config::calls::CallSettings;
     use crate::config::capabilities::CapabilityTable;
-    use crate::providers::openai::Dialect;
+    use crate::providers::openai::{Brought, Dialect};
 
     fn with_key(key: &str) -> ProviderSpec {
         ProviderSpec {
@@ -89,7 +89,7 @@ mod tests {
             body: serde_json::Map::new(),
             capabilities: CapabilityTable::new(ProviderName::OpenAiCompatible),
             calls: CallSettings::default(),
-            is_listed: true,
+            brought: Brought::Nothing,
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::app::{TestApp, spawn_app, spawn_app_for};
+use crate::log_watch::watch_log;
 use crate::upstream::{Step, Upstream};
 
 /// The state of the only model's breaker at the only provider.
@@ -32,7 +33,9 @@ async fn a_dead_upstream_is_left_alone_and_asked_again_after_a_while() {
         let answer = app.chat(json!({"stream": is_streamed})).await;
         let error = answer.error(503);
         assert_eq!((&error["type"], &error["code"]), (&json!("upstream_error"), &json!("upstream_unavailable")));
-        assert!(error["message"].as_str().unwrap().contains("`breaker`"), "{error}");
+        let message = error["message"].as_str().unwrap();
+        let trouble = format!("(the last: http://{} answered 503)", upstream.address());
+        assert!(message.contains("`breaker`") && message.contains(&trouble), "{error}");
         assert_eq!(answer.header("retry-after"), Some("600"));
         assert_eq!(answer.header("x-should-retry"), None, "nothing was asked");
     }
@@ -45,6 +48,7 @@ async fn a_dead_upstream_is_left_alone_and_asked_again_after_a_while() {
 
 #[tokio::test]
 async fn one_call_finds_out_that_it_is_well_again() {
+    let log = watch_log();
     let upstream = Upstream::start().await;
     for _ in 0..4 {
         upstream.push(Step::status(503, ""));
@@ -59,6 +63,16 @@ async fn one_call_finds_out_that_it_is_well_again() {
     app.chat(json!({})).await.ok();
     assert_eq!(state(&app).await, "closed");
     assert_eq!(upstream.counters().requests, 5);
+
+    let address = upstream.address().to_string();
+    let log = log.borrow();
+    let lines: Vec<&String> = log.breakers.iter().filter(|line| line.contains(&address)).collect();
+    let [opened, closed] = lines[..] else { panic!("one line for each change and not {lines:?}") };
+    let failure = format!("last_failure=\"http://{address} answered 503\"");
+    for part in [" WARN ", "has opened", &failure, "model=\""] {
+        assert!(opened.contains(part), "{part} is not in {opened}");
+    }
+    assert!(closed.contains(" INFO ") && closed.contains("has closed"), "{closed}");
 }
 
 #[tokio::test]
@@ -82,6 +96,27 @@ async fn a_rate_limit_does_not_close_the_only_upstream_to_others() {
     app.chat(json!({})).await.error(429);
     assert_eq!(state(&app).await, "open");
     app.chat(json!({})).await.ok();
+    assert_eq!(state(&app).await, "closed", "it has answered");
+}
+
+#[tokio::test]
+async fn whoever_finds_that_nothing_answers_still_is_told_at_once() {
+    let upstream = Upstream::start().await;
+    upstream.answer_with(|_| Step::status(503, "").header("retry-after-ms", "1"));
+    let fields = |retries: u32, cool_down_ms: u64| {
+        let breaker = json!({"min_calls": 3, "cool_down_ms": cool_down_ms});
+        json!({"budget": 1, "max_retries": retries, "breaker": breaker})
+    };
+    let app = spawn_app_for(&upstream, fields(0, 1)).await;
+    for _ in 0..3 {
+        app.chat(json!({})).await.error(502);
+    }
+    app.configure(&upstream, fields(3, 600_000)).await;
+    app.wait_for_providers(|providers| providers[0]["models"][0]["breaker"] == "half_open").await;
+    let answer = app.chat(json!({})).await;
+    assert_eq!(answer.error(503)["code"], "upstream_unavailable");
+    assert_eq!(answer.header("retry-after"), Some("600"));
+    assert_eq!(upstream.counters().requests, 4);
 }
 
 #[tokio::test]

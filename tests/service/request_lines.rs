@@ -52,7 +52,23 @@ async fn a_failed_request_leaves_one_line_with_its_cause() {
     holds(&lines_of(&mut log, "line-refused").await, &["status=400", "temperature"]);
     upstream.answer_with(|_| Step::status(500, "{\"error\": {\"message\": \"fell over\"}}"));
     ask(&app, "line-failed", json!({})).await;
-    holds(&lines_of(&mut log, "line-failed").await, &["status=502", "upstream_unavailable: status 500", " WARN "]);
+    let address = format!("address=\"http://{}\"", upstream.address());
+    holds(
+        &lines_of(&mut log, "line-failed").await,
+        &["status=502", "upstream_unavailable: status 500", " WARN ", "attempts=2 retries=0", &address, "provider=\""],
+    );
+}
+
+#[tokio::test]
+async fn what_was_tried_again_is_counted() {
+    let mut log = watch_log();
+    let upstream = Upstream::start().await;
+    upstream.push(Step::status(503, "").header("retry-after-ms", "1"));
+    let app = spawn_app_for(&upstream, json!({"budget": 1, "max_retries": 1})).await;
+    ask(&app, "line-again", json!({})).await;
+    let lines = lines_of(&mut log, "line-again").await;
+    holds(&lines, &["status=200", "attempts=2 retries=1"]);
+    assert!(!lines[0].contains("address="), "only a failure says where: {lines:?}");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use crate::config::run::{AlgorithmName, RunSettings};
 use crate::failure::{Failure, FailureKind};
 use crate::generator::{Generator, Phase, Run, Spent};
 use crate::http::error::ApiError;
-use crate::http::request_log::RequestRecord;
+use crate::http::request_log::{Asked, RequestRecord};
 use crate::http::spending;
 use crate::runtime::{ActiveConfig, Destination};
 
@@ -210,7 +210,11 @@ impl Job {
                     facts.failed = Some(failed);
                     facts.stop = Some(outcome.stop.reason.as_str());
                 }
-                Err(error) => facts.error = Some(cause(error.telling())),
+                Err(error) => {
+                    let failure = error.telling();
+                    facts.error = Some(cause(failure));
+                    facts.asked = asked(&*self.generator, &self.prompt.model, failure);
+                }
             }
         });
         if let Err(error) = &result {
@@ -294,6 +298,12 @@ pub fn cause(failure: &Failure) -> String {
         }
         (None, kind) => kind.as_str().to_owned(),
     }
+}
+
+/// Whom the log names as the one that a failed run has asked. A judge is another.
+pub fn asked(generator: &dyn Generator, model: &str, failure: &Failure) -> Option<Asked> {
+    let is_anothers = failure.kind == FailureKind::JudgeFailed;
+    (!is_anothers).then(|| Asked { model: model.to_owned(), upstream: generator.whereabouts() })
 }
 
 impl Identity {

@@ -22,7 +22,7 @@ use crate::runtime::{ActiveConfig, Destination};
 use super::AppState;
 use super::body::JsonBody;
 use super::chat::is_strict;
-use super::chat::job::{cause, interrupted};
+use super::chat::job::{asked, cause, interrupted};
 use super::chat::precedence::BUDGET_HEADER;
 use super::chat::response::warnings_header;
 use super::destination;
@@ -153,6 +153,7 @@ impl Call {
             facts.completion_tokens = Some(usage.completion_tokens);
             facts.cost_usd = self.run.cost_usd();
             facts.error = failure.map(cause);
+            facts.asked = failure.and_then(|failure| asked(&*self.generator, &self.request.model, failure));
         });
     }
 

@@ -12,13 +12,16 @@ use super::{Attempt, Provider};
 use crate::failure::{Failure, FailureKind};
 use crate::metrics::UpstreamMetrics;
 use crate::providers::breaker::Standing;
-use crate::providers::limiter::{Caller, Place, QueueFull};
+use crate::providers::limiter::{Caller, Limits, Place, QueueFull};
 use crate::providers::pool::{Load, choose};
 use crate::providers::retry::{AttemptFailure, Circumstances, LONGEST_PAUSE, LONGEST_REQUESTED_PAUSE, Retries};
 use crate::providers::shared::{Pulse, Watch};
 
 /// Who is turned away by a full queue may come back after this.
 const QUEUE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Of so many members of a pool it is told how they failed.
+const MOST_TROUBLES: usize = 3;
 
 /// One call, over all its attempts.
 pub(super) struct Attempts {
@@ -27,6 +30,8 @@ pub(super) struct Attempts {
     retries: Retries,
     /// How the last attempt failed, and whose it was.
     last: Option<(Failure, Arc<Server>)>,
+    /// The members of a pool that take no call of this key or model.
+    refused_by: Vec<Arc<Server>>,
     /// What is to pass before the next.
     pause: Option<Duration>,
     /// How long it has waited for probes and for members that want to be left alone.
@@ -82,6 +87,7 @@ impl Attempts {
             model,
             retries,
             last: None,
+            refused_by: Vec::new(),
             pause: None,
             waited: Duration::ZERO,
             is_seeded: false,
@@ -142,21 +148,45 @@ impl Attempts {
         attempt.may_retry &= !(is_models_mistake && self.is_seeded);
         told(Attempt::failed(&attempt));
         let Turn { server, watch, _place: place, .. } = turn;
+        let was_probe = watch.is_probe();
         watch.failed(&attempt);
         // Others may call while this one waits to try again.
         drop(place);
         self.count(&server);
         let failure = attempt.failure.clone();
+        if provider.members.len() > 1 && attempt.is_misplaced() {
+            // What one member does not take costs nothing, and another may. It is no retry.
+            server.gate.set_aside(&self.model, provider.calls.breaker.as_ref());
+            self.refused_by.push(Arc::clone(&server));
+            let next = self.choose(provider, None);
+            return if next.is_ok_and(|next| next.wait.is_none()) { Ok(()) } else { Err(failure) };
+        }
         let next = self.choose(provider, Some(&server)).map(|choice| Arc::clone(choice.server));
+        let left_alone = match &next {
+            Err(Nobody::Dead(wait)) if was_probe => Some(*wait),
+            _ => None,
+        };
         let next = next.unwrap_or_else(|_| Arc::clone(&server));
         let elsewhere = !Arc::ptr_eq(&next, &server);
+        // Who comes back when the upstream has said so adds to no storm.
+        let is_free = attempt.is_put_off() && !elsewhere;
         let pause = self.retries.pause_after(attempt, self.circumstances(elsewhere))?;
+        if let Some(wait) = left_alone {
+            // Nothing answers still. Whoever found that out would wait through one cool-down after the other.
+            let message = format!(
+                "{}; {} is left alone for another {:.1} s, as `breaker` sets",
+                failure.message,
+                provider.name,
+                wait.as_secs_f64()
+            );
+            return Err(Failure { retry_after: Some(wait), ..Failure::new(FailureKind::LeftAlone, message) });
+        }
         let calls = &provider.calls;
-        if !next.gate.take_retry(calls.retry_budget, calls.max_retries) {
+        if !is_free && !next.gate.take_retry(calls.retry_budget, calls.max_retries) {
             let share = calls.retry_budget * 100.0;
             let message = format!(
-                "{}; it was not tried again, since retries are held to {share} % of the calls; `retry_budget` sets this \
-                 share",
+                "{} (no further attempt was made, since retries are held to {share} % of the calls; `retry_budget` sets \
+                 this share)",
                 failure.message
             );
             return Err(Failure { message, ..failure });
@@ -212,8 +242,10 @@ impl Attempts {
                 _ => Ok(Choice { server: only, is_last: true, wait: None }),
             };
         }
+        let refuses = |server: &Arc<Server>| self.refused_by.iter().any(|refused| Arc::ptr_eq(refused, server));
+        let members = provider.members.iter().filter(|server| !refuses(server));
         let members: Vec<(&Arc<Server>, Standing)> =
-            provider.members.iter().map(|server| (server, server.gate.standing(&self.model, breaker))).collect();
+            members.map(|server| (server, server.gate.standing(&self.model, breaker))).collect();
         let is_avoided = |server: &Arc<Server>| avoided.is_some_and(|avoided| Arc::ptr_eq(avoided, server));
         let rank = |(server, standing): &(&Arc<Server>, Standing)| match standing {
             Standing::Fit | Standing::Due if !is_avoided(server) => Some(0),
@@ -270,8 +302,16 @@ impl Attempts {
         let failure = match &self.last {
             Some((last, _)) => last.clone(),
             None => {
+                let mut troubles: Vec<String> =
+                    provider.members.iter().filter_map(|server| server.gate.trouble(&self.model)).collect();
+                troubles.truncate(MOST_TROUBLES);
+                let last = match troubles.as_slice() {
+                    [] => String::new(),
+                    some => format!(" (the last: {})", some.join(", ")),
+                };
                 let message = format!(
-                    "{} answered none of its last calls and is left alone for {:.1} s; `breaker` sets when and for how long",
+                    "{} answered none of its last calls{last} and is left alone for {:.1} s; `breaker` sets when and for \
+                     how long",
                     provider.name,
                     wait.as_secs_f64()
                 );
@@ -329,10 +369,11 @@ impl Attempts {
 }
 
 fn queue_full(provider: &Provider, QueueFull(limits): QueueFull) -> Failure {
+    let Limits { n_parallel, max_queued } = limits;
     let message = format!(
-        "{} requests wait already for {}, which is called {} times at once; come back later, or raise `n_parallel` or \
-         `max_queued`",
-        limits.max_queued, provider.name, limits.n_parallel
+        "{} is called as often at once as `n_parallel` allows ({n_parallel}), and as many requests wait as `max_queued` \
+         allows ({max_queued}); come back later, or raise one of the two",
+        provider.name
     );
     Failure { retry_after: Some(QUEUE_PAUSE), ..Failure::new(FailureKind::Overloaded, message) }
 }

@@ -23,6 +23,16 @@ pub(super) struct Upstream {
     /// Scheme, host and port.
     pub origin: String,
     pub secrets: Vec<SecretString>,
+    pub wording: Wording,
+}
+
+/// How failures speak of what can be changed about it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wording {
+    /// What was refused where a key was, with where it is set.
+    pub key: &'static str,
+    /// The field or header that holds the address.
+    pub endpoint: &'static str,
 }
 
 impl Upstream {
@@ -34,8 +44,8 @@ impl Upstream {
         if (300..400).contains(&status) {
             let target = self.redirect_target(headers).unwrap_or_else(|| "elsewhere".to_owned());
             attempt.failure.message = self.clean(&format!(
-                "{} answered with a redirect to {target}, which is not followed; set `endpoint` to the final address",
-                self.name
+                "{} answered with a redirect to {target}, which is not followed; set `{}` to the final address",
+                self.name, self.wording.endpoint
             ));
         }
         attempt
@@ -78,7 +88,12 @@ impl Upstream {
             Some(status) => status.to_string(),
             None => "with an error".to_owned(),
         };
-        let message = self.clean(&format!("{opening}{} answered {answered}: {words}", self.name));
+        // The client has sent a key too, which is not the one that is spoken of.
+        let refused = match kind {
+            FailureKind::Auth => format!(" and refused {}", self.wording.key),
+            _ => String::new(),
+        };
+        let message = self.clean(&format!("{opening}{} answered {answered}{refused}: {words}", self.name));
         let failure = Failure {
             status,
             param: said.param.as_deref().map(|param| self.clean(param)),

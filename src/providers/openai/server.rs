@@ -53,7 +53,7 @@ impl Server {
         let head_by = first_byte_by.map_or(deadline, |limit| limit.min(deadline));
         let sent = timeout_at(head_by, self.client.here().execute(request)).await;
         let mut response = match sent {
-            Ok(response) => response.map_err(|error| self.broken(&error))?,
+            Ok(response) => response.map_err(|error| self.unanswered(&error))?,
             Err(_) if head_by == deadline => return Err(self.out_of_time()),
             Err(_) => return Err(self.never_began()),
         };
@@ -70,8 +70,29 @@ impl Server {
         AttemptFailure::fatal(malformed(&self.upstream, &what).failure)
     }
 
+    /// The failure of an attempt that broke before the head of its answer was here.
+    fn unanswered(&self, error: &reqwest::Error) -> AttemptFailure {
+        let assumes_http2 = self.calls.http2 && self.upstream.origin.starts_with("http://");
+        let mut attempt = self.broken(error);
+        if !assumes_http2 || attempt.is_unreachable || attempt.failure.kind != FailureKind::Unavailable {
+            return attempt;
+        }
+        if http_client::speaks_no_http2(error) {
+            let message = format!("{} does not speak HTTP/2; set `http2` to false", self.upstream.origin);
+            return AttemptFailure::fatal(Failure::new(FailureKind::Unavailable, message)).refused();
+        }
+        // Some servers close a connection that they do not understand, as others do for reasons of their own.
+        attempt.failure.message.push_str("; does it speak HTTP/2? If not, set `http2` to false");
+        attempt
+    }
+
     fn broken(&self, error: &reqwest::Error) -> AttemptFailure {
-        let mut failure = http_client::describe(error, &self.upstream.origin, self.calls.connect_timeout);
+        let mut failure = http_client::describe(
+            error,
+            &self.upstream.origin,
+            self.calls.connect_timeout,
+            self.upstream.wording.endpoint,
+        );
         failure.message = self.upstream.clean(&failure.message);
         let attempt = AttemptFailure::from(failure);
         if error.is_connect() { attempt.unreachable() } else { attempt }
