@@ -1,6 +1,7 @@
 //! `itsd serve` from start to end: settings, store, active configuration, listener, signals, shutdown.
 
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -116,7 +117,7 @@ fn write_port_file(server: &ServerSettings, port: u16) -> anyhow::Result<Option<
     }
 }
 
-/// The first SIGTERM or SIGINT drains, the second ends at once.
+/// The first SIGTERM or SIGINT drains, the second ends what still runs.
 async fn heed_signals(signals: (Signal, Signal), stopper: Stopper, end_now: oneshot::Sender<()>) {
     let (mut terminate, mut interrupt) = signals;
     tokio::select! {
@@ -125,10 +126,15 @@ async fn heed_signals(signals: (Signal, Signal), stopper: Stopper, end_now: ones
     }
     tracing::info!("stopping: running requests may finish, a second signal ends them");
     tell_supervisor(&[NotifyState::Stopping]);
+    let mut drain = pin!(stopper.drain());
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
-        () = stopper.drain() => return,
+        () = &mut drain => return,
+    }
+    tokio::select! {
+        () = stopper.end() => {}
+        () = &mut drain => return,
     }
     // Nobody listens when the server has ended in this very moment.
     let _ = end_now.send(());

@@ -73,6 +73,10 @@ pub async fn run(
         Algorithm::Wait => wait::run(plan, prompt, generator, run, observer).await,
     };
     ended.map(|mut outcome| {
+        // The rounds of a chain follow from each other, so that it tells itself what a failed one means.
+        if !matches!(plan.algorithm, Algorithm::Wait) {
+            outcome.warnings.extend(outcome.failed_candidates());
+        }
         outcome.warnings.extend(run.notes.all());
         outcome.warnings.extend(run.unchecked_bound());
         outcome

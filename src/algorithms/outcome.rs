@@ -192,6 +192,29 @@ impl Outcome {
         counts
     }
 
+    /// What the client should know where candidates failed: how many, of what, and how many are left.
+    pub(super) fn failed_candidates(&self) -> Option<String> {
+        let kinds = self.candidates.iter().filter_map(|candidate| match candidate {
+            Candidate::Failed(failure) => Some(failure.kind.as_str()),
+            Candidate::Completed(_) | Candidate::Cancelled => None,
+        });
+        let mut by_kind: Vec<(&str, usize)> = Vec::new();
+        for kind in kinds {
+            match by_kind.iter_mut().find(|(known, _)| *known == kind) {
+                Some((_, count)) => *count += 1,
+                None => by_kind.push((kind, 1)),
+            }
+        }
+        // The most frequent first; the sort keeps the order of equals.
+        by_kind.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let (completed, failed, _) = self.counts();
+        let kinds: Vec<String> = by_kind.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+        (failed > 0).then(|| {
+            let all = self.stop.planned.max(self.candidates.len());
+            format!("{failed} of {all} candidates failed: {}; the answer rests on {completed}", kinds.join(", "))
+        })
+    }
+
     /// Completion tokens that an early end saved, taking every candidate to be as long as the mean of those that
     /// completed. `spent` is what all candidates cost, and `stops_billing` whether the provider is known to end a
     /// generation, and its bill, with the connection.

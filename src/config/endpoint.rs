@@ -58,7 +58,14 @@ impl Endpoint {
     ///
     /// [`SettingsError`] when it is neither, the list is empty or too long, or a URL is in it twice.
     pub fn parse_pool(param: &str, value: &Value) -> Result<Self, SettingsError> {
-        let Value::Array(items) = value else { return Self::parse(param, value) };
+        let items = match value {
+            Value::Array(items) => items,
+            Value::String(_) => return Self::parse(param, value),
+            other => {
+                let expected = "a URL, `auto`, or a list of URLs and of objects with `url` and `weight`";
+                return Err(field::wrong_type(param, expected, other));
+            }
+        };
         let mut members: Vec<Member> = Vec::new();
         for (at, item) in items.iter().enumerate() {
             let place = format!("{param}[{at}]");
@@ -137,6 +144,12 @@ pub fn base_url(param: &str, text: &str) -> Result<Url, SettingsError> {
         return refused("must not hold a query or fragment; it is the address to which /chat/completions is added");
     }
     let path = url.path().trim_end_matches('/').to_owned();
+    // The calls of two APIs, which are made below the address; the longer one first.
+    for call in ["/chat/completions", "/completions"] {
+        if path.to_ascii_lowercase().ends_with(call) {
+            return refused(&format!("is the address to which `{call}` is added; leave out this end of it"));
+        }
+    }
     url.set_path(if path.is_empty() { "/v1" } else { &path });
     Ok(url)
 }
@@ -352,6 +365,29 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_holds_the_call_already_is_refused_with_what_to_leave_out() {
+        for (text, call) in [
+            ("http://localhost/v1/chat/completions", "`/chat/completions` is added; leave out"),
+            ("http://localhost/v1/Chat/Completions//", "`/chat/completions` is added; leave out"),
+            ("http://localhost/completions", "`/completions` is added; leave out"),
+        ] {
+            let refused = check(text, &[], ChosenBy::Request).unwrap_err();
+            assert!(refused.contains(call), "{text}: {refused}");
+        }
+        assert!(check("http://localhost/chat", &[], ChosenBy::Request).is_ok());
+        assert!(check("http://localhost/my-completions", &[], ChosenBy::Request).is_ok());
+    }
+
+    #[test]
+    fn what_is_no_endpoint_at_all_is_told_all_that_may_be_one() {
+        for (value, found) in [(json!({"url": "http://a"}), "not an object"), (json!(1), "not a number")] {
+            let message = Endpoint::parse_pool("endpoint", &value).unwrap_err().message;
+            assert!(message.contains("a list of URLs and of objects with `url`"), "{message}");
+            assert!(message.ends_with(found), "{message}");
+        }
+    }
+
+    #[test]
     fn a_list_that_cannot_be_a_pool_is_refused_by_the_place_at_fault() {
         for (value, param) in [
             (json!([]), "endpoint"),
@@ -360,6 +396,8 @@ mod tests {
             (json!(["http://a", "http://a/v1/"]), "endpoint[1]"),
             (json!(["http://a", {"weight": 1}]), "endpoint[1]"),
             (json!(["http://a", {"url": "b"}]), "endpoint[1].url"),
+            (json!(["http://a", "http://b/v1/chat/completions"]), "endpoint[1]"),
+            (json!([{"url": "http://b/v1/completions/"}]), "endpoint[0].url"),
             (json!([{"url": "http://a", "weight": 0}]), "endpoint[0].weight"),
             (json!([{"url": "http://a", "weight": -1}]), "endpoint[0].weight"),
             (json!([{"url": "http://a", "wieght": 1}]), "endpoint[0].wieght"),

@@ -143,6 +143,15 @@ pub fn number(param: &str, value: &Value, range: RangeInclusive<f64>) -> Result<
     ))
 }
 
+/// A finite number above 0 and up to `most`.
+pub fn positive(param: &str, value: &Value, most: f64) -> Result<f64, SettingsError> {
+    let Some(number) = value.as_f64() else { return Err(wrong_type(param, "a number", value)) };
+    if number > 0.0 && number <= most {
+        return Ok(number);
+    }
+    Err(SettingsError::invalid(param, format!("`{param}` must be above 0 and at most {most}, not {value}")))
+}
+
 /// A list of strings, none of them empty.
 pub fn texts(param: &str, value: &Value) -> Result<Vec<String>, SettingsError> {
     let Value::Array(items) = value else { return Err(wrong_type(param, "a list of strings", value)) };
@@ -246,6 +255,11 @@ mod tests {
         assert_eq!(number("temperature", &json!(0), 0.0..=2.0), Ok(0.0));
         assert_eq!(number("temperature", &json!(2), 0.0..=2.0), Ok(2.0));
         assert!(number("temperature", &json!(2.0000001), 0.0..=2.0).is_err());
+        assert_eq!(positive("weight", &json!(5), 5.0), Ok(5.0));
+        for outside in [json!(0), json!(-0.0), json!(-1), json!(5.1)] {
+            let expected = format!("`weight` must be above 0 and at most 5, not {outside}");
+            assert_eq!(positive("weight", &outside, 5.0).unwrap_err().message, expected);
+        }
     }
 
     #[test]

@@ -29,7 +29,7 @@ use futures_util::{FutureExt, Stream, StreamExt};
 use crate::completion::{Completion, Logprobs, Prompt, StepEvent};
 use crate::failure::{Failure, FailureKind};
 
-pub use ledger::{Account, Ledger, Phase};
+pub use ledger::{Account, Ledger, Phase, Spent};
 pub use run::{Bound, Bounds, Run, RunSeed};
 pub use text::{Members, TextAnswer, TextRequest};
 
@@ -70,10 +70,23 @@ pub trait Generator: Send + Sync {
     /// with others.
     fn take_effect(&self) {}
 
+    /// Where it is, if that is outside this process.
+    fn whereabouts(&self) -> Option<Whereabouts> {
+        None
+    }
+
     /// What a model of this name can tell of its tokens, as far as that is known before it was asked.
     fn signals(&self, _model: &str) -> SignalSupport {
         SignalSupport { max_top: Some(Logprobs::MOST), self_certainty: false }
     }
+}
+
+/// Where candidates come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Whereabouts {
+    pub provider: String,
+    /// Scheme, host and port; of several, all.
+    pub address: String,
 }
 
 /// What a generator can tell of the tokens that it generates.

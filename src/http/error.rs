@@ -29,6 +29,9 @@ pub struct ApiError {
     pub spent: bool,
 }
 
+/// The header by which OpenAI's clients are told not to repeat a request.
+pub const SHOULD_RETRY: &str = "x-should-retry";
+
 /// An upstream may name any delay; clients that obey it would sleep for days.
 const MOST_RETRY_AFTER_S: u64 = 3600;
 
@@ -138,7 +141,7 @@ impl ResponseError for ApiError {
             response.insert_header((RETRY_AFTER, HeaderValue::from(seconds.clamp(1, MOST_RETRY_AFTER_S))));
         }
         if self.spent {
-            response.insert_header(("x-should-retry", "false"));
+            response.insert_header((SHOULD_RETRY, "false"));
         }
         response.json(self.body())
     }

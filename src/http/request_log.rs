@@ -20,8 +20,8 @@ use uuid::Uuid;
 
 use super::AppState;
 use super::body::GivenUp;
-use super::error::ApiError;
-use crate::generator::Ledger;
+use super::error::{ApiError, SHOULD_RETRY};
+use crate::generator::{Ledger, Whereabouts};
 use crate::metrics::{Ended, Metrics};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -48,10 +48,14 @@ pub struct RequestRecord {
 #[derive(Debug, Default, Clone)]
 pub struct Facts {
     status: Option<u16>,
+    /// The status that the error would have had which broke a stream off.
+    broken_off: Option<u16>,
     pub algorithm: Option<&'static str>,
     pub revision: Option<i64>,
     pub planned: Option<usize>,
     pub completed: Option<usize>,
+    /// Candidates that failed while others completed.
+    pub failed: Option<usize>,
     pub stop: Option<&'static str>,
     pub prompt_tokens: Option<u64>,
     pub completion_tokens: Option<u64>,
@@ -59,14 +63,32 @@ pub struct Facts {
     pub cost_usd: Option<f64>,
     /// What its calls are entered into, and how long they take.
     pub ledger: Option<Arc<Ledger>>,
+    /// Whom a run asked that came to nothing.
+    pub asked: Option<Asked>,
     /// What went wrong, in words of ours: a message of an upstream's may quote the request.
     pub error: Option<String>,
+}
+
+/// Whom a run asked: names of the configuration, or where the request was let to go.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    pub model: String,
+    pub upstream: Option<Whereabouts>,
 }
 
 impl RequestRecord {
     /// Adds to what the line will say.
     pub fn note(&self, fill: impl FnOnce(&mut Facts)) {
         fill(&mut self.facts.lock());
+    }
+
+    /// Notes the error that ends a request, also in the middle of a stream, whose head has said 200 by then: the log
+    /// and the counters tell it under the status that it would have had.
+    pub fn note_broken_off(&self, error: &ApiError) {
+        self.note(|facts| {
+            facts.broken_off = Some(error.status.as_u16());
+            facts.error.get_or_insert_with(|| error.cause());
+        });
     }
 
     /// The pattern that the path matches.
@@ -94,21 +116,27 @@ impl Drop for RequestRecord {
     fn drop(&mut self) {
         let Facts {
             status,
+            broken_off,
             algorithm,
             revision,
             planned,
             completed,
+            failed,
             stop,
             prompt_tokens,
             completion_tokens,
             cost_usd,
             ledger,
+            asked,
             error,
         } = std::mem::take(self.facts.get_mut());
         // No status means that the handler was dropped: the client went away first.
-        let status = status.unwrap_or(CLIENT_CLOSED_REQUEST);
+        let status = broken_off.or(status).unwrap_or(CLIENT_CLOSED_REQUEST);
         // Before the clock is read, so that a call under way is never longer than its request.
-        let busy = ledger.and_then(|ledger| ledger.busy());
+        let busy = ledger.as_ref().and_then(|ledger| ledger.busy());
+        let (attempts, retries) = ledger.map(|ledger| ledger.attempts_and_retries()).unzip();
+        let (model, upstream) = asked.map_or((None, None), |Asked { model, upstream }| (Some(model), upstream));
+        let (provider, address) = upstream.map(|Whereabouts { provider, address }| (provider, address)).unzip();
         let duration = self.started.elapsed();
         let overhead = busy.map(|busy| duration.saturating_sub(busy));
         self.metrics.requests.ended(Ended {
@@ -133,10 +161,16 @@ impl Drop for RequestRecord {
                     revision,
                     planned,
                     completed,
+                    failed,
+                    attempts,
+                    retries,
                     stop,
                     prompt_tokens,
                     completion_tokens,
                     cost_usd,
+                    provider,
+                    address,
+                    model,
                     error,
                     "request"
                 )
@@ -179,10 +213,16 @@ pub async fn record_request(
     let value = HeaderValue::from_str(&record.id).expect("a valid id is a valid header value");
     response.headers_mut().insert(REQUEST_ID, value);
     let error = response.response().error().and_then(|error| error.as_error::<ApiError>()).map(ApiError::cause);
+    let mut is_free = false;
     record.note(|facts| {
+        is_free = facts.ledger.as_ref().is_some_and(|ledger| ledger.busy().is_none());
         facts.status = Some(response.status().as_u16());
         facts.error = facts.error.take().or(error);
     });
+    if is_free {
+        // Whatever went wrong, nobody was asked for the request yet.
+        response.headers_mut().remove(SHOULD_RETRY);
+    }
     let given_up = response.request().extensions_mut().remove::<GivenUp>();
     Ok(response.map_body(|_, body| Recorded { body, record, ended: false, _given_up: given_up }))
 }

@@ -30,7 +30,7 @@ struct Request {
 pub(super) struct Limits {
     /// Calls in flight, at least 1.
     pub n_parallel: usize,
-    /// Requests that may wait when another wants to.
+    /// Requests without a place so far that may wait when another wants to.
     pub max_queued: usize,
 }
 
@@ -61,12 +61,19 @@ struct State {
     in_flight: usize,
     /// The requests with calls that wait, the next first.
     ring: VecDeque<RequestId>,
-    lines: HashMap<RequestId, VecDeque<Waiter>>,
+    lines: HashMap<RequestId, Line>,
     next_number: u64,
 }
 
 /// The address of a request: whoever waits holds it, so that no other can come to lie there.
 type RequestId = usize;
+
+/// The calls of one request that wait, the longest first.
+#[derive(Debug)]
+struct Line {
+    request: Arc<Request>,
+    waiters: VecDeque<Waiter>,
+}
 
 #[derive(Debug)]
 struct Waiter {
@@ -86,8 +93,23 @@ impl Caller {
         self.deadline
     }
 
+    /// Whether the request has had a place, here or elsewhere.
+    pub(super) fn was_let_in(&self) -> bool {
+        !self.request.is_new()
+    }
+
     fn id(&self) -> RequestId {
         Arc::as_ptr(&self.request).addr()
+    }
+}
+
+impl Request {
+    fn let_in(&self) {
+        self.was_let_in.store(true, Ordering::Relaxed);
+    }
+
+    fn is_new(&self) -> bool {
+        !self.was_let_in.load(Ordering::Relaxed)
     }
 }
 
@@ -108,24 +130,25 @@ impl Limiter {
     ///
     /// # Errors
     ///
-    /// At once, when there is none, as many requests wait as may, and this one has never had one.
+    /// At once, when there is none, and as many requests that have never had one wait as may, of which this would be
+    /// another.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future leaves the queue.
     pub async fn place(self: &Arc<Self>, caller: &Caller) -> Result<Place, QueueFull> {
-        let Some(mut waiting) = self.enter(caller)? else { return Ok(self.taken(caller)) };
+        let Some(mut waiting) = self.enter(caller)? else { return Ok(Place(Arc::clone(self))) };
         // The sender stays in the queue for as long as the waiting lasts.
         let _ = (&mut waiting.turn).await;
         waiting.is_over = true;
-        Ok(self.taken(caller))
+        Ok(Place(Arc::clone(self)))
     }
 
     pub fn traffic(&self) -> Traffic {
         let state = self.state.lock();
         Traffic {
             in_flight: state.in_flight,
-            queued_calls: state.lines.values().map(VecDeque::len).sum(),
+            queued_calls: state.lines.values().map(|line| line.waiters.len()).sum(),
             queued_requests: state.lines.len(),
         }
     }
@@ -141,46 +164,52 @@ impl Limiter {
         let mut state = self.state.lock();
         if state.in_flight < state.limits.n_parallel {
             state.in_flight += 1;
+            caller.request.let_in();
             return Ok(None);
         }
         let id = caller.id();
-        let is_new = !caller.request.was_let_in.load(Ordering::Relaxed) && !state.lines.contains_key(&id);
-        if is_new && state.lines.len() >= state.limits.max_queued {
+        let is_new = caller.request.is_new() && !state.lines.contains_key(&id);
+        if is_new && state.is_full() {
             return Err(QueueFull(state.limits));
         }
         let (sender, turn) = oneshot::channel();
         let number = state.next_number;
         state.next_number += 1;
-        let line = state.lines.entry(id).or_default();
-        line.push_back(Waiter { number, turn: sender });
-        if line.len() == 1 {
+        let request = &caller.request;
+        let none = || Line { request: Arc::clone(request), waiters: VecDeque::new() };
+        let waiters = &mut state.lines.entry(id).or_insert_with(none).waiters;
+        waiters.push_back(Waiter { number, turn: sender });
+        if waiters.len() == 1 {
             state.ring.push_back(id);
         }
         let limiter = Arc::clone(self);
         Ok(Some(Waiting { limiter, caller: caller.clone(), number, turn, is_over: false }))
     }
-
-    fn taken(self: &Arc<Self>, caller: &Caller) -> Place {
-        caller.request.was_let_in.store(true, Ordering::Relaxed);
-        Place(Arc::clone(self))
-    }
 }
 
 impl State {
+    /// Whether as many new requests wait as may. Further calls of those that are in do not keep new ones out. They are
+    /// counted anew, and only when there are enough, since a request may be let in elsewhere while it waits here.
+    fn is_full(&self) -> bool {
+        let Limits { max_queued, .. } = self.limits;
+        self.lines.len() >= max_queued && self.lines.values().filter(|line| line.request.is_new()).count() >= max_queued
+    }
+
     /// Gives every free place to whose turn it is.
     fn hand_out(&mut self) {
         while self.in_flight < self.limits.n_parallel {
             let Some(id) = self.ring.pop_front() else { return };
             let line = self.lines.get_mut(&id).expect("a request in the ring has calls that wait");
-            let first = line.pop_front().expect("a request in the ring has calls that wait");
-            if line.is_empty() {
-                self.lines.remove(&id);
-            } else {
-                self.ring.push_back(id);
-            }
+            let first = line.waiters.pop_front().expect("a request in the ring has calls that wait");
             // Who leaves the queue takes the sender out of it first, so that there is somebody to hear it.
             if first.turn.send(()).is_ok() {
                 self.in_flight += 1;
+                line.request.let_in();
+            }
+            if line.waiters.is_empty() {
+                self.lines.remove(&id);
+            } else {
+                self.ring.push_back(id);
             }
         }
     }
@@ -192,8 +221,8 @@ impl State {
 
     fn leave(&mut self, id: RequestId, number: u64) {
         let Some(line) = self.lines.get_mut(&id) else { return };
-        line.retain(|waiter| waiter.number != number);
-        if line.is_empty() {
+        line.waiters.retain(|waiter| waiter.number != number);
+        if line.waiters.is_empty() {
             self.lines.remove(&id);
             self.ring.retain(|other| *other != id);
         }
@@ -297,7 +326,21 @@ mod tests {
         let _more = wait(&limiter, &inside);
         drop(held);
         assert_eq!(limiter.traffic().queued_requests, 2);
-        assert_eq!(limiter.place(&new).now_or_never().unwrap().unwrap_err(), full);
+        // Both of these are in by now, and keep nobody out.
+        let _new = wait(&limiter, &new);
+        assert_eq!(limiter.place(&Caller::default()).now_or_never().unwrap().unwrap_err(), full);
+    }
+
+    #[test]
+    fn calls_of_requests_that_are_in_leave_the_queue_to_new_ones() {
+        let (here, elsewhere) = (limiter(1, 1), limiter(1, 0));
+        let [inside, new, other] = [(); 3].map(|()| Caller::default());
+        let _held = take(&here, &inside);
+        let _more = [wait(&here, &inside), wait(&here, &inside)];
+        let _first = wait(&here, &new);
+        assert!(here.place(&other).now_or_never().unwrap().is_err());
+        let _place = take(&elsewhere, &new);
+        let _second = wait(&here, &other);
     }
 
     #[test]

@@ -8,14 +8,16 @@ use std::time::{Duration, SystemTime};
 use rand::RngExt;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
 
 /// The pause before the first retry is drawn from zero to this.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// No drawn pause is longer than this.
-const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 /// An upstream that asks for more than this is not waited for: the caller learns when to come back.
-const LONGEST_REQUESTED_PAUSE: Duration = Duration::from_secs(60);
+pub(super) const LONGEST_REQUESTED_PAUSE: Duration = Duration::from_secs(60);
+/// A pause that an upstream asks for relieves it if it is at least this long.
+const SHORTEST_RELIEF: Duration = Duration::from_millis(100);
 
 /// A failed attempt, and whether another may follow it.
 #[derive(Debug)]
@@ -26,17 +28,35 @@ pub(super) struct AttemptFailure {
     pub was_refused: bool,
     /// It could not be reached.
     pub is_unreachable: bool,
+    /// The upstream has judged what was asked, or what the model made of it: it is well, whatever the failure's kind.
+    pub is_verdict: bool,
 }
 
 impl AttemptFailure {
     /// A failure that no repetition heals, whatever its kind says.
     pub fn fatal(failure: Failure) -> Self {
-        Self { failure, may_retry: false, was_refused: false, is_unreachable: false }
+        Self { may_retry: false, ..Self::from(failure) }
+    }
+
+    /// The same failure of an attempt of which something has been passed on: it cannot be repeated.
+    pub fn passed_on(self) -> Self {
+        Self { may_retry: false, was_refused: false, ..self }
     }
 
     /// The same failure of an attempt on which nothing was spent.
     pub fn refused(self) -> Self {
         Self { was_refused: true, ..self }
+    }
+
+    /// The upstream does not take the key, or does not know the model: another may.
+    pub fn is_misplaced(&self) -> bool {
+        self.was_refused && matches!(self.failure.kind, FailureKind::Auth | FailureKind::NotFound)
+    }
+
+    /// The upstream has said when to come back, and is not overrun by whoever does then.
+    pub fn is_put_off(&self) -> bool {
+        let Failure { kind, retry_after, .. } = &self.failure;
+        *kind == FailureKind::RateLimited && retry_after.is_some_and(|pause| pause >= SHORTEST_RELIEF)
     }
 
     /// The same failure of an attempt that the upstream has not heard of.
@@ -47,7 +67,8 @@ impl AttemptFailure {
 
 impl From<Failure> for AttemptFailure {
     fn from(failure: Failure) -> Self {
-        Self { may_retry: failure.kind.is_retryable(), failure, was_refused: false, is_unreachable: false }
+        let may_retry = failure.kind.is_retryable();
+        Self { failure, may_retry, was_refused: false, is_unreachable: false, is_verdict: false }
     }
 }
 
@@ -124,7 +145,6 @@ pub(super) fn requested_pause(headers: &HeaderMap, now: SystemTime) -> Option<Du
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::failure::FailureKind;
 
     const HERE: Circumstances = Circumstances { elsewhere: false, time_left: None };
 
@@ -188,6 +208,18 @@ mod tests {
     fn a_fatal_attempt_is_not_repeated_although_its_kind_could_be() {
         let quota = AttemptFailure::fatal(Failure::new(FailureKind::RateLimited, "quota"));
         assert!(Retries::new(3).pause_after(quota, HERE).is_err());
+    }
+
+    #[test]
+    fn only_a_rate_limit_that_says_for_how_long_it_holds_puts_off() {
+        let is_put_off = |kind, pause: Option<u64>| {
+            let retry_after = pause.map(Duration::from_millis);
+            AttemptFailure::from(Failure { retry_after, ..Failure::new(kind, "wait") }).is_put_off()
+        };
+        assert!(is_put_off(FailureKind::RateLimited, Some(100)));
+        assert!(!is_put_off(FailureKind::RateLimited, Some(99)));
+        assert!(!is_put_off(FailureKind::RateLimited, None));
+        assert!(!is_put_off(FailureKind::Unavailable, Some(1000)));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! How many of the calls to one place may be retries, over all requests.
 //!
 //! One call's own limit does not keep a dead upstream from a storm: a thousand calls that are each made four times are
-//! four thousand. So retries are also held to a share of the calls.
+//! four thousand. So retries are also held to a share of the calls. When there are few calls, a share of them would be
+//! none at all, and one bad moment would cost a request most of its candidates; so the first of them count for more.
 
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,9 @@ use super::window::Window;
 const SPAN: Duration = Duration::from_secs(10);
 /// Retries within the span that are free, so that at low traffic the share does not matter.
 const FREE: u32 = 10;
+/// Of the calls within the span, so many give a whole retry each, if the share is less: as many as a configuration has
+/// under way at once unless it says otherwise.
+const WHOLE: u32 = 32;
 
 const CALLS: usize = 0;
 const RETRIES: usize = 1;
@@ -30,11 +34,11 @@ impl RetryBudget {
         self.0.count(CALLS, now, SPAN);
     }
 
-    /// Takes one retry, if there is one left: `share` for each call of the last ten seconds and ten besides, or as
-    /// many as one call may make if that is more.
+    /// Takes one retry, if there is one left: of the calls of the last ten seconds `share` for each, or one for each of
+    /// the first 32 if that is more; and ten besides, or as many as one call may make if that is more.
     pub fn take(&mut self, now: Instant, share: f64, max_retries: u32) -> bool {
         let [calls, retries] = self.0.counts(now, SPAN);
-        let allowed = f64::from(calls) * share + f64::from(FREE.max(max_retries));
+        let allowed = (f64::from(calls) * share).max(f64::from(calls.min(WHOLE))) + f64::from(FREE.max(max_retries));
         let is_allowed = f64::from(retries) + 1.0 <= allowed;
         if is_allowed {
             self.0.count(RETRIES, now, SPAN);
@@ -55,10 +59,10 @@ mod tests {
     fn retries_are_a_share_of_the_calls_and_ten_besides() {
         let now = Instant::now();
         let mut budget = RetryBudget::new(now);
-        for _ in 0..100 {
+        for _ in 0..200 {
             budget.count_call(now);
         }
-        assert_eq!(taken(&mut budget, now, 0.2, 3), 30);
+        assert_eq!(taken(&mut budget, now, 0.2, 3), 50);
         assert_eq!(taken(&mut budget, now, 0.2, 3), 0);
         budget.count_call(now);
         assert_eq!(taken(&mut budget, now, 0.2, 3), 0, "a fifth of a retry is none");
@@ -66,6 +70,18 @@ mod tests {
             budget.count_call(now);
         }
         assert_eq!(taken(&mut budget, now, 0.2, 3), 1);
+    }
+
+    #[test]
+    fn few_calls_may_all_be_made_again_but_many_may_not() {
+        for (calls, retries) in [(1, 11), (8, 18), (32, 42), (33, 42), (160, 42), (165, 43), (1000, 210)] {
+            let now = Instant::now();
+            let mut budget = RetryBudget::new(now);
+            for _ in 0..calls {
+                budget.count_call(now);
+            }
+            assert_eq!(taken(&mut budget, now, 0.2, 3), retries, "{calls}");
+        }
     }
 
     #[test]

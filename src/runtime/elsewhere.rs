@@ -16,7 +16,7 @@ use crate::config::first;
 use crate::config::provider::ProviderName;
 use crate::config::{Environment, SettingsError};
 use crate::generator::Generator;
-use crate::providers::openai::{ProviderError, ProviderSpec};
+use crate::providers::openai::{Brought, ProviderError, ProviderSpec};
 use crate::scorers::Lessons;
 
 use super::active::{ActiveConfig, Route, UnknownModel};
@@ -214,7 +214,7 @@ impl Elsewhere {
 
     /// A client for a configured address with the request's key in place of what is configured.
     fn client_with(&self, spec: ProviderSpec, api_key: SecretString) -> Result<Arc<dyn Generator>, SettingsError> {
-        let mut spec = ProviderSpec { api_key: Some(api_key), is_listed: false, ..spec };
+        let mut spec = ProviderSpec { api_key: Some(api_key), brought: Brought::Key, ..spec };
         spec.headers.retain(|(name, _)| !spec.dialect.is_credential(name));
         self.client(spec)
     }

@@ -15,7 +15,7 @@ use crate::config::endpoint::{ChosenBy, Endpoint, Member, OutboundPolicy, base_u
 use crate::config::first::MODEL_VARIABLE;
 use crate::config::provider::{ProviderName, RemoteDefaults};
 use crate::config::{Environment, SettingsError};
-use crate::providers::openai::{Dialect, ProviderSpec};
+use crate::providers::openai::{Brought, Dialect, ProviderSpec};
 
 /// Settles where a configuration's calls go and with what. Also says what the reader might not expect.
 ///
@@ -47,7 +47,7 @@ pub fn provider_spec(
         headers.push((name.clone(), source.resolve(&format!("extra_args.headers.{name}"), environment)?));
     }
     let addresses = members.iter().map(|member| &member.url);
-    let capabilities = CapabilityTable::at(provider, addresses).with(settings.extra_args.capabilities);
+    let capabilities = CapabilityTable::at(provider, addresses).with(settings.extra_args.capabilities.clone());
     let spec = ProviderSpec {
         name: provider.as_str().to_owned(),
         members,
@@ -57,7 +57,7 @@ pub fn provider_spec(
         body,
         capabilities,
         calls: settings.calls,
-        is_listed: true,
+        brought: Brought::Nothing,
     };
     Ok((spec, warnings))
 }
@@ -87,7 +87,7 @@ pub fn usual_variables(settings: &ActiveSettings, environment: &Environment) -> 
 /// What makes two providers one and the same: everything in the specification, secrets included, hashed so
 /// that the registry holds no copy of them.
 pub fn identity(spec: &ProviderSpec) -> [u8; 32] {
-    let ProviderSpec { name, members, dialect, api_key, headers, body, capabilities, calls, is_listed } = spec;
+    let ProviderSpec { name, members, dialect, api_key, headers, body, capabilities, calls, brought } = spec;
     let secret = |secret: &SecretString| secret.expose_secret().to_owned();
     let headers: Vec<_> = headers.iter().map(|(name, value)| (name, secret(value))).collect();
     let body: BTreeMap<_, _> = body.iter().collect();
@@ -97,7 +97,7 @@ pub fn identity(spec: &ProviderSpec) -> [u8; 32] {
         api_key.as_ref().map(secret),
         headers,
         body,
-        format!("{dialect:?} {capabilities:?} {calls:?} {is_listed}"),
+        format!("{dialect:?} {capabilities:?} {calls:?} {brought:?}"),
     ))
     .expect("strings and numbers serialise");
     Sha256::digest(whole).into()
@@ -128,7 +128,7 @@ pub fn usual_spec(
         let spec = bare_spec(provider.as_str(), provider, base_url, calls);
         let api_key = usual_key(&spec.members, ChosenBy::Operator, &defaults, environment, &mut Vec::new());
         let dialect = dialect(provider, &mut Map::new(), environment)?;
-        Ok(ProviderSpec { api_key, dialect, is_listed: true, ..spec })
+        Ok(ProviderSpec { api_key, dialect, brought: Brought::Nothing, ..spec })
     });
     Some(spec)
 }
@@ -145,7 +145,7 @@ pub fn bare_spec(name: &str, provider: ProviderName, base_url: Url, calls: CallS
         body: Map::new(),
         capabilities,
         calls,
-        is_listed: false,
+        brought: Brought::Endpoint,
     }
 }
 

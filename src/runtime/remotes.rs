@@ -38,7 +38,7 @@ impl Remotes {
             return Ok(client);
         }
         let metrics = self.metrics.upstream(label(&spec.name));
-        let client = generator::remote(Arc::new(Provider::new(spec, &self.shared)?.metered(metrics)));
+        let client = generator::remote(Arc::new(Provider::metered(spec, &self.shared, metrics)?));
         let mut known = self.known.lock();
         known.retain(|_, client| client.strong_count() > 0);
         known.insert(key, Arc::downgrade(&client));
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
     use crate::config::calls::CallSettings;
     use crate::config::capabilities::CapabilityTable;
-    use crate::providers::openai::Dialect;
+    use crate::providers::openai::{Brought, Dialect};
 
     fn with_key(key: &str) -> ProviderSpec {
         ProviderSpec {
@@ -89,7 +89,7 @@ mod tests {
             body: serde_json::Map::new(),
             capabilities: CapabilityTable::new(ProviderName::OpenAiCompatible),
             calls: CallSettings::default(),
-            is_listed: true,
+            brought: Brought::Nothing,
         }
     }
 

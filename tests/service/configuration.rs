@@ -113,7 +113,7 @@ async fn validating_builds_everything_and_changes_nothing() {
     let told = app.post("/configure?validate_only=true", &other).await.ok();
     assert_eq!(
         (&told["revision"], &told["message"]),
-        (&json!(1), &json!("Initialized other with self-consistency algorithm"))
+        (&json!(1), &json!("other with self-consistency algorithm is valid; nothing was changed"))
     );
     assert_eq!(app.get("/configure").await.ok(), before);
     let wrong = document(&upstream, json!({"budget": 0}));

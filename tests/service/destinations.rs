@@ -216,5 +216,10 @@ async fn another_endpoint_that_fails_is_told_without_its_key() {
     let error = chat_with(&app, &headers, json!({})).await.error(502);
     assert_eq!(error["code"], "upstream_auth");
     let message = error["message"].as_str().unwrap();
-    assert!(message.contains("the request's endpoint answered 401") && !message.contains("sk-mine"), "{message}");
+    assert!(
+        message.contains(
+            "the request's endpoint answered 401 and refused the key that the request brought (`X-ITS-API-Key`)"
+        ) && !message.contains("sk-mine"),
+        "{message}"
+    );
 }

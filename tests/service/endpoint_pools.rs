@@ -48,6 +48,42 @@ async fn a_call_that_failed_is_made_again_elsewhere() {
 }
 
 #[tokio::test]
+async fn a_member_that_takes_no_call_is_passed_over() {
+    for status in [401, 403, 404] {
+        let (refuses, answers) = (Upstream::start().await, Upstream::start().await);
+        refuses.answer_with(move |_| Step::status(status, r#"{"error":{"message":"not here"}}"#));
+        let app = spawn_app().await;
+        let endpoint = json!([{"url": refuses.base_url(), "weight": 1000}, answers.base_url()]);
+        let fields = json!({
+            "endpoint": endpoint, "max_retries": 0, "retry_budget": 0, "budget": 1, "breaker": {"cool_down_ms": 600_000}
+        });
+        app.configure(&answers, fields).await;
+        for number in 0..20 {
+            let answer = app.chat(json!({"stream": number % 2 == 0})).await;
+            assert_eq!(answer.status, 200, "{}", answer.text);
+        }
+        assert_eq!(answers.counters().requests, 20);
+        assert_eq!(refuses.counters().requests, 1, "it is set aside");
+    }
+}
+
+#[tokio::test]
+async fn what_no_member_takes_is_refused_once_by_each() {
+    let upstreams = [Upstream::start().await, Upstream::start().await];
+    for upstream in &upstreams {
+        upstream.answer_with(|_| Step::status(401, r#"{"error":{"message":"no such key"}}"#));
+    }
+    let app = spawn_app().await;
+    let endpoint = upstreams.each_ref().map(Upstream::base_url);
+    app.configure(&upstreams[0], json!({"endpoint": endpoint, "max_retries": 3, "budget": 1})).await;
+    for round in 1..=3 {
+        let answer = app.chat(json!({})).await;
+        assert!(answer.text.contains("no such key"), "{}", answer.text);
+        assert_eq!(upstreams.each_ref().map(|upstream| upstream.counters().requests), [round; 2]);
+    }
+}
+
+#[tokio::test]
 async fn the_less_loaded_member_is_asked() {
     let (busy, idle) = (Upstream::start().await, Upstream::start().await);
     busy.answer_with(|_| Step::default().gated("go"));

@@ -37,6 +37,9 @@ async fn candidates_that_fail_are_survived_and_told() {
     assert_eq!(answer.content(), "\\boxed{42}");
     assert_eq!(answer.header("x-its-candidates"), Some("2"));
     assert_eq!(answer.header("x-should-retry"), None);
+    let warning = "3 of 5 candidates failed: upstream_unavailable 2, upstream_auth 1; the answer rests on 2";
+    assert_eq!(answer.header("x-its-warnings"), Some(warning));
+    assert_eq!(answer.json()["metadata"]["warnings"], json!([warning]));
     let metadata = &answer.json()["metadata"];
     assert_eq!((&metadata["agreement"], &metadata["response_counts"]), (&json!(1.0), &json!({"42": 2})));
     let failures: Vec<_> = metadata["failures"]

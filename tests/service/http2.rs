@@ -20,14 +20,14 @@ const ANSWER: &str = r#"{"choices":[{"index":0,"message":{"role":"assistant","co
 
 /// What the server saw happen.
 #[derive(Debug, PartialEq, Eq)]
-enum Event {
+pub enum Event {
     Connection,
     Request(String),
     Reset(Reason),
 }
 
 /// A server that speaks HTTP/2 without TLS. It answers but for its first `held` requests, which it keeps.
-async fn server(held: usize, events: UnboundedSender<Event>) -> SocketAddr {
+pub async fn server(held: usize, events: UnboundedSender<Event>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -104,7 +104,11 @@ async fn dropping_a_call_resets_its_stream_and_leaves_the_connection_to_others()
 #[tokio::test]
 async fn a_server_that_speaks_only_http_1_is_an_upstream_that_is_not_there_under_http2() {
     let upstream = Upstream::start().await;
-    let failure = complete(&provider(upstream.address(), true)).await.unwrap_err();
+    let mut spec = spec(&upstream.base_url());
+    spec.calls.http2 = true;
+    let failure = complete(&Provider::new(spec, &Shared::default()).unwrap().into()).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Unavailable, "{failure}");
+    // It closes what it does not understand without a word.
+    assert!(failure.message.ends_with("does it speak HTTP/2? If not, set `http2` to false"), "{failure}");
     assert!(complete(&provider(upstream.address(), false)).await.is_ok());
 }

@@ -57,6 +57,7 @@ mod secrecy;
 mod strategies;
 mod slow_readers;
 mod stop_rules;
+mod stopping;
 mod stream_pace;
 mod streams;
 mod swap;
@@ -64,6 +65,8 @@ mod text_completions;
 mod timeouts;
 mod together;
 mod told_usage;
+#[cfg(target_os = "linux")]
+mod tls;
 mod upstream_failures;
 mod upstream_profiles;
 mod votes;

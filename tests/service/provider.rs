@@ -11,7 +11,7 @@ use itsd::config::capabilities::CapabilityTable;
 use itsd::config::provider::ProviderName;
 use itsd::failure::Failure;
 use itsd::providers::Shared;
-use itsd::providers::openai::{Dialect, Provider, ProviderSpec};
+use itsd::providers::openai::{Brought, Dialect, Provider, ProviderSpec};
 use serde_json::value::RawValue;
 use url::Url;
 
@@ -30,7 +30,7 @@ pub fn spec(base_url: &str) -> ProviderSpec {
         body: serde_json::Map::new(),
         capabilities: CapabilityTable::new(ProviderName::OpenAiCompatible),
         calls: CallSettings { timeout: Duration::from_secs(30), max_retries: 0, ..CallSettings::default() },
-        is_listed: true,
+        brought: Brought::Nothing,
     }
 }
 

@@ -40,6 +40,21 @@ async fn a_full_queue_is_a_429_at_once_that_says_what_to_change() {
 }
 
 #[tokio::test]
+async fn candidates_of_a_request_that_is_in_leave_the_queue_to_others() {
+    let upstream = gated().await;
+    let app = spawn_app_for(&upstream, json!({"n_parallel": 1, "max_queued": 1, "stop_rule": "none"})).await;
+    let inside = app.chat_in_background(json!({"budget": 3}));
+    upstream.wait_for(|counters| counters.in_flight == 1).await;
+    app.wait_for_providers(|providers| queued(providers) == 2).await;
+    let new = app.chat_in_background(json!({"budget": 1}));
+    app.wait_for_providers(|providers| queued(providers) == 3).await;
+    app.chat(json!({"budget": 1})).await.error(429);
+    upstream.open_gate("go");
+    inside.await.unwrap().ok();
+    new.await.unwrap().ok();
+}
+
+#[tokio::test]
 async fn without_a_queue_a_request_is_answered_whole_or_refused() {
     let upstream = gated().await;
     let app = spawn_app_for(&upstream, json!({"n_parallel": 2, "max_queued": 0, "stop_rule": "none"})).await;

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::app::{TestApp, question, receive, spawn_app_for};
 use crate::log_watch::{lines_of, watch_log};
+use crate::metrics::scrape_when;
 use crate::upstream::{Point, Step, Upstream};
 
 async fn ask(app: &TestApp, id: &str, fields: Value) {
@@ -51,7 +52,23 @@ async fn a_failed_request_leaves_one_line_with_its_cause() {
     holds(&lines_of(&mut log, "line-refused").await, &["status=400", "temperature"]);
     upstream.answer_with(|_| Step::status(500, "{\"error\": {\"message\": \"fell over\"}}"));
     ask(&app, "line-failed", json!({})).await;
-    holds(&lines_of(&mut log, "line-failed").await, &["status=502", "upstream_unavailable: status 500", " WARN "]);
+    let address = format!("address=\"http://{}\"", upstream.address());
+    holds(
+        &lines_of(&mut log, "line-failed").await,
+        &["status=502", "upstream_unavailable: status 500", " WARN ", "attempts=2 retries=0", &address, "provider=\""],
+    );
+}
+
+#[tokio::test]
+async fn what_was_tried_again_is_counted() {
+    let mut log = watch_log();
+    let upstream = Upstream::start().await;
+    upstream.push(Step::status(503, "").header("retry-after-ms", "1"));
+    let app = spawn_app_for(&upstream, json!({"budget": 1, "max_retries": 1})).await;
+    ask(&app, "line-again", json!({})).await;
+    let lines = lines_of(&mut log, "line-again").await;
+    holds(&lines, &["status=200", "attempts=2 retries=1"]);
+    assert!(!lines[0].contains("address="), "only a failure says where: {lines:?}");
 }
 
 #[tokio::test]
@@ -65,4 +82,27 @@ async fn a_client_that_leaves_is_told_apart() {
     upstream.wait_for(|counters| counters.in_flight == 1).await;
     chat.abort();
     holds(&lines_of(&mut log, "line-left").await, &["status=499", "planned=1"]);
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_off_is_told_and_counted_as_its_error() {
+    let mut log = watch_log();
+    let upstream = Upstream::start().await;
+    let app = spawn_app_for(&upstream, json!({"budget": 1})).await;
+    let broken = Step { close_at: Some(Point::Body), ..Step::content("one two three four five six seven eight") };
+    upstream.push(broken);
+    ask(&app, "line-broken", json!({"stream": true})).await;
+    holds(&lines_of(&mut log, "line-broken").await, &[" WARN ", "status=502", "error=\"the connection to"]);
+    scrape_when(&app, |scrape| scrape.requests("/v1/chat/completions", "none", 502) == 1.0).await;
+}
+
+#[tokio::test]
+async fn candidates_that_fail_are_counted_beside_those_that_completed() {
+    let mut log = watch_log();
+    let upstream = Upstream::start().await;
+    upstream.push(Step::status(500, "{}"));
+    upstream.answer_with(|_| Step::content("\\boxed{42}"));
+    let app = spawn_app_for(&upstream, json!({"budget": 3, "stop_rule": "none"})).await;
+    ask(&app, "line-some", json!({})).await;
+    holds(&lines_of(&mut log, "line-some").await, &["status=200", "planned=3", "completed=2", "failed=1"]);
 }

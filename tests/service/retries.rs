@@ -1,5 +1,8 @@
 //! What is tried again, how often, and what the client is told when it was not.
 
+use std::collections::HashMap;
+use std::sync::Mutex;
+
 use serde_json::json;
 
 use crate::app::spawn_app_for;
@@ -34,11 +37,43 @@ async fn retries_are_held_to_their_share_of_the_calls() {
     let answer = app.chat(json!({"budget": 100})).await;
     let error = answer.error(502);
     assert_eq!(error["code"], "upstream_unavailable");
-    // A tenth of a hundred calls, and ten that are free: a storm would have been four hundred.
+    // One for each of the first 32 calls, which is more than a tenth of a hundred, and ten that are free: a storm would
+    // have been four hundred.
     let requests = upstream.counters().requests;
-    assert!((100..=120).contains(&requests), "{requests}");
+    assert!((100..=142).contains(&requests), "{requests}");
     let alone = app.chat(json!({"budget": 1})).await.error(502);
     assert!(alone["message"].as_str().unwrap().contains("`retry_budget`"), "{alone}");
+}
+
+#[tokio::test]
+async fn candidates_that_are_told_when_to_come_back_all_do() {
+    let upstream = Upstream::start().await;
+    for _ in 0..64 {
+        upstream.push(Step::status(429, "").header("retry-after-ms", "100"));
+    }
+    let app =
+        spawn_app_for(&upstream, json!({"max_retries": 1, "retry_budget": 0, "stop_rule": "none", "use_n": "never"}))
+            .await;
+    let answer = app.chat(json!({"budget": 64})).await;
+    assert_eq!((answer.status, answer.header("x-its-candidates")), (200, Some("64")), "{}", answer.text);
+    assert_eq!(upstream.counters().requests, 128);
+}
+
+#[tokio::test]
+async fn a_bad_moment_costs_a_quiet_daemon_no_candidate() {
+    let upstream = Upstream::start().await;
+    // Every candidate, which is known by its seed, fails twice.
+    let times = Mutex::new(HashMap::new());
+    upstream.answer_with(move |seen| {
+        let mut times = times.lock().unwrap();
+        let count: &mut u32 = times.entry(seen.json()["seed"].as_i64().unwrap()).or_default();
+        *count += 1;
+        if *count > 2 { Step::content("42") } else { Step::status(500, "").header("retry-after-ms", "1") }
+    });
+    let app = spawn_app_for(&upstream, json!({"max_retries": 3, "stop_rule": "none", "use_n": "never"})).await;
+    let answer = app.chat(json!({"budget": 8, "seed": 7})).await;
+    assert_eq!((answer.status, answer.header("x-its-candidates")), (200, Some("8")), "{}", answer.text);
+    assert_eq!(upstream.counters().requests, 24);
 }
 
 #[tokio::test]

@@ -30,9 +30,10 @@ async fn the_winner_comes_first_then_its_class_then_the_others() {
     let (all, outcome) = chosen(7, &voting(7), endings.clone()).await;
     // The class of 2 by likelihood, 1 and 3 by index, and at last the one that abstained.
     assert_eq!(all, [3, 6, 1, 0, 5, 4]);
-    assert_eq!(outcome.warnings, ["6 of the 7 answers that `n` asks for: no more candidates completed"]);
+    let failed = "1 of 7 candidates failed: upstream_unavailable 1; the answer rests on 6";
+    assert_eq!(outcome.warnings, ["6 of the 7 answers that `n` asks for: no more candidates completed", failed]);
     let (two, outcome) = chosen(2, &voting(7), endings).await;
-    assert_eq!((two, outcome.selected(), outcome.warnings.len()), (vec![3, 6], Some(3), 0));
+    assert_eq!((two, outcome.selected(), &*outcome.warnings), (vec![3, 6], Some(3), &[failed.to_owned()][..]));
     assert_eq!(outcome.answers().len(), 2);
 }
 
@@ -61,7 +62,8 @@ async fn without_an_algorithm_every_answer_is_a_plain_call() {
 
     let (some, outcome) = chosen(3, &plain, vec![Ending::Fails, answers("a"), answers("b")]).await;
     assert_eq!((some, outcome.selected()), (vec![1, 2], Some(1)));
-    assert_eq!(outcome.warnings, ["2 of the 3 answers that `n` asks for: no more candidates completed"]);
+    let failed = "1 of 3 candidates failed: upstream_unavailable 1; the answer rests on 2";
+    assert_eq!(outcome.warnings, ["2 of the 3 answers that `n` asks for: no more candidates completed", failed]);
     let error = ask_for(2, &plain, &Scripted::new(vec![Ending::Fails; 2]), &Arc::new(Run::new(None))).await;
     assert_eq!(error.unwrap_err().failures.len(), 2);
 

@@ -1,6 +1,6 @@
 //! A chat request that is ready to run: routed, planned and checked against what its target can do.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix_web::http::header::{HeaderName, HeaderValue};
@@ -10,9 +10,9 @@ use crate::algorithms::{self, Named, Observer, Outcome, Plan, Resources, RunErro
 use crate::completion::Prompt;
 use crate::config::run::{AlgorithmName, RunSettings};
 use crate::failure::{Failure, FailureKind};
-use crate::generator::{Generator, Phase, Run};
+use crate::generator::{Generator, Phase, Run, Spent};
 use crate::http::error::ApiError;
-use crate::http::request_log::RequestRecord;
+use crate::http::request_log::{Asked, RequestRecord};
 use crate::http::spending;
 use crate::runtime::{ActiveConfig, Destination};
 
@@ -32,6 +32,9 @@ pub struct Job {
     plan: Plan,
     prompt: Arc<Prompt>,
     run: Arc<Run>,
+    /// What was spent when the run came to its end. Calls that were cancelled may still settle afterwards, and whatever
+    /// is told of it is to agree.
+    spent: OnceLock<Spent>,
     warnings: Vec<String>,
     with_metadata: bool,
     /// The strategy in the client's words, where a `tts_*` field or the path chose the run.
@@ -97,15 +100,19 @@ impl Job {
         };
         let names = [public_name, &route.model];
         let (prices, bounds) = spending::of_run(active, &settings, names, &judge.model, record.arrived())?;
+        // Before the plan is made: a model that samples in a way of its own is not greedy at temperature 0.
+        request.prompt.model = route.model;
+        let fitted = route.generator.fit(&mut request.prompt).map_err(|failure| {
+            // No call was made yet.
+            ApiError { spent: false, ..ApiError::from(&failure) }
+        })?;
         let wanted = Wanted { answers: request.n, live: request.stream };
         let (plan, warning) =
             Plan::resolve(&settings, Resources { rules, judge }, wanted, &mut request.prompt.sampling)?;
         answers::check(request.n, &plan, warning.as_deref())?;
         request.warnings.extend(warning);
         request.warnings.extend(named_by_client.without_effect(&settings));
-        request.prompt.signals = plan.signals(route.generator.signals(&route.model))?;
-        request.prompt.model = route.model;
-        let fitted = route.generator.fit(&mut request.prompt).map_err(|failure| ApiError::from(&failure))?;
+        request.prompt.signals = plan.signals(route.generator.signals(&request.prompt.model))?;
         let forwarded = request.unknown_fields.iter().filter(|name| request.prompt.passthrough.contains_key(*name));
         request.warnings.extend(forwarded.map(|name| format!("unknown field `{name}` was forwarded")));
         request.warnings.extend(fitted);
@@ -133,6 +140,7 @@ impl Job {
             plan,
             prompt: Arc::new(request.prompt),
             run,
+            spent: OnceLock::new(),
             warnings: request.warnings,
             with_metadata: request.with_metadata,
             strategy,
@@ -152,9 +160,10 @@ impl Job {
         self.plan.budget
     }
 
-    /// Whether the run is plain calls, with nothing to compute between them.
+    /// Whether the run is one plain call, and reading its answer is soon done. Log-probabilities are many times as long
+    /// as the answer that they belong to.
     pub fn is_plain(&self) -> bool {
-        self.plan.is_plain()
+        self.plan.is_plain() && self.prompt.logprobs.is_none()
     }
 
     /// The ids by which a client knows the request.
@@ -173,6 +182,11 @@ impl Job {
         interrupted(why, &self.record)
     }
 
+    /// What the log will say of the request.
+    pub fn record(&self) -> &RequestRecord {
+        &self.record
+    }
+
     /// Runs to the answer.
     ///
     /// # Cancel safety
@@ -182,18 +196,25 @@ impl Job {
         let runs = &self.record.metrics().runs;
         let mut ending = Ending::new(runs, self.identity.algorithm, self.plan.budget, &self.run.ledger);
         let result = algorithms::run(&self.plan, Arc::clone(&self.prompt), &*self.generator, &self.run, observer).await;
-        ending.ended(&result, self.stops_billing());
-        let usage = self.run.ledger.total();
+        let spent = self.spent();
+        ending.ended(&result, &spent.of_phase(Phase::Generate), self.stops_billing());
+        let usage = spent.total();
         self.record.note(|facts| {
             facts.prompt_tokens = Some(usage.prompt_tokens);
             facts.completion_tokens = Some(usage.completion_tokens);
-            facts.cost_usd = self.run.cost_usd();
+            facts.cost_usd = self.run.cost_of(&spent.by_phase);
             match &result {
                 Ok(outcome) => {
-                    facts.completed = Some(outcome.counts().0);
+                    let (completed, failed, _) = outcome.counts();
+                    facts.completed = Some(completed);
+                    facts.failed = Some(failed);
                     facts.stop = Some(outcome.stop.reason.as_str());
                 }
-                Err(error) => facts.error = Some(cause(error.telling())),
+                Err(error) => {
+                    let failure = error.telling();
+                    facts.error = Some(cause(failure));
+                    facts.asked = asked(&*self.generator, &self.prompt.model, failure);
+                }
             }
         });
         if let Err(error) = &result {
@@ -208,20 +229,25 @@ impl Job {
         })
     }
 
+    fn spent(&self) -> &Spent {
+        self.spent.get_or_init(|| self.run.ledger.spent())
+    }
+
     fn stops_billing(&self) -> bool {
         self.generator.stops_billing(&self.prompt.model)
     }
 
     /// The answer together with what was spent on it.
     pub fn finish<'a>(&'a self, outcome: &'a Outcome) -> Finished<'a> {
+        let spent = self.spent();
         Finished {
             identity: &self.identity,
             outcome,
-            usage: self.run.ledger.total(),
-            by_phase: self.run.ledger.by_phase(),
-            cost_usd: self.run.cost_usd(),
+            usage: spent.total(),
+            by_phase: spent.by_phase.clone(),
+            cost_usd: self.run.cost_of(&spent.by_phase),
             stops_billing: self.stops_billing(),
-            busy: self.run.ledger.busy(),
+            busy: spent.busy,
             elapsed: self.record.elapsed(),
             with_metadata: self.with_metadata,
             strategy: self.strategy.as_deref(),
@@ -272,6 +298,12 @@ pub fn cause(failure: &Failure) -> String {
         }
         (None, kind) => kind.as_str().to_owned(),
     }
+}
+
+/// Whom the log names as the one that a failed run has asked. A judge is another.
+pub fn asked(generator: &dyn Generator, model: &str, failure: &Failure) -> Option<Asked> {
+    let is_anothers = failure.kind == FailureKind::JudgeFailed;
+    (!is_anothers).then(|| Asked { model: model.to_owned(), upstream: generator.whereabouts() })
 }
 
 impl Identity {

@@ -32,7 +32,7 @@ use job::Job;
 use precedence::PathChoice;
 use request::ChatRequest;
 
-pub(super) use running::{Interruption, Order, Ticket};
+pub(super) use running::{Interruption, Listener, Order, Ticket};
 pub use running::{Running, cancel};
 
 /// Whether the query string asks to refuse unknown fields instead of forwarding them.
@@ -76,6 +76,8 @@ pub async fn complete(state: Data<AppState>, request: HttpRequest, body: JsonBod
         Ok(Ok(Ok(outcome))) => response::guarded(|| job.finish(&outcome).render()),
         Ok(Ok(Err(error))) => Err(error.into()),
         Ok(Err(why)) => Err(job.interrupted(why)),
+        // The daemon ends at once, without waiting for what runs.
+        Err(error) if error.is_cancelled() => Err(job.interrupted(Interruption::Stopping)),
         Err(panic) => {
             tracing::error!(%panic, "a run ended by a defect of ours");
             Err(ApiError::internal())

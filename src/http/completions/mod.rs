@@ -22,7 +22,7 @@ use crate::runtime::{ActiveConfig, Destination};
 use super::AppState;
 use super::body::JsonBody;
 use super::chat::is_strict;
-use super::chat::job::{cause, interrupted};
+use super::chat::job::{asked, cause, interrupted};
 use super::chat::precedence::BUDGET_HEADER;
 use super::chat::response::warnings_header;
 use super::destination;
@@ -73,6 +73,8 @@ pub async fn complete(state: Data<AppState>, request: HttpRequest, body: JsonBod
         }
         Ok(Ok(Err(failure))) => Err(ApiError::from(&failure)),
         Ok(Err(why)) => Err(interrupted(why, &call.record)),
+        // The daemon ends at once, without waiting for what runs.
+        Err(error) if error.is_cancelled() => Err(interrupted(super::chat::Interruption::Stopping, &call.record)),
         Err(panic) => {
             tracing::error!(%panic, "a call ended by a defect of ours");
             Err(ApiError::internal())
@@ -151,6 +153,7 @@ impl Call {
             facts.completion_tokens = Some(usage.completion_tokens);
             facts.cost_usd = self.run.cost_usd();
             facts.error = failure.map(cause);
+            facts.asked = failure.and_then(|failure| asked(&*self.generator, &self.request.model, failure));
         });
     }
 

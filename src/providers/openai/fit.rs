@@ -62,6 +62,11 @@ impl Fitting<'_> {
         Failure::invalid_param(param, format!("{} {why}", self.who()))
     }
 
+    /// A refusal by a column of the table of capabilities, which may be wrong of this server.
+    fn incapable(&self, param: &str, why: &str, column: &str) -> Failure {
+        self.refusal(param, &format!("{why} (or correct `extra_args.capabilities.{column}`, if this is wrong)"))
+    }
+
     fn sampling(&mut self) -> Result<(), Failure> {
         let row = self.target.row;
         if let Some(limit) = &mut self.prompt.sampling.max_tokens {
@@ -106,10 +111,10 @@ impl Fitting<'_> {
         }
         let stops = self.prompt.sampling.stop.len();
         match row.max_stop {
-            Some(0) if stops > 0 => Err(self.refusal("stop", "takes no `stop`; leave it out")),
+            Some(0) if stops > 0 => Err(self.incapable("stop", "takes no `stop`; leave it out", "max_stop")),
             Some(most) if stops > usize::from(most) => {
                 let why = format!("takes at most {most} texts in `stop`, not {stops}; leave some out");
-                Err(self.refusal("stop", &why))
+                Err(self.incapable("stop", &why, "max_stop"))
             }
             _ => Ok(()),
         }
@@ -118,7 +123,7 @@ impl Fitting<'_> {
     fn logprobs(&mut self) -> Result<(), Failure> {
         let Some(wanted) = &mut self.prompt.logprobs else { return Ok(()) };
         let Some(most) = self.target.row.top_logprobs() else {
-            return Err(self.refusal("logprobs", "tells no log-probabilities; leave out `logprobs`"));
+            return Err(self.incapable("logprobs", "tells no log-probabilities; leave out `logprobs`", "logprobs"));
         };
         if wanted.top > most {
             wanted.top = most;
@@ -132,7 +137,7 @@ impl Fitting<'_> {
         const PARALLEL: &str = "parallel_tool_calls";
         let row = self.target.row;
         if row.tools == Support::No && !self.prompt.tools.is_empty() {
-            return Err(self.refusal("tools", "takes no tools; leave out `tools`"));
+            return Err(self.incapable("tools", "takes no tools; leave out `tools`", "tools"));
         }
         if row.parallel_tools == Support::No && self.prompt.passthrough.remove(PARALLEL).is_some() {
             self.left_out(&[PARALLEL], "does not take it");
@@ -191,7 +196,7 @@ impl Fitting<'_> {
         let (other, told) = match (format["type"].as_str(), row.json_schema, row.json_object) {
             (Some("json_schema" | "json_object"), Support::No, Support::No) => {
                 let why = "cannot be held to JSON; leave out `response_format`, and ask for JSON in the messages";
-                return Err(self.refusal("response_format", why));
+                return Err(self.incapable("response_format", why, "json_schema"));
             }
             (Some("json_schema"), Support::No, _) => (
                 json!({"type": "json_object"}),

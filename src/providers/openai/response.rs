@@ -224,6 +224,7 @@ pub(super) fn unreadable(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::providers::openai::error::Wording;
 
     #[test]
     fn counts_that_no_call_can_have_are_unknown() {
@@ -243,7 +244,8 @@ mod tests {
     }
 
     fn upstream() -> Upstream {
-        Upstream { name: "test".to_owned(), origin: "http://localhost".to_owned(), secrets: Vec::new() }
+        let wording = Wording { key: "the key", endpoint: "endpoint" };
+        Upstream { name: "test".to_owned(), origin: "http://localhost".to_owned(), secrets: Vec::new(), wording }
     }
 
     fn several(asked: usize, body: &str) -> Result<Several, AttemptFailure> {
