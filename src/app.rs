@@ -96,6 +96,7 @@ impl Application {
         } else {
             HostPolicy::any()
         };
+        limit_unread(&listener, server.unread_timeout)?;
         let running = Running::default();
         let metrics = Arc::clone(runtime.metrics());
         let state = Data::new(AppState {
@@ -163,6 +164,20 @@ impl Stopper {
         self.running.close();
         stopped.await;
     }
+}
+
+/// Has the system close a connection whose client takes nothing of what there is for it for so long. The server polls a
+/// body only when there is room for more of it, and could not close such a connection itself.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn limit_unread(listener: &TcpListener, patience: Duration) -> io::Result<()> {
+    // The connections inherit it from their listener.
+    socket2::SockRef::from(listener).set_tcp_user_timeout(Some(patience))
+}
+
+/// Elsewhere such a connection lasts until the system itself gives it up.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn limit_unread(_: &TcpListener, _: Duration) -> io::Result<()> {
+    Ok(())
 }
 
 fn resolve(host: &str, port: u16) -> Result<SocketAddr, BuildError> {

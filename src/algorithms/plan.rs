@@ -140,9 +140,9 @@ impl Plan {
         }
     }
 
-    /// Whether answers are passed on as they are, with nothing to choose or to make of them.
+    /// Whether one answer is passed on as it is, with nothing to choose or to make of it.
     pub fn is_plain(&self) -> bool {
-        matches!(self.algorithm, Algorithm::Single | Algorithm::Several)
+        matches!(self.algorithm, Algorithm::Single)
     }
 
     /// The algorithm's name in headers, metadata and logs.
@@ -327,6 +327,7 @@ mod tests {
         let settings = RunSettings::default();
         let (plan, warning) = Plan::resolve(&settings, resources(&settings), wanted, &mut sampling).unwrap();
         assert_eq!((plan.algorithm_name(), plan.budget, plan.answers), ("none", 3, 3));
+        assert!(!plan.is_plain(), "several answers may be long in the reading");
         let warning = warning.unwrap();
         assert!(warning.starts_with("3 plain calls") && warning.contains("instead of a choice among 8"), "{warning}");
     }

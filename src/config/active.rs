@@ -139,7 +139,7 @@ impl ActiveSettings {
             Endpoint::Auto => CapabilityTable::new(provider),
             endpoint => CapabilityTable::at(provider, endpoint.urls()),
         };
-        table.with(self.extra_args.capabilities)
+        table.with(self.extra_args.capabilities.clone())
     }
 
     /// Whether the provider can tell what a scorer or a weight would read in its tokens.

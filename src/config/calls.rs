@@ -30,9 +30,9 @@ pub struct CallSettings {
     pub max_queued: usize,
     /// Until the connection is there, TLS included.
     pub connect_timeout: Duration,
-    /// From the beginning of an attempt to the first byte of its answer's body.
+    /// From the beginning of an attempt to the first byte of its answer's body, or to the first event of a stream.
     pub first_byte_timeout: Option<Duration>,
-    /// The longest silence within an answer.
+    /// The longest silence within an answer: without a byte, or in a stream without an event.
     pub idle_timeout: Duration,
     /// One attempt, from the request's first byte to the answer's last.
     pub timeout: Duration,

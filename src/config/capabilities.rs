@@ -4,6 +4,7 @@
 //! knows better. Whoever needs more than the row has is refused, or served another way that a warning names.
 
 mod columns;
+mod overrides;
 mod rows;
 mod told;
 
@@ -11,14 +12,15 @@ use url::Url;
 
 use super::provider::ProviderName;
 
-pub(super) use columns::COLUMNS;
-pub use columns::{Capabilities, CapabilityOverrides, ForcedTool, LengthLimit, Prefill, StructuredOutput, Support};
+pub(super) use columns::MEMBERS;
+pub use columns::{Capabilities, ForcedTool, LengthLimit, Prefill, StructuredOutput, Support};
+pub use overrides::{CapabilityOverrides, MODELS};
 pub use told::markdown;
 
 use rows::ROWS;
 
 /// What the models of one provider can do: the rows of the table, and what a configuration says in their place.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct CapabilityTable {
     provider: ProviderName,
     overrides: CapabilityOverrides,
@@ -55,7 +57,8 @@ impl CapabilityTable {
     /// The row of a model, by the name that the provider knows it by.
     pub fn of(&self, model: &str) -> Capabilities {
         let row = ROWS.iter().find(|row| row.provider == self.provider && row.is_of(model));
-        self.overrides.over(row.expect("every provider has a row for all of its models").capabilities)
+        let row = row.expect("every provider has a row for all of its models").capabilities;
+        self.overrides.over(model, row)
     }
 }
 
@@ -121,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_configuration_that_knows_better_has_its_way_cell_by_cell() {
-        let overrides = json!({"n": true, "seed": false, "max_stop": 1, "forced_tool": "required", "logprobs": null});
+        let overrides = json!({"n": true, "seed": false, "max_stop": 1, "forced_tool": "required", "tools": null});
         let overrides = CapabilityOverrides::parse("extra_args.capabilities", &overrides).unwrap();
         let row = of(ProviderName::Groq, "m");
         let over = CapabilityTable::new(ProviderName::Groq).with(overrides).of("m");
@@ -133,7 +136,7 @@ mod tests {
             ..row
         };
         assert_eq!(over, expected);
-        assert_eq!(over.logprobs, Support::No);
+        assert_eq!(over.tools, Support::Yes, "null is as the row has it");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::calls::UseN;
-use super::capabilities::COLUMNS;
+use super::capabilities::MEMBERS as CAPABILITIES;
 use super::field::{self, SettingsError};
 use super::provider::ProviderName;
 use super::run::{
@@ -155,7 +155,7 @@ pub const BREAKER: &[Field] = &[
 pub const EXTRA_ARGS: &[Field] = &[field(
     "capabilities",
     Scope::Configuration,
-    Kind::Object(COLUMNS),
+    Kind::Object(CAPABILITIES),
     "{}",
     "What the models can do, in place of what is known of the provider.",
 )];
@@ -242,15 +242,15 @@ pub const FIELDS: &[Field] = &[
         Configuration,
         Kind::Integer(1, DAY_MS),
         "null",
-        "Milliseconds, from the beginning of an attempt, until the first byte of its answer's body; as long as the \
-         attempt may take where it is not given.",
+        "Milliseconds, from the beginning of an attempt, until the first byte of its answer's body, or the first event \
+         of a stream; as long as the attempt may take where it is not given.",
     ),
     field(
         "idle_timeout_ms",
         Configuration,
         Kind::Integer(1, DAY_MS),
         "120000",
-        "Milliseconds that an answer may be silent after it has begun.",
+        "Milliseconds that an answer may be silent after it has begun; comments in a stream are silence.",
     ),
     field("max_retries", Configuration, Kind::Integer(0, 20), "3", "Attempts of a call after the first."),
     field(

@@ -45,13 +45,39 @@ struct Meter {
     prices: BTreeMap<Phase, Price>,
 }
 
+/// What a run has spent, as it stood at one moment.
+#[derive(Debug, Clone, Default)]
+pub struct Spent {
+    /// The sums; attempts under way count as of unknown usage.
+    pub by_phase: BTreeMap<Phase, Account>,
+    /// The time in which at least one attempt was under way that somebody waited for; `None` where none was made.
+    pub busy: Option<Duration>,
+}
+
+impl Spent {
+    /// The sum of a phase.
+    pub fn of_phase(&self, phase: Phase) -> Account {
+        self.by_phase.get(&phase).copied().unwrap_or_default()
+    }
+
+    /// Tokens over all phases.
+    pub fn total(&self) -> Usage {
+        let mut total = Usage::default();
+        for account in self.by_phase.values() {
+            total += account.usage;
+        }
+        total
+    }
+}
+
 /// One phase's sum.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Account {
     /// Calls begun, whether or not they came to anything. However often a call is made again, it is one, and so it is
     /// however many candidates it asks for.
     pub calls: u64,
-    /// Candidates begun with them.
+    /// Candidates begun with them. One that a call left out, or was refused with, begins with the call that asks for it
+    /// again.
     #[serde(skip)]
     pub candidates: u64,
     /// What all attempts cost. An attempt that an upstream refused, or that never reached one, is free; one that
@@ -96,13 +122,26 @@ impl Ledger {
         self.begin_for(phase, 1)
     }
 
-    /// The same for a call with which so many candidates begin: none, where it asks for what others left out.
+    /// The same for a call with which so many candidates begin.
     pub fn begin_for(self: &Arc<Self>, phase: Phase, candidates: u64) -> OpenCall {
         let open = self.open(phase, |account| {
             account.calls += 1;
             account.candidates += candidates;
         });
         OpenCall { ledger: Arc::clone(self), phase, candidates, open: Some(open) }
+    }
+
+    /// Notes that candidates which began with a call that was refused are to begin anew, with other calls.
+    pub fn hand_over(&self, phase: Phase, candidates: u64) {
+        if let Some(account) = self.state.lock().phases.get_mut(&phase) {
+            account.candidates = account.candidates.saturating_sub(candidates);
+        }
+    }
+
+    /// What is spent so far, and how long it took.
+    pub fn spent(&self) -> Spent {
+        let state = self.state.lock();
+        Spent { by_phase: state.by_phase(), busy: state.busy() }
     }
 
     /// Calls begun in a phase so far.
@@ -117,22 +156,17 @@ impl Ledger {
 
     /// The sums so far; attempts under way count as of unknown usage.
     pub fn by_phase(&self) -> BTreeMap<Phase, Account> {
-        self.state.lock().phases.iter().map(|(phase, account)| (*phase, account.so_far())).collect()
+        self.state.lock().by_phase()
     }
 
     /// Tokens over all phases.
     pub fn total(&self) -> Usage {
-        let mut total = Usage::default();
-        for account in self.state.lock().phases.values() {
-            total += account.so_far().usage;
-        }
-        total
+        self.spent().total()
     }
 
     /// The time in which at least one attempt was under way that somebody waited for; `None` where none was made.
     pub fn busy(&self) -> Option<Duration> {
-        let state = self.state.lock();
-        (!state.phases.is_empty()).then(|| state.busy.until(Instant::now()))
+        self.state.lock().busy()
     }
 
     /// Nobody waits any more for the attempts that are under way.
@@ -169,6 +203,16 @@ impl Ledger {
         if let Some(meter) = &self.meter {
             meter.count(phase, &before, &after);
         }
+    }
+}
+
+impl State {
+    fn by_phase(&self) -> BTreeMap<Phase, Account> {
+        self.phases.iter().map(|(phase, account)| (*phase, account.so_far())).collect()
+    }
+
+    fn busy(&self) -> Option<Duration> {
+        (!self.phases.is_empty()).then(|| self.busy.until(Instant::now()))
     }
 }
 
@@ -216,9 +260,16 @@ pub struct OpenCall {
 
 impl OpenCall {
     /// Enters what the call spent.
-    pub fn settle(mut self, usage: Usage) {
-        let candidates = self.candidates;
+    pub fn settle(self, usage: Usage) {
+        self.settle_without(0, usage);
+    }
+
+    /// The same where so many of its candidates did not come: they begin with other calls.
+    pub fn settle_without(mut self, missing: u64, usage: Usage) {
+        let missing = missing.min(self.candidates);
+        let candidates = self.candidates - missing;
         self.close(|account| {
+            account.candidates -= missing;
             account.usage += usage;
             match usage.unknown_calls {
                 0 => {
@@ -310,14 +361,48 @@ mod tests {
     }
 
     #[test]
-    fn a_call_for_several_candidates_is_one_call_and_what_tops_it_up_begins_none() {
+    fn a_call_for_several_candidates_is_one_call_and_what_it_lacks_begins_with_those_that_replace_it() {
         let ledger = Arc::new(Ledger::default());
-        ledger.begin_for(Phase::Generate, 4).settle(Usage { completion_tokens: 3, ..Usage::default() });
-        ledger.begin_for(Phase::Generate, 0).settle(Usage { completion_tokens: 1, ..Usage::default() });
+        ledger.begin_for(Phase::Generate, 4).settle_without(1, Usage { completion_tokens: 3, ..Usage::default() });
+        let account = ledger.of_phase(Phase::Generate);
+        assert_eq!((account.candidates, account.counted_candidates), (3, 3));
+        ledger.begin(Phase::Generate).settle(Usage { completion_tokens: 1, ..Usage::default() });
         let _cancelled = ledger.begin(Phase::Generate);
         let account = ledger.by_phase()[&Phase::Generate];
         assert_eq!((account.calls, account.candidates, account.usage.unknown_calls), (3, 5, 1));
         assert_eq!((account.counted, account.counted_candidates), (2, 4));
+    }
+
+    #[test]
+    fn candidates_of_a_call_that_was_refused_are_counted_with_the_calls_that_replace_it() {
+        let ledger = Arc::new(Ledger::default());
+        let mut refused = ledger.begin_for(Phase::Generate, 3);
+        refused.refused();
+        drop(refused);
+        ledger.hand_over(Phase::Generate, 3);
+        assert_eq!(ledger.of_phase(Phase::Generate).candidates, 0);
+        let unknown = Usage { unknown_calls: 1, ..Usage::default() };
+        for usage in [Usage::default(), Usage::default(), unknown] {
+            ledger.begin(Phase::Generate).settle(usage);
+        }
+        let account = ledger.of_phase(Phase::Generate);
+        assert_eq!((account.calls, account.candidates), (4, 3));
+        assert_eq!((account.counted_candidates, account.uncounted_candidates), (2, 1));
+    }
+
+    #[test]
+    fn what_was_spent_at_one_moment_adds_up_whatever_settles_afterwards() {
+        let ledger = Arc::new(Ledger::default());
+        assert_eq!(ledger.spent().busy, None, "nothing was called");
+        let usage = Usage { prompt_tokens: 3, completion_tokens: 4, ..Usage::default() };
+        ledger.begin(Phase::Judge).settle(usage);
+        let late = ledger.begin(Phase::Generate);
+        let spent = ledger.spent();
+        late.settle(usage);
+        assert_eq!((spent.total().total_tokens(), spent.total().unknown_calls), (7, 1));
+        assert_eq!(spent.of_phase(Phase::Generate).usage.total_tokens(), 0);
+        assert!(spent.busy.is_some());
+        assert_eq!(ledger.total().total_tokens(), 14);
     }
 
     #[test]

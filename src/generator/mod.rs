@@ -29,7 +29,7 @@ use futures_util::{FutureExt, Stream, StreamExt};
 use crate::completion::{Completion, Logprobs, Prompt, StepEvent};
 use crate::failure::{Failure, FailureKind};
 
-pub use ledger::{Account, Ledger, Phase};
+pub use ledger::{Account, Ledger, Phase, Spent};
 pub use run::{Bound, Bounds, Run, RunSeed};
 pub use text::{Members, TextAnswer, TextRequest};
 

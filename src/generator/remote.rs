@@ -81,7 +81,7 @@ impl Remote {
         let closing = Arc::new(AtomicBool::new(false));
         let calling = Calling { provider: Arc::clone(&self.provider), prepared, closing: Arc::clone(&closing) };
         let calls = match delivery {
-            Delivery::Whole => calling.separately(paths, true),
+            Delivery::Whole => calling.separately(paths),
             Delivery::Together(first) => calling.together(paths, first),
             Delivery::Live => select_all(paths.into_iter().map(|path| calling.live(path))).boxed(),
         };
@@ -99,11 +99,10 @@ pub(super) struct Calling {
 }
 
 impl Calling {
-    /// Makes a call for each candidate. `begins` says whether the candidates begin with it, or had begun with another
-    /// call that left them out.
-    pub fn separately(&self, paths: Vec<Path>, begins: bool) -> BoxStream<'static, (usize, StepEvent)> {
+    /// Makes a call for each candidate.
+    pub fn separately(&self, paths: Vec<Path>) -> BoxStream<'static, (usize, StepEvent)> {
         let calls = paths.into_iter().map(|path| {
-            let (account, turn) = self.turn(&path, begins.into());
+            let (account, turn) = self.turn(&path, 1);
             let calling = self.clone();
             turn.of(async move {
                 let end = calling.provider.complete(&calling.prepared, path.upstream_seed(), account).await;
@@ -193,6 +192,11 @@ fn account(run: &Run, phase: Phase, candidates: u64, begun: Arc<AtomicBool>) -> 
         (Attempt::Answered(usage), call) => {
             if let Some(call) = call.take() {
                 call.settle(usage);
+            }
+        }
+        (Attempt::AnsweredInPart { usage, missing }, call) => {
+            if let Some(call) = call.take() {
+                call.settle_without(missing as u64, usage);
             }
         }
         (Attempt::Refused(_) | Attempt::Lost(_), None) => {}

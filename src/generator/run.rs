@@ -102,11 +102,12 @@ impl Run {
     /// price, or a call was answered without its usage. Calls that were cut short count as far as they are known, so
     /// that the sum is a lower bound where there are any.
     pub fn cost_usd(&self) -> Option<f64> {
-        if self.prices.is_empty() {
-            return None;
-        }
-        let phases = self.ledger.by_phase();
-        if phases.is_empty() || phases.values().any(|account| account.uncounted > 0) {
+        self.cost_of(&self.ledger.by_phase())
+    }
+
+    /// The same of what had been spent at some moment.
+    pub fn cost_of(&self, phases: &BTreeMap<Phase, Account>) -> Option<f64> {
+        if self.prices.is_empty() || phases.is_empty() || phases.values().any(|account| account.uncounted > 0) {
             return None;
         }
         let cost = |(phase, account): (&Phase, &Account)| Some(self.prices.get(phase)?.cost_usd(&account.usage));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::chat::{Interruption, Order};
@@ -49,9 +50,24 @@ impl<T> Writer<T> {
         }
     }
 
-    /// Puts the last piece there, however long that takes: nothing is kept waiting by then.
+    /// Puts the last piece there and waits until it is taken. When nothing is taken for too long, that is given up
+    /// with the order to end.
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Writer::put`].
     pub async fn end(self, piece: T) {
-        self.wait(piece, 0).await;
+        let taken = async {
+            timeout(self.patience, self.wait(piece, 0)).await?;
+            for room in 1..=MOST_PIECES {
+                // Without a reader there is nobody to wait for.
+                let _ = timeout(self.patience, self.sender.reserve_many(room)).await?;
+            }
+            Ok::<_, Elapsed>(())
+        };
+        if taken.await.is_err() {
+            self.order.give(Interruption::Unread);
+        }
     }
 
     async fn wait(&self, piece: T, bytes: usize) {
@@ -90,12 +106,13 @@ mod tests {
         assert!(writer.put(MOST_PIECES, 1).now_or_never().is_none());
         assert_eq!((reader.take().await, reader.take().await), (Some(0), Some(1)));
         writer.put(MOST_PIECES, 1).now_or_never().expect("there is room again");
-        writer.end(100).now_or_never().expect("there is room again");
+        let last = tokio::spawn(writer.end(100));
         let mut rest = Vec::new();
         while let Some(piece) = reader.take().await {
             rest.push(piece);
         }
         assert_eq!(rest, (2..=MOST_PIECES).chain([100]).collect::<Vec<_>>());
+        last.await.unwrap();
     }
 
     #[tokio::test]
@@ -118,19 +135,35 @@ mod tests {
         assert!(order.given().now_or_never().is_none());
         writer.put('b', 1).await;
         assert_eq!(order.given().await, Interruption::Unread);
-        // The last word waits for as long as it takes.
         assert_eq!(reader.take().await, Some('a'));
+    }
+
+    #[tokio::test]
+    async fn the_last_word_waits_no_longer_than_the_others() {
+        let order = Order::default();
+        let (writer, mut reader) = backlog(order.clone(), Duration::from_millis(1));
+        writer.put('a', 1).await;
+        writer.end('b').await;
+        assert_eq!(order.is_given(), Some(Interruption::Unread));
+        assert_eq!((reader.take().await, reader.take().await), (Some('a'), Some('b')));
+
+        let order = Order::default();
+        let (writer, mut reader) = backlog(order.clone(), PATIENCE);
         let last = tokio::spawn(writer.end('c'));
         assert_eq!(reader.take().await, Some('c'));
         last.await.unwrap();
+        assert_eq!(order.is_given(), None);
     }
 
     #[tokio::test]
     async fn a_reader_that_has_gone_keeps_nobody_waiting() {
-        let (writer, reader) = backlog(Order::default(), PATIENCE);
+        let order = Order::default();
+        let (writer, reader) = backlog(order.clone(), PATIENCE);
         drop(reader);
         for _ in 0..2 * MOST_PIECES {
             writer.put('a', MOST_BYTES).now_or_never().expect("nobody waits for a reader that has gone");
         }
+        writer.end('b').await;
+        assert_eq!(order.is_given(), None);
     }
 }

@@ -49,7 +49,8 @@ struct Differs {
 ///
 /// # Cancel safety
 ///
-/// A client that goes away does not undo what it asked for: the change is made whole or not at all.
+/// A client that goes away does not undo what it asked for: the change is made whole or not at all. It is not made
+/// while the endpoint is still being asked what it can do.
 pub async fn replace(state: Data<AppState>, request: HttpRequest, body: JsonBody) -> Result<HttpResponse, ApiError> {
     let mut document = object(&body.0)?;
     check_model_of(&document)?;
@@ -170,7 +171,7 @@ impl From<ConfigureError> for ApiError {
         let message = error.to_string();
         match error {
             ConfigureError::Settings(error) => error.into(),
-            ConfigureError::Conflict { .. } => Self::new(
+            ConfigureError::Conflict { .. } | ConfigureError::Overtaken { .. } => Self::new(
                 StatusCode::PRECONDITION_FAILED,
                 "invalid_request_error",
                 Some("revision_conflict"),

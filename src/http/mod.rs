@@ -11,6 +11,7 @@ pub mod configure;
 mod destination;
 mod documentation;
 pub mod error;
+mod event_stream;
 mod fields;
 pub mod history;
 pub mod host;
@@ -55,8 +56,8 @@ pub struct AppState {
 }
 
 impl AppState {
-    /// Where the work of a request lives. Plain calls stay on the thread that serves the client, so that nothing has to
-    /// wake up for them; where there is something to compute it must not keep other clients waiting.
+    /// Where the work of a request lives. A plain call stays on the thread that serves the client, so that nothing has to
+    /// wake up for it; where there is something to compute, or much to read, it must not keep other clients waiting.
     fn home(&self, is_plain: bool) -> Handle {
         if is_plain { Handle::current() } else { self.workers.clone() }
     }

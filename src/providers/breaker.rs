@@ -44,6 +44,8 @@ pub(super) enum Standing {
     Failing(Duration),
     /// It answers nothing, and is asked again after so long.
     Dead(Duration),
+    /// It answered nothing, and one call is finding out whether it does again; after so long another may.
+    Probed(Duration),
 }
 
 /// The state by its usual name.
@@ -86,7 +88,9 @@ enum State {
     Closed,
     /// Until then; what is later is due for a probe.
     Open(Instant),
-    Probing,
+    /// A probe is under way since then. One that takes long does not keep the target shut: when it is as old as the
+    /// cool-down, another is due.
+    Probing(Instant),
 }
 
 impl Health {
@@ -123,16 +127,26 @@ impl Breaker {
     }
 
     pub fn standing(&mut self, now: Instant, settings: &BreakerSettings) -> Standing {
-        let wait = match self.state {
-            State::Open(until) if until <= now => return Standing::Due,
-            State::Open(until) => until - now,
-            // Whoever comes meanwhile may come again when the probe is back.
-            State::Probing => settings.cool_down.min(Duration::from_secs(1)),
-            State::Closed => return self.standing_while_closed(now, settings),
-        };
+        let Some(due) = self.due(settings) else { return self.standing_while_closed(now, settings) };
+        if due <= now {
+            return Standing::Due;
+        }
         let [answers, _] = self.window.counts(now, settings.window);
         let is_dead = answers == 0 || self.failures_in_a_row >= settings.min_calls;
-        if is_dead { Standing::Dead(wait) } else { Standing::Failing(wait) }
+        match self.state {
+            _ if !is_dead => Standing::Failing(due - now),
+            State::Probing(_) => Standing::Probed(due - now),
+            _ => Standing::Dead(due - now),
+        }
+    }
+
+    /// When the next probe may be sent; `None` while it is closed.
+    fn due(&self, settings: &BreakerSettings) -> Option<Instant> {
+        match self.state {
+            State::Closed => None,
+            State::Open(until) => Some(until),
+            State::Probing(since) => Some(since + settings.cool_down),
+        }
     }
 
     fn standing_while_closed(&self, now: Instant, settings: &BreakerSettings) -> Standing {
@@ -146,12 +160,21 @@ impl Breaker {
     }
 
     /// Notes that an attempt begins, and returns whether it is the probe.
-    pub fn begin(&mut self, now: Instant) -> bool {
-        let is_probe = matches!(self.state, State::Open(until) if until <= now);
+    pub fn begin(&mut self, now: Instant, settings: &BreakerSettings) -> bool {
+        let is_probe = self.due(settings).is_some_and(|due| due <= now);
         if is_probe {
-            self.state = State::Probing;
+            self.state = State::Probing(now);
         }
         is_probe
+    }
+
+    /// Notes that a probe is being answered: nobody needs to wait for the answer's end, which may be minutes away.
+    pub fn probe_is_answered(&mut self) {
+        if self.state != State::Closed {
+            self.state = State::Closed;
+            self.failures_in_a_row = 0;
+            self.window.clear();
+        }
     }
 
     /// Notes how an attempt has ended; one that was given up says [`Health::Unknown`].
@@ -169,13 +192,11 @@ impl Breaker {
             Health::Unknown => {}
         }
         match (self.state, health) {
-            (State::Probing, Health::Answered) if is_probe => {
-                self.state = State::Closed;
-                self.window.clear();
-            }
-            (State::Probing, Health::Failed) if is_probe => self.state = State::Open(now + settings.cool_down),
+            // Also when a younger probe is under way, or has failed meanwhile: it was answered all the same.
+            (_, Health::Answered) if is_probe => self.probe_is_answered(),
+            (State::Probing(_), Health::Failed) if is_probe => self.state = State::Open(now + settings.cool_down),
             // The next one is the probe.
-            (State::Probing, Health::Unknown) if is_probe => self.state = State::Open(now),
+            (State::Probing(_), Health::Unknown) if is_probe => self.state = State::Open(now),
             (State::Closed, Health::Failed) if self.is_too_much(now, settings) => {
                 self.state = State::Open(now + settings.cool_down);
             }
@@ -192,7 +213,7 @@ impl Breaker {
     pub fn state(&self, now: Instant) -> BreakerState {
         match self.state {
             State::Open(until) if until > now => BreakerState::Open,
-            State::Open(_) | State::Probing => BreakerState::HalfOpen,
+            State::Open(_) | State::Probing(_) => BreakerState::HalfOpen,
             State::Closed if self.cools_until.is_some_and(|until| until > now) => BreakerState::Open,
             State::Closed => BreakerState::Closed,
         }
@@ -242,9 +263,13 @@ mod tests {
         }
 
         fn attempt(&mut self, health: Health) -> bool {
-            let is_probe = self.breaker.begin(self.now);
+            let is_probe = self.begin();
             self.breaker.end(health, is_probe, self.now, &SETTINGS);
             is_probe
+        }
+
+        fn begin(&mut self) -> bool {
+            self.breaker.begin(self.now, &SETTINGS)
         }
 
         fn fail(&mut self, count: usize) -> &mut Self {
@@ -312,9 +337,9 @@ mod tests {
         assert_eq!(bench.standing(), Standing::Dead(seconds(1.0)));
         bench.later(1.0);
         assert_eq!((bench.standing(), bench.breaker.state(bench.now)), (Standing::Due, BreakerState::HalfOpen));
-        assert!(bench.breaker.begin(bench.now));
-        assert_eq!(bench.standing(), Standing::Dead(seconds(1.0)), "the probe is under way");
-        assert!(!bench.breaker.begin(bench.now), "there is only one");
+        assert!(bench.begin());
+        assert_eq!(bench.standing(), Standing::Probed(seconds(5.0)), "the probe is under way");
+        assert!(!bench.begin(), "there is only one");
         bench.breaker.end(Health::Answered, true, bench.now, &SETTINGS);
         assert_eq!((bench.standing(), bench.breaker.state(bench.now)), (Standing::Fit, BreakerState::Closed));
         bench.fail(3);
@@ -335,13 +360,42 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_that_takes_long_keeps_nobody_out() {
+        let mut bench = Bench::new();
+        bench.fail(4).later(5.0);
+        assert!(bench.begin());
+        bench.later(4.0);
+        assert_eq!(bench.standing(), Standing::Probed(seconds(1.0)));
+        bench.later(1.0);
+        assert_eq!((bench.standing(), bench.breaker.state(bench.now)), (Standing::Due, BreakerState::HalfOpen));
+        assert!(bench.begin(), "it may hang, and another may not");
+        assert_eq!(bench.standing(), Standing::Probed(seconds(5.0)));
+        bench.breaker.end(Health::Failed, true, bench.now, &SETTINGS);
+        assert_eq!(bench.standing(), Standing::Dead(seconds(5.0)));
+        bench.breaker.end(Health::Answered, true, bench.now, &SETTINGS);
+        assert_eq!(bench.standing(), Standing::Fit, "the other was answered after all");
+    }
+
+    #[test]
+    fn a_probe_that_is_being_answered_closes_it_before_its_end_which_counts_as_any_other() {
+        let mut bench = Bench::new();
+        bench.fail(4).later(5.0);
+        assert!(bench.begin());
+        bench.breaker.probe_is_answered();
+        assert_eq!((bench.standing(), bench.breaker.state(bench.now)), (Standing::Fit, BreakerState::Closed));
+        bench.fail(3);
+        bench.breaker.end(Health::Failed, true, bench.now, &SETTINGS);
+        assert_eq!(bench.standing(), Standing::Dead(seconds(5.0)), "four in a row");
+    }
+
+    #[test]
     fn an_attempt_from_before_it_opened_changes_nothing_when_it_ends() {
         let mut bench = Bench::new();
         bench.fail(4);
         bench.breaker.end(Health::Answered, false, bench.now, &SETTINGS);
         assert_eq!(bench.standing(), Standing::Failing(seconds(5.0)), "but it shows that there is life");
         bench.later(5.0);
-        assert!(bench.breaker.begin(bench.now));
+        assert!(bench.begin());
         bench.breaker.end(Health::Failed, false, bench.now, &SETTINGS);
         assert_eq!(bench.breaker.state(bench.now), BreakerState::HalfOpen);
     }

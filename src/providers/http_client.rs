@@ -9,10 +9,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
+use rustls::ClientConfig;
 use tokio::net::lookup_host;
 use url::Url;
 
 use super::thread_clients::ThreadClients;
+use super::tls;
 use crate::config::endpoint::may_be_called;
 use crate::failure::{Failure, FailureKind};
 
@@ -35,8 +37,8 @@ impl Transport {
     }
 }
 
-/// The clients, one for each transport. Making one reads the system's certificates, so that requests which bring their
-/// own endpoint share it with all others; a few that were used last are kept, and no more.
+/// The clients, for each transport those of all threads. The first reads the system's certificates, so that requests
+/// which bring their own endpoint share it with all others; a few that were used last are kept, and no more.
 #[derive(Debug, Default)]
 pub(super) struct Clients {
     /// The last used last.
@@ -53,9 +55,10 @@ impl Clients {
         let mut known = self.known.lock();
         let client = match known.iter().position(|(other, _)| *other == transport) {
             Some(at) => known.remove(at).1,
-            // A handshake takes longer than a thread to wake up, so that these connections are for all threads.
-            None if transport.tls => ThreadClients::shared(build(transport)?),
-            None => ThreadClients::new(move || build(transport))?,
+            None => {
+                let tls = transport.tls.then(|| tls::settings(transport.http2)).transpose()?;
+                ThreadClients::new(move || build(transport, tls.clone()))?
+            }
         };
         if known.len() >= KEPT {
             known.remove(0);
@@ -70,12 +73,12 @@ impl Clients {
 /// HTTP/1.1 only, unless HTTP/2 is asked for: a vote that is decided drops many calls at once, which over HTTP/2 looks
 /// like a rapid-reset attack, while a closed connection is understood everywhere. No redirect is followed, since
 /// that would carry the key to another address, and proxies in the environment are not read.
-fn build(transport: Transport) -> Result<reqwest::Client, String> {
-    build_with(transport, |host| async move { Ok(lookup_host((host, 0)).await?.collect()) })
+fn build(transport: Transport, tls: Option<ClientConfig>) -> Result<reqwest::Client, String> {
+    build_with(transport, tls, |host| async move { Ok(lookup_host((host, 0)).await?.collect()) })
 }
 
 /// The same with another way to look up host names.
-fn build_with<L, F>(transport: Transport, lookup: L) -> Result<reqwest::Client, String>
+fn build_with<L, F>(transport: Transport, tls: Option<ClientConfig>, lookup: L) -> Result<reqwest::Client, String>
 where
     L: Fn(String) -> F + Send + Sync + 'static,
     F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
@@ -97,11 +100,12 @@ where
         // There is nothing to choose by: the server must be known to speak it.
         Transport { tls: false, .. } => builder.http2_prior_knowledge(),
     };
-    if !transport.tls {
+    builder = match tls {
+        Some(settings) => builder.tls_backend_preconfigured(settings),
         // No redirect is followed, so that TLS never happens: an empty set of certificates keeps a machine
         // without any from failing here.
-        builder = builder.tls_certs_only([]);
-    }
+        None => builder.tls_certs_only([]),
+    };
     builder.build().map_err(|error| root_cause(&error))
 }
 
@@ -140,6 +144,9 @@ pub(super) fn describe(error: &reqwest::Error, origin: &str, connect_timeout: Du
         );
     }
     if error.is_connect() {
+        if let Some(cause) = tls::handshake_error(error).and_then(tls::refused_certificate) {
+            return Failure::new(FailureKind::Unavailable, format!("could not connect to {origin}: {cause}"));
+        }
         let cause = root_cause(error);
         return Failure::new(
             FailureKind::Unavailable,
@@ -157,6 +164,9 @@ pub(super) fn describe(error: &reqwest::Error, origin: &str, connect_timeout: Du
 
 /// The innermost reason, which is the one that names a fact; the outer ones repeat the address.
 fn root_cause(error: &reqwest::Error) -> String {
+    if let Some(rustls::Error::InvalidMessage(_)) = tls::handshake_error(error) {
+        return "it does not speak TLS (http:// instead of https://?)".to_owned();
+    }
     let mut cause = error.source();
     let mut text = None;
     while let Some(error) = cause {
@@ -172,14 +182,9 @@ fn root_cause(error: &reqwest::Error) -> String {
 }
 
 fn io_cause(error: &io::Error) -> Option<&'static str> {
-    // A handshake's error travels inside others, where a walk along the sources does not come by.
-    if let Some(inner) = error.get_ref() {
-        if let Some(error) = inner.downcast_ref::<io::Error>() {
-            return io_cause(error);
-        }
-        if let Some(rustls::Error::InvalidMessage(_)) = inner.downcast_ref::<rustls::Error>() {
-            return Some("it does not speak TLS (http:// instead of https://?)");
-        }
+    // One travels inside another, where a walk along the sources does not come by.
+    if let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        return io_cause(inner);
     }
     Some(match error.kind() {
         io::ErrorKind::ConnectionRefused => "connection refused",
@@ -206,7 +211,7 @@ mod tests {
             addresses.iter().map(|address| SocketAddr::new(address.parse().unwrap(), 0)).collect();
         let url: Url = format!("http://{host}:{port}/v1").parse().unwrap();
         let transport = Transport::to(&url, false, Duration::from_secs(10));
-        let client = build_with(transport, move |_| std::future::ready(Ok(addresses.clone()))).unwrap();
+        let client = build_with(transport, None, move |_| std::future::ready(Ok(addresses.clone()))).unwrap();
         let answer = client.get(url).send().await;
         answer
             .map(|answer| answer.status().as_u16())

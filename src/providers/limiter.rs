@@ -86,6 +86,11 @@ impl Caller {
         self.deadline
     }
 
+    /// Whether the request has had a place, here or elsewhere.
+    pub(super) fn was_let_in(&self) -> bool {
+        self.request.was_let_in.load(Ordering::Relaxed)
+    }
+
     fn id(&self) -> RequestId {
         Arc::as_ptr(&self.request).addr()
     }
@@ -144,7 +149,7 @@ impl Limiter {
             return Ok(None);
         }
         let id = caller.id();
-        let is_new = !caller.request.was_let_in.load(Ordering::Relaxed) && !state.lines.contains_key(&id);
+        let is_new = !caller.was_let_in() && !state.lines.contains_key(&id);
         if is_new && state.lines.len() >= state.limits.max_queued {
             return Err(QueueFull(state.limits));
         }

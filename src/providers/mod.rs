@@ -19,6 +19,7 @@ mod window;
 mod http_client;
 mod sse;
 mod thread_clients;
+mod tls;
 
 pub use breaker::BreakerState;
 pub use limiter::Caller;

@@ -32,6 +32,7 @@ pub use self::address::Dialect;
 pub use self::probe::Findings;
 pub use self::request::PreparedRequest;
 pub use self::text::{Members, TextCall};
+pub use self::together::{NoneCame, Refusal};
 
 use self::address::Address;
 use self::attempts::Attempts;
@@ -40,7 +41,7 @@ use self::server::{MAX_BODY_BYTES, Server};
 use super::http_client::Transport;
 use super::limiter::Limits;
 use super::retry::AttemptFailure;
-use super::shared::Shared;
+use super::shared::{Pulse, Shared, Terms};
 use crate::completion::{Completion, Prompt, StepEvent, Usage};
 use crate::config::calls::CallSettings;
 use crate::config::capabilities::{Capabilities, CapabilityTable};
@@ -53,7 +54,7 @@ use crate::metrics::UpstreamMetrics;
 const UNREACHABLE: &str = "unreachable";
 
 /// What makes a provider: where it is, what to send along, and its limits.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ProviderSpec {
     /// What failures call it, for example `openrouter`.
     pub name: String,
@@ -86,6 +87,8 @@ pub enum Attempt {
     Lost(&'static str),
     /// It was answered, and cost this.
     Answered(Usage),
+    /// The same, but so many of the candidates that it asked for did not come.
+    AnsweredInPart { usage: Usage, missing: usize },
 }
 
 impl Attempt {
@@ -132,13 +135,23 @@ pub struct Provider {
 }
 
 impl Provider {
-    /// Makes the provider. Nothing is sent yet. What it has in common with others comes from `shared`, as it stands.
+    /// A provider that stands alone, whose calls are counted nowhere.
+    ///
+    /// # Errors
+    ///
+    /// As [`Provider::metered`].
+    pub fn new(spec: ProviderSpec, shared: &Shared) -> Result<Self, ProviderError> {
+        Self::metered(spec, shared, Arc::new(UpstreamMetrics::unseen()))
+    }
+
+    /// Makes the provider, whose calls are counted in `metrics`. Nothing is sent yet. What it has in common with others
+    /// comes from `shared`, as it stands.
     ///
     /// # Errors
     ///
     /// When the address, the key or a header cannot be used, and for an `https` address on a machine whose
     /// certificates cannot be read.
-    pub fn new(spec: ProviderSpec, shared: &Shared) -> Result<Self, ProviderError> {
+    pub fn metered(spec: ProviderSpec, shared: &Shared, metrics: Arc<UpstreamMetrics>) -> Result<Self, ProviderError> {
         if spec.calls.n_parallel == 0 {
             return Err(ProviderError::NoParallelCalls);
         }
@@ -149,7 +162,6 @@ impl Provider {
         let members = spec.members.iter().map(|member| server(member, &spec, &headers, shared).map(Arc::new));
         let members = members.collect::<Result<_, _>>()?;
         let ProviderSpec { name, body, capabilities, calls, .. } = spec;
-        let metrics = Arc::new(UpstreamMetrics::unseen());
         Ok(Self { name, members, extra: body, capabilities, calls, metrics })
     }
 
@@ -157,14 +169,8 @@ impl Provider {
     /// under way, or wait, stay.
     pub fn take_effect(&self) {
         for server in &self.members {
-            server.gate.limiter.limit(limits(&self.calls));
+            server.gate.hold_to(terms(&self.calls));
         }
-    }
-
-    /// The same provider, whose calls are counted here.
-    #[must_use]
-    pub fn metered(self, metrics: Arc<UpstreamMetrics>) -> Self {
-        Self { metrics, ..self }
     }
 
     /// Counts the attempts of a call, and passes on what is told of them.
@@ -174,7 +180,7 @@ impl Provider {
             match attempt {
                 Attempt::Begun => meter.begun(),
                 Attempt::Refused(why) | Attempt::Lost(why) => meter.failed(why),
-                Attempt::Answered(_) => meter.answered(),
+                Attempt::Answered(_) | Attempt::AnsweredInPart { .. } => meter.answered(),
             }
             told(attempt);
         }
@@ -218,11 +224,12 @@ impl Provider {
         told: impl FnMut(Attempt) + Send,
     ) -> Result<Completion, Failure> {
         let mut told = self.counted(told);
-        let mut attempts = Attempts::new(self, request.caller().clone(), request.model());
-        let once = |server: Arc<Server>| async move {
+        let mut attempts = Attempts::new(self, request.caller().clone(), request.model()).seeded(request.sends(seed));
+        let once = |server: Arc<Server>, pulse: Pulse| async move {
             let began = Instant::now();
             let mut answer = server.send(server.address.chat(&request.model()), request.whole(seed)).await?;
             self.metrics.first_token(began.elapsed());
+            pulse.felt();
             let body = answer.body(MAX_BODY_BYTES).await?.ok_or_else(|| server.too_large("body"))?;
             response::read(&body, answer.content_type(), request.readers(), &server.upstream)
         };
@@ -248,6 +255,19 @@ impl Provider {
     }
 }
 
+impl fmt::Debug for ProviderSpec {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Body fields are resolved here, with the secrets that they refer to, and an address's query may hold one too.
+        let origins: Vec<String> =
+            self.members.iter().map(|member| member.url.origin().ascii_serialization()).collect();
+        formatter
+            .debug_struct("ProviderSpec")
+            .field("name", &self.name)
+            .field("origins", &origins)
+            .finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for Provider {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Configured body fields and an address's query may hold what a log must not.
@@ -262,7 +282,7 @@ fn server(member: &Member, spec: &ProviderSpec, headers: &HeaderMap, shared: &Sh
     let transport = Transport::to(&member.url, calls.http2, calls.connect_timeout);
     let client = shared.clients.client(transport).map_err(ProviderError::Tls)?;
     let origin = address.origin();
-    let gate = shared.gate(&origin, key(spec), limits(&calls));
+    let gate = shared.gate(&origin, address.path(), key(spec), terms(&calls));
     if spec.is_listed {
         gate.list(&spec.name);
     }
@@ -272,8 +292,9 @@ fn server(member: &Member, spec: &ProviderSpec, headers: &HeaderMap, shared: &Sh
     Ok(Server { client, address, headers, calls, upstream, weight, gate, habits })
 }
 
-fn limits(calls: &CallSettings) -> Limits {
-    Limits { n_parallel: calls.n_parallel, max_queued: calls.max_queued }
+fn terms(calls: &CallSettings) -> Terms {
+    let limits = Limits { n_parallel: calls.n_parallel, max_queued: calls.max_queued };
+    Terms { limits, window: calls.breaker.unwrap_or_default().window }
 }
 
 /// What the upstream knows its client by.

@@ -13,9 +13,9 @@ use crate::failure::Failure;
 /// The pause before the first retry is drawn from zero to this.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// No drawn pause is longer than this.
-const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 /// An upstream that asks for more than this is not waited for: the caller learns when to come back.
-const LONGEST_REQUESTED_PAUSE: Duration = Duration::from_secs(60);
+pub(super) const LONGEST_REQUESTED_PAUSE: Duration = Duration::from_secs(60);
 
 /// A failed attempt, and whether another may follow it.
 #[derive(Debug)]
@@ -26,12 +26,19 @@ pub(super) struct AttemptFailure {
     pub was_refused: bool,
     /// It could not be reached.
     pub is_unreachable: bool,
+    /// The upstream has judged what was asked, or what the model made of it: it is well, whatever the failure's kind.
+    pub is_verdict: bool,
 }
 
 impl AttemptFailure {
     /// A failure that no repetition heals, whatever its kind says.
     pub fn fatal(failure: Failure) -> Self {
-        Self { failure, may_retry: false, was_refused: false, is_unreachable: false }
+        Self { may_retry: false, ..Self::from(failure) }
+    }
+
+    /// The same failure of an attempt of which something has been passed on: it cannot be repeated.
+    pub fn passed_on(self) -> Self {
+        Self { may_retry: false, was_refused: false, ..self }
     }
 
     /// The same failure of an attempt on which nothing was spent.
@@ -47,7 +54,8 @@ impl AttemptFailure {
 
 impl From<Failure> for AttemptFailure {
     fn from(failure: Failure) -> Self {
-        Self { may_retry: failure.kind.is_retryable(), failure, was_refused: false, is_unreachable: false }
+        let may_retry = failure.kind.is_retryable();
+        Self { failure, may_retry, was_refused: false, is_unreachable: false, is_verdict: false }
     }
 }
 

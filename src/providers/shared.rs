@@ -1,17 +1,20 @@
 //! What calls to the same place share, whatever configuration they are made under: connections, places among the calls
 //! in flight, the budget of retries, and what is known of a server's health and habits.
 //!
-//! Each is keyed by what it is (an origin, with a key, with a model), so that a new configuration neither resets nor
+//! Each is keyed by what it is (an address, with a key, with a model), so that a new configuration neither resets nor
 //! doubles it, and is held weakly, so that requests with keys of their own leave nothing behind. Keys are known by
 //! their hash alone.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use super::breaker::{Breaker, BreakerState, Health, Standing};
 use super::habits::Habits;
@@ -55,12 +58,14 @@ pub struct ModelState {
 }
 
 impl Shared {
-    /// The gate of an origin and a key, which stands with these limits if it is new.
-    pub(super) fn gate(&self, origin: &str, key: Option<&str>, limits: Limits) -> Arc<Gate> {
+    /// The gate of an address and a key, which stands on these terms if it is new. Behind one origin there may be
+    /// several servers, which the path tells apart.
+    pub(super) fn gate(&self, origin: &str, path: &str, key: Option<&str>, terms: Terms) -> Arc<Gate> {
         let mut hash = Sha256::new();
         hash.update(origin);
+        hash.update(path);
         if let Some(key) = key {
-            // No origin holds such a byte.
+            // No address holds such a byte.
             hash.update([0]);
             hash.update(key);
         }
@@ -69,7 +74,7 @@ impl Shared {
         if let Some(gate) = gates.get(&id).and_then(Weak::upgrade) {
             return gate;
         }
-        let gate = Arc::new(Gate::new(origin, limits));
+        let gate = Arc::new(Gate::new(origin, terms));
         gates.retain(|_, gate| gate.strong_count() > 0);
         gates.insert(id, Arc::downgrade(&gate));
         gate
@@ -96,11 +101,24 @@ impl Shared {
     }
 }
 
-/// Where calls to one origin with one key come by.
+/// What a configuration says of a gate. Of several at one gate, the one that took effect last counts.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    pub limits: Limits,
+    /// What breakers look back on. Were it each call's own, calls under two configurations would have the counts begin
+    /// anew by turns.
+    pub window: Duration,
+}
+
+/// Where calls to one address with one key come by.
 #[derive(Debug)]
 pub(super) struct Gate {
     origin: String,
     pub limiter: Arc<Limiter>,
+    window: Mutex<Duration>,
+    probe_ended: Notify,
+    /// Calls of new requests that wait for the end of a probe.
+    standing_by: AtomicUsize,
     retries: Mutex<RetryBudget>,
     breakers: Mutex<HashMap<Arc<str>, Breaker>>,
     /// What a configuration calls the provider, once one names it.
@@ -108,10 +126,13 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    fn new(origin: &str, limits: Limits) -> Self {
+    fn new(origin: &str, terms: Terms) -> Self {
         Self {
             origin: origin.to_owned(),
-            limiter: Arc::new(Limiter::new(limits)),
+            limiter: Arc::new(Limiter::new(terms.limits)),
+            window: Mutex::new(terms.window),
+            probe_ended: Notify::new(),
+            standing_by: AtomicUsize::new(0),
             retries: Mutex::new(RetryBudget::new(Instant::now())),
             breakers: Mutex::default(),
             listed_as: OnceLock::new(),
@@ -121,6 +142,27 @@ impl Gate {
     /// Has its state told of from now on, under the name that came first.
     pub fn list(&self, provider: &str) {
         self.listed_as.get_or_init(|| provider.to_owned());
+    }
+
+    /// Holds to other terms from now on.
+    pub fn hold_to(&self, terms: Terms) {
+        self.limiter.limit(terms.limits);
+        *self.window.lock() = terms.window;
+    }
+
+    /// Comes to pass when a probe of any model ends or is being answered, from when this is called.
+    pub fn probe_ended(&self) -> Notified<'_> {
+        self.probe_ended.notified()
+    }
+
+    /// A position among those who wait for the end of a probe, of which there are so many at most.
+    pub fn stand_by(&self, most: usize) -> Option<StandBy<'_>> {
+        let position = StandBy(&self.standing_by);
+        (self.standing_by.fetch_add(1, Ordering::Relaxed) < most).then_some(position)
+    }
+
+    fn settings(&self, settings: &BreakerSettings) -> BreakerSettings {
+        BreakerSettings { window: *self.window.lock(), ..*settings }
     }
 
     pub fn count_call(&self) {
@@ -133,9 +175,9 @@ impl Gate {
     }
 
     pub fn standing(&self, model: &str, settings: Option<&BreakerSettings>) -> Standing {
-        let Some(settings) = settings else { return Standing::Fit };
+        let Some(settings) = settings.map(|settings| self.settings(settings)) else { return Standing::Fit };
         match self.breakers.lock().get_mut(model) {
-            Some(breaker) => breaker.standing(Instant::now(), settings),
+            Some(breaker) => breaker.standing(Instant::now(), &settings),
             None => Standing::Fit,
         }
     }
@@ -154,7 +196,8 @@ impl Gate {
     ) -> Result<Watch, Standing> {
         let watch =
             |is_probe| Watch { gate: Arc::clone(self), model: Arc::clone(model), settings, is_probe, ended: false };
-        let Some(settings) = &settings else { return Ok(watch(false)) };
+        let Some(settings) = settings.map(|settings| self.settings(&settings)) else { return Ok(watch(false)) };
+        let settings = &settings;
         let now = Instant::now();
         let mut breakers = self.breakers.lock();
         if breakers.len() >= MOST_MODELS && !breakers.contains_key(model) {
@@ -170,7 +213,7 @@ impl Gate {
             Standing::Cooling(_) | Standing::Failing(_) if is_last => {}
             standing => return Err(standing),
         }
-        let is_probe = breaker.begin(now);
+        let is_probe = breaker.begin(now, settings);
         drop(breakers);
         Ok(watch(is_probe))
     }
@@ -190,6 +233,31 @@ impl Gate {
     }
 }
 
+/// One who waits for the end of a probe.
+#[derive(Debug)]
+pub(super) struct StandBy<'a>(&'a AtomicUsize);
+
+impl Drop for StandBy<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What an attempt tells its breaker by that it is being answered. Only a probe has something to tell.
+#[derive(Debug)]
+pub(super) struct Pulse(Option<(Arc<Gate>, Arc<str>)>);
+
+impl Pulse {
+    /// The head of a success is here, or the first of a stream's content.
+    pub fn felt(&self) {
+        let Some((gate, model)) = &self.0 else { return };
+        if let Some(breaker) = gate.breakers.lock().get_mut(model) {
+            breaker.probe_is_answered();
+        }
+        gate.probe_ended.notify_waiters();
+    }
+}
+
 /// An attempt under way, of which the breaker wants to hear how it ended. One that is dropped was given up.
 #[derive(Debug)]
 pub(super) struct Watch {
@@ -201,27 +269,34 @@ pub(super) struct Watch {
 }
 
 impl Watch {
+    pub fn pulse(&self) -> Pulse {
+        Pulse(self.is_probe.then(|| (Arc::clone(&self.gate), Arc::clone(&self.model))))
+    }
+
     pub fn answered(mut self) {
         self.end(Health::Answered, None);
     }
 
     pub fn failed(mut self, attempt: &AttemptFailure) {
-        let AttemptFailure { failure, may_retry, .. } = attempt;
+        let AttemptFailure { failure, may_retry, is_verdict, .. } = attempt;
         // An unpaid bill is no rate limit that passes.
         let pause = failure.retry_after.filter(|_| *may_retry && failure.kind == FailureKind::RateLimited);
-        let is_alive = failure.kind == FailureKind::RateLimited && self.is_probe;
+        let is_alive = *is_verdict || failure.kind == FailureKind::RateLimited && self.is_probe;
         self.end(if is_alive { Health::Answered } else { Health::of(failure.kind) }, pause);
     }
 
     fn end(&mut self, health: Health, pause: Option<Duration>) {
         self.ended = true;
-        let Some(settings) = &self.settings else { return };
+        let Some(settings) = self.settings.map(|settings| self.gate.settings(&settings)) else { return };
         let now = Instant::now();
         if let Some(breaker) = self.gate.breakers.lock().get_mut(&self.model) {
-            breaker.end(health, self.is_probe, now, settings);
+            breaker.end(health, self.is_probe, now, &settings);
             if let Some(pause) = pause {
                 breaker.cool(pause, now);
             }
+        }
+        if self.is_probe {
+            self.gate.probe_ended.notify_waiters();
         }
     }
 }
@@ -238,18 +313,19 @@ impl Drop for Watch {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits { n_parallel: 4, max_queued: 4 };
+    const TERMS: Terms = Terms { limits: Limits { n_parallel: 4, max_queued: 4 }, window: Duration::from_secs(10) };
 
     #[test]
     fn one_gate_stands_before_an_origin_for_each_key_and_is_forgotten_with_its_users() {
         let shared = Shared::default();
-        let gate = |origin: &str, key: Option<&str>| shared.gate(origin, key, LIMITS);
+        let gate = |origin: &str, key: Option<&str>| shared.gate(origin, "/v1", key, TERMS);
         let held = gate("http://a", Some("k"));
         assert!(Arc::ptr_eq(&held, &gate("http://a", Some("k"))));
         for (origin, key) in [("http://a", None), ("http://a", Some("l")), ("http://b", Some("k")), ("http://ak", None)]
         {
             assert!(!Arc::ptr_eq(&held, &gate(origin, key)), "{origin} {key:?}");
         }
+        assert!(!Arc::ptr_eq(&held, &shared.gate("http://a", "/b/v1", Some("k"), TERMS)), "another server behind it");
         for number in 0..100 {
             gate("http://a", Some(&number.to_string()));
             shared.habits(&format!("http://{number}"));
@@ -261,9 +337,9 @@ mod tests {
     #[test]
     fn only_what_a_configuration_names_is_told_of_and_by_its_name() {
         let shared = Shared::default();
-        let gate = shared.gate("http://a", Some("k"), LIMITS);
+        let gate = shared.gate("http://a", "/v1", Some("k"), TERMS);
         assert_eq!(shared.states(), []);
-        shared.gate("http://a", Some("k"), LIMITS).list("vllm");
+        shared.gate("http://a", "/v1", Some("k"), TERMS).list("vllm");
         let models = Vec::new();
         let state = |origin: &str| UpstreamState {
             provider: "vllm".to_owned(),
@@ -279,7 +355,7 @@ mod tests {
 
     #[test]
     fn breakers_are_kept_for_so_many_models_and_those_in_trouble_longest() {
-        let gate = Arc::new(Gate::new("http://a", LIMITS));
+        let gate = Arc::new(Gate::new("http://a", TERMS));
         let settings = BreakerSettings { min_calls: 1, ..BreakerSettings::default() };
         let begin = |model: &str| gate.begin(&model.into(), Some(settings), false);
         let down = AttemptFailure::from(crate::failure::Failure::new(FailureKind::Unavailable, "down"));
@@ -294,7 +370,7 @@ mod tests {
 
     #[test]
     fn the_last_target_is_asked_as_long_as_it_answers_anything() {
-        let gate = Arc::new(Gate::new("http://a", LIMITS));
+        let gate = Arc::new(Gate::new("http://a", TERMS));
         let settings = BreakerSettings { min_calls: 2, ..BreakerSettings::default() };
         let begin = |is_last| gate.begin(&"m".into(), Some(settings), is_last);
         let down = AttemptFailure::from(crate::failure::Failure::new(FailureKind::Unavailable, "down"));
@@ -303,5 +379,45 @@ mod tests {
         assert!(matches!(begin(false).unwrap_err(), Standing::Failing(_)));
         begin(true).unwrap().failed(&down);
         assert!(matches!(begin(true).unwrap_err(), Standing::Dead(_)));
+    }
+
+    #[test]
+    fn two_configurations_that_look_back_differently_do_not_clear_each_others_counts() {
+        let gate = Arc::new(Gate::new("http://a", TERMS));
+        let begin = |window_s| {
+            let window = Duration::from_secs(window_s);
+            let settings = BreakerSettings { min_calls: 4, window, ..BreakerSettings::default() };
+            gate.begin(&"m".into(), Some(settings), false)
+        };
+        let down = AttemptFailure::from(crate::failure::Failure::new(FailureKind::Unavailable, "down"));
+        for (window_s, is_up) in [(10, true), (60, false), (10, true), (60, false)] {
+            let watch = begin(window_s).unwrap();
+            if is_up { watch.answered() } else { watch.failed(&down) }
+        }
+        assert!(matches!(begin(10).unwrap_err(), Standing::Failing(_)));
+        gate.hold_to(Terms { window: Duration::from_nanos(1), ..TERMS });
+        assert!(matches!(begin(10).unwrap_err(), Standing::Dead(_)), "the new window is the shorter");
+    }
+
+    #[test]
+    fn a_verdict_is_an_answer_whatever_its_kind() {
+        let gate = Arc::new(Gate::new("http://a", TERMS));
+        let settings = BreakerSettings { min_calls: 1, ..BreakerSettings::default() };
+        let begin = || gate.begin(&"m".into(), Some(settings), false);
+        let mistake = || AttemptFailure::from(crate::failure::Failure::new(FailureKind::Malformed, "no such tool"));
+        for _ in 0..3 {
+            begin().unwrap().failed(&AttemptFailure { is_verdict: true, ..mistake() });
+        }
+        begin().unwrap().failed(&mistake());
+        assert!(begin().is_err(), "an answer that cannot be read is a failure");
+    }
+
+    #[test]
+    fn so_many_stand_by_and_who_leaves_makes_room() {
+        let gate = Gate::new("http://a", TERMS);
+        let held = gate.stand_by(1).unwrap();
+        assert!(gate.stand_by(1).is_none());
+        drop(held);
+        assert!(gate.stand_by(1).is_some());
     }
 }

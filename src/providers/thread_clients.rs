@@ -1,7 +1,9 @@
 //! HTTP clients that stay with their threads.
 //!
-//! A connection is served by a task of the runtime that opened it. Where a call and its connection live on one
-//! thread, no other thread has to wake up for it, which is a good part of what a call costs.
+//! A connection is served by a task of the runtime that opened it, and ends with that runtime. A call must not depend
+//! on another thread's: a thread that serves clients ends as soon as its own have gone, while calls go on elsewhere.
+//! Where a call and its connection live on one thread, no other thread has to wake up for it either, which is a good
+//! part of what a call costs.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,8 +19,7 @@ pub(super) struct ThreadClients(Arc<Clients>);
 struct Clients {
     shared: reqwest::Client,
     own: ThreadLocal<reqwest::Client>,
-    /// `None` where every thread takes the shared one.
-    build: Option<Box<Build>>,
+    build: Box<Build>,
 }
 
 type Build = dyn Fn() -> Result<reqwest::Client, String> + Send + Sync;
@@ -30,22 +31,18 @@ impl ThreadClients {
     ///
     /// As `build`.
     pub fn new(build: impl Fn() -> Result<reqwest::Client, String> + Send + Sync + 'static) -> Result<Self, String> {
-        Ok(Self(Arc::new(Clients { shared: build()?, own: ThreadLocal::new(), build: Some(Box::new(build)) })))
-    }
-
-    /// The same client everywhere, for connections that are too dear to have some for each thread.
-    pub fn shared(client: reqwest::Client) -> Self {
-        Self(Arc::new(Clients { shared: client, own: ThreadLocal::new(), build: None }))
+        Ok(Self(Arc::new(Clients { shared: build()?, own: ThreadLocal::new(), build: Box::new(build) })))
     }
 
     /// The client for a call that is made here.
     pub fn here(&self) -> &reqwest::Client {
         let Clients { shared, own, build } = &*self.0;
         let is_alone = || Handle::try_current().is_ok_and(|it| it.runtime_flavor() == RuntimeFlavor::CurrentThread);
-        match build {
+        if is_alone() {
             // What was built once can be built again; should it fail, there is still the first.
-            Some(build) if is_alone() => own.get_or(|| build().unwrap_or_else(|_| shared.clone())),
-            _ => shared,
+            own.get_or(|| build().unwrap_or_else(|_| shared.clone()))
+        } else {
+            shared
         }
     }
 }
@@ -94,11 +91,5 @@ mod tests {
     fn every_thread_with_a_runtime_of_its_own_has_a_client_of_its_own() {
         let [one, other, many] = clients_of_three_runtimes(&ThreadClients::new(build).unwrap());
         assert!(one != other && one != many && other != many);
-    }
-
-    #[test]
-    fn what_is_shared_is_one_client_everywhere() {
-        let [one, other, many] = clients_of_three_runtimes(&ThreadClients::shared(build().unwrap()));
-        assert_eq!([one, other], [many, many]);
     }
 }

@@ -107,7 +107,7 @@ pub struct UnknownModel {
 impl Names {
     /// What a model of the active provider can be held to.
     fn structured_output(&self, model: &str) -> StructuredOutput {
-        let row = self.capabilities.map(|capabilities| capabilities.of(model));
+        let row = self.capabilities.as_ref().map(|capabilities| capabilities.of(model));
         row.map_or(StructuredOutput::Unsupported, |row| row.structured_output())
     }
 }
@@ -173,13 +173,13 @@ impl ActiveConfig {
         })
     }
 
-    /// Whether the active model can be asked for what the configuration's own runs need.
+    /// Whether a model can be asked for what the configuration's own runs need.
     ///
     /// # Errors
     ///
     /// The field that does not fit.
-    pub(super) fn check_run(&self) -> Result<(), PlanError> {
-        let Target { generator, model, lessons } = self.names.active.clone();
+    pub(super) fn check_run(&self, target: &Target) -> Result<(), PlanError> {
+        let Target { generator, model, lessons } = target.clone();
         let structured_output = self.names.structured_output(&model);
         let route = Route { generator, model, scaled: true, structured_output, lessons };
         // A budget of 1 is a plain call, but requests may ask for more.

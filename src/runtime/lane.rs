@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::store::{NewRevision, Origin, StoreError};
 
 use super::active::ActiveConfig;
-use super::probe::{Probe, named_capabilities};
+use super::probe::{Asked, Probe};
 use super::remote::usual_variables;
 use super::{Description, Runtime};
 
@@ -21,7 +21,7 @@ pub struct ConfigureOptions {
     pub validate_only: bool,
     /// The revision that must be the active one.
     pub if_match: Option<i64>,
-    /// Ask the endpoint what it can do before anything else, and put what it says into the document.
+    /// Ask the endpoint what it can do, once the document could be prepared, and put what it says into it.
     pub probe: bool,
 }
 
@@ -45,6 +45,9 @@ pub enum ConfigureError {
     /// Another revision than the expected one is active.
     #[error("the active revision is {active}, not {expected}; read it, merge, and try again")]
     Conflict { expected: i64, active: i64 },
+    /// What a change was drafted on is not active any more, now that the endpoint has answered.
+    #[error("revision {active} became active while the endpoint was asked; read it, and try again")]
+    Overtaken { active: i64 },
     /// A patch needs something to be applied to.
     #[error("no configuration is active that could be patched; POST /configure sets one")]
     NotConfigured,
@@ -61,7 +64,23 @@ pub enum ConfigureError {
     Store(#[from] StoreError),
 }
 
+impl ConfigureOptions {
+    /// The number of the active revision, 0 for none.
+    ///
+    /// # Errors
+    ///
+    /// When it is not the expected one.
+    pub(super) fn check(&self, active: Option<&ActiveConfig>) -> Result<i64, ConfigureError> {
+        let active = active.map_or(0, |active| active.revision);
+        match self.if_match {
+            Some(expected) if expected != active => Err(ConfigureError::Conflict { expected, active }),
+            _ => Ok(active),
+        }
+    }
+}
+
 /// What shall become the active configuration.
+#[derive(Clone)]
 pub(super) enum Change {
     /// A document in place of the active one.
     Replace(Document),
@@ -71,6 +90,20 @@ pub(super) enum Change {
     Rollback(i64),
     /// The file's `[active]`, unless it is what was last applied of it.
     File(Document, FieldOrigins),
+}
+
+impl Change {
+    /// What the client has sent.
+    pub fn document(&self) -> Option<&Document> {
+        match self {
+            Self::Replace(document) | Self::Patch(document) | Self::File(document, _) => Some(document),
+            Self::Rollback(_) => None,
+        }
+    }
+
+    pub fn rolled_back(&self) -> Option<i64> {
+        if let Self::Rollback(number) = self { Some(*number) } else { None }
+    }
 }
 
 /// A document on its way to be prepared, its secrets in it.
@@ -106,7 +139,8 @@ impl Runtime {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future leaves the lane running to its end: what was committed is also published.
+    /// Dropping the future leaves the lane running to its end: what was committed is also published. An endpoint that is
+    /// still being asked is asked no further, and nothing changes.
     pub async fn configure(
         self: &Arc<Self>,
         document: Document,
@@ -176,8 +210,12 @@ impl Runtime {
         change: Change,
         options: ConfigureOptions,
     ) -> Result<Option<Configured>, ConfigureError> {
+        let asked = match options.probe {
+            true => self.ask(&change, options).await?,
+            false => None,
+        };
         let runtime = Arc::clone(self);
-        let lane = tokio::spawn(async move { runtime.change_in_lane(change, options).await });
+        let lane = tokio::spawn(async move { runtime.change_in_lane(change, options, asked).await });
         match lane.await {
             Ok(result) => result,
             // Nobody aborts the task, so that only a panic can have ended it.
@@ -185,29 +223,26 @@ impl Runtime {
         }
     }
 
-    /// `None` when the file says what it said before.
+    /// `None` when the file says what it said before. What the endpoint has said goes into the document.
     pub(super) async fn change_in_lane(
         &self,
         change: Change,
         options: ConfigureOptions,
+        asked: Option<Asked>,
     ) -> Result<Option<Configured>, ConfigureError> {
         let _lane = self.lane.lock().await;
         let active = self.snapshot();
-        let active_revision = active.as_ref().map_or(0, |active| active.revision);
-        if let Some(expected) = options.if_match.filter(|expected| *expected != active_revision) {
-            return Err(ConfigureError::Conflict { expected, active: active_revision });
+        let active_revision = options.check(active.as_deref())?;
+        if let Some(asked) = &asked {
+            asked.check_basis(active_revision)?;
         }
-        let rolled_back = if let Change::Rollback(number) = &change { Some(*number) } else { None };
-        let named = named_capabilities(&change);
+        let rolled_back = change.rolled_back();
         let Some(mut draft) = self.draft(change, active.as_deref()).await? else { return Ok(None) };
-        let probe = match options.probe {
-            true => Some(self.probe(&mut draft, &named).await?),
-            false => None,
-        };
-        let prepared = self.prepare(draft).await.map_err(|error| match rolled_back {
-            Some(number) => ConfigureError::NotPreparable { number, why: error.message },
-            None => error.into(),
-        })?;
+        if let Some(asked) = &asked {
+            asked.fill_in(&mut draft);
+        }
+        let prepared = self.prepare_change(draft, rolled_back).await?;
+        let probe = asked.map(|asked| asked.probe);
         let message = format!(
             "Initialized {} with {} algorithm",
             prepared.active.names.model,
@@ -223,8 +258,24 @@ impl Runtime {
         Ok(Some(Configured { revision, message, warnings, probe }))
     }
 
+    /// Prepares what a change has made, which may be a past revision.
+    pub(super) async fn prepare_change(
+        &self,
+        draft: Draft,
+        rolled_back: Option<i64>,
+    ) -> Result<Prepared, ConfigureError> {
+        self.prepare(draft).await.map_err(|error| match rolled_back {
+            Some(number) => ConfigureError::NotPreparable { number, why: error.message },
+            None => error.into(),
+        })
+    }
+
     /// What a change makes of the active configuration, every secret in its place.
-    async fn draft(&self, change: Change, active: Option<&ActiveConfig>) -> Result<Option<Draft>, ConfigureError> {
+    pub(super) async fn draft(
+        &self,
+        change: Change,
+        active: Option<&ActiveConfig>,
+    ) -> Result<Option<Draft>, ConfigureError> {
         let draft = match change {
             Change::Replace(mut document) => {
                 let known = active.map(|active| active.secrets.clone()).unwrap_or_default();
@@ -280,7 +331,7 @@ impl Runtime {
             names,
             judge,
         };
-        active.check_run().map_err(|error| SettingsError::invalid(error.param, error.message))?;
+        active.check_run(&active.names.active).map_err(|error| SettingsError::invalid(error.param, error.message))?;
         warnings.extend(active.check_capabilities(settings.calls.use_n)?);
         Ok(Prepared { active, origin, warnings })
     }

@@ -1,10 +1,11 @@
 //! Asking the endpoint of a configuration what it can do, before the configuration is prepared: what it says goes into
-//! the document, where it is seen and outlives a restart.
+//! the document, where it is seen and outlives a restart. It is said of the model that was asked for, and of no other.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
+use crate::config::capabilities::MODELS;
 use crate::config::document::Document;
 use crate::config::extra_args::CAPABILITIES;
 use crate::config::provider::ProviderName;
@@ -14,7 +15,7 @@ use crate::providers::Shared;
 use crate::providers::openai::{Findings, Provider};
 
 use super::Runtime;
-use super::lane::{Change, ConfigureError, Draft};
+use super::lane::{Change, ConfigureError, ConfigureOptions, Draft};
 use super::remote::provider_spec;
 use super::targets::refused;
 
@@ -25,7 +26,7 @@ const EXTRA_ARGS: &str = "extra_args";
 pub struct Probe {
     /// Calls that were made.
     pub calls: usize,
-    /// By the columns of the table, as `extra_args.capabilities` says it.
+    /// By the columns of the table, as `extra_args.capabilities.models` says it of the model.
     pub found: Map<String, Value>,
     /// What the table says in their place, where that is something else.
     pub known: Map<String, Value>,
@@ -42,7 +43,7 @@ impl Probe {
         };
         let kept = self.kept.iter().map(|column| {
             format!(
-                "`extra_args.capabilities.{column}` stays as it was given; the endpoint was found to have {}",
+                "`{column}` of `extra_args.capabilities` stays as it was given; the endpoint was found to have {}",
                 self.found[column]
             )
         });
@@ -51,17 +52,58 @@ impl Probe {
     }
 }
 
-/// The columns that the client of a change has filled in itself. Those of a configuration that it patches may be what an
-/// earlier probe has found.
-pub(super) fn named_capabilities(change: &Change) -> BTreeSet<String> {
-    let (Change::Replace(document) | Change::Patch(document)) = change else { return BTreeSet::new() };
-    let named = document.get(EXTRA_ARGS).and_then(|extra_args| extra_args.get(CAPABILITIES)?.as_object());
-    named.into_iter().flatten().filter(|(_, value)| !value.is_null()).map(|(column, _)| column.clone()).collect()
+/// What an endpoint has said for a change that is still to be made.
+pub(super) struct Asked {
+    pub probe: Probe,
+    /// The name that the provider knows the model by.
+    model: String,
+    /// The revision that the change was drafted on, where it would have made something else of another one.
+    basis: Option<i64>,
+    /// Columns that the document has a cell of for all of its models.
+    of_all: BTreeSet<String>,
+    /// Columns that the client has named for this model.
+    of_model: BTreeSet<String>,
+}
+
+impl Asked {
+    /// # Errors
+    ///
+    /// When the change was drafted on another revision than the active one.
+    pub fn check_basis(&self, active: i64) -> Result<(), ConfigureError> {
+        match self.basis {
+            Some(basis) if basis != active => Err(ConfigureError::Overtaken { active }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Fills in what the endpoint has said of the model. What the client has said stays, and what an earlier probe has
+    /// found makes room for it.
+    pub fn fill_in(&self, draft: &mut Draft) {
+        if !draft.field_origins.contains_key(EXTRA_ARGS) {
+            draft.field_origins.insert(EXTRA_ARGS.to_owned(), origin::REQUEST.to_owned());
+        }
+        let place = [EXTRA_ARGS, CAPABILITIES, MODELS, &self.model];
+        let cells = place.into_iter().fold(&mut draft.document, object);
+        for (column, value) in self.probe.found.iter().filter(|(column, _)| !self.of_model.contains(*column)) {
+            match self.of_all.contains(column) {
+                true => drop(cells.shift_remove(column)),
+                false => drop(cells.insert(column.clone(), value.clone())),
+            }
+        }
+    }
 }
 
 impl Runtime {
-    /// Asks the endpoint of a draft, and fills in what it says but for the columns in `named`.
-    pub(super) async fn probe(&self, draft: &mut Draft, named: &BTreeSet<String>) -> Result<Probe, ConfigureError> {
+    /// Asks the endpoint that a change leads to, once it is certain that the change could be made. Outside the lane,
+    /// where nobody waits for it; `None` where there is nothing to change.
+    pub(super) async fn ask(
+        &self,
+        change: &Change,
+        options: ConfigureOptions,
+    ) -> Result<Option<Asked>, ConfigureError> {
+        let active = self.snapshot();
+        let revision = options.check(active.as_deref())?;
+        let Some(draft) = self.draft(change.clone(), active.as_deref()).await? else { return Ok(None) };
         let settings = ActiveSettings::parse(&draft.document)?;
         let own = settings.model_mapping.get(&settings.model).unwrap_or(&settings.model);
         let (provider, model) = settings.provider.resolve(own)?;
@@ -69,8 +111,14 @@ impl Runtime {
             let message = "`probe` has no meaning for the provider `llama`, which runs in this process; leave it out";
             return Err(SettingsError::invalid("probe", message).into());
         }
+        let of_all = capabilities(&draft.document).map(columns).unwrap_or_default();
+        let of_model = change.document().and_then(capabilities).and_then(|said| said.get(MODELS)?.get(model));
+        let of_model = of_model.and_then(Value::as_object).map(columns).unwrap_or_default();
+        // What is refused is not paid for.
+        self.prepare_change(draft, change.rolled_back()).await?;
+
         let (spec, _) = provider_spec(&settings, provider, &self.environment, self.targets.outbound())?;
-        let known = spec.capabilities.uncorrected().of(model);
+        let known = spec.capabilities.clone().uncorrected().of(model);
         let client = Provider::new(spec, &Shared::default()).map_err(refused)?;
         let Findings { cells, notes, calls } = client
             .probe(model)
@@ -83,18 +131,28 @@ impl Runtime {
                 .filter(|(column, value)| cells.get(*column).is_some_and(|found| found != value && *value != "unknown"))
                 .map(|(column, value)| (column.to_owned(), value))
                 .collect(),
-            kept: cells.keys().filter(|column| named.contains(*column)).cloned().collect(),
+            kept: cells
+                .keys()
+                .filter(|column| of_all.contains(*column) || of_model.contains(*column))
+                .cloned()
+                .collect(),
             found: cells,
             notes,
         };
-        if !draft.field_origins.contains_key(EXTRA_ARGS) {
-            draft.field_origins.insert(EXTRA_ARGS.to_owned(), origin::REQUEST.to_owned());
-        }
-        let found = probe.found.iter().filter(|(column, _)| !named.contains(*column));
-        object(object(&mut draft.document, EXTRA_ARGS), CAPABILITIES)
-            .extend(found.map(|(column, value)| (column.clone(), value.clone())));
-        Ok(probe)
+        // A whole document is the same on whatever it is put in place of.
+        let basis = (!matches!(change, Change::Replace(_))).then_some(revision);
+        Ok(Some(Asked { probe, model: model.to_owned(), basis, of_all, of_model }))
     }
+}
+
+/// What a document, or a patch, says in place of the table.
+fn capabilities(document: &Document) -> Option<&Document> {
+    document.get(EXTRA_ARGS)?.get(CAPABILITIES)?.as_object()
+}
+
+/// The columns of which something is said.
+fn columns(cells: &Document) -> BTreeSet<String> {
+    cells.iter().filter(|(name, value)| *name != MODELS && !value.is_null()).map(|(name, _)| name.clone()).collect()
 }
 
 /// The object of a member, made where there is none.

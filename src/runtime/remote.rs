@@ -47,7 +47,7 @@ pub fn provider_spec(
         headers.push((name.clone(), source.resolve(&format!("extra_args.headers.{name}"), environment)?));
     }
     let addresses = members.iter().map(|member| &member.url);
-    let capabilities = CapabilityTable::at(provider, addresses).with(settings.extra_args.capabilities);
+    let capabilities = CapabilityTable::at(provider, addresses).with(settings.extra_args.capabilities.clone());
     let spec = ProviderSpec {
         name: provider.as_str().to_owned(),
         members,

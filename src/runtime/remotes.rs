@@ -38,7 +38,7 @@ impl Remotes {
             return Ok(client);
         }
         let metrics = self.metrics.upstream(label(&spec.name));
-        let client = generator::remote(Arc::new(Provider::new(spec, &self.shared)?.metered(metrics)));
+        let client = generator::remote(Arc::new(Provider::metered(spec, &self.shared, metrics)?));
         let mut known = self.known.lock();
         known.retain(|_, client| client.strong_count() > 0);
         known.insert(key, Arc::downgrade(&client));

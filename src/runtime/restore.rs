@@ -79,7 +79,7 @@ impl Runtime {
         origins: FieldOrigins,
         failures: &mut Vec<String>,
     ) -> Result<bool, StoreError> {
-        match self.change_in_lane(Change::File(file, origins), ConfigureOptions::default()).await {
+        match self.change_in_lane(Change::File(file, origins), ConfigureOptions::default(), None).await {
             Ok(None) => Ok(false),
             Ok(Some(configured)) => {
                 for warning in &configured.warnings {

@@ -96,7 +96,7 @@ impl Targets {
         let (spec, mut told) = provider_spec(settings, provider, environment, &self.outbound)?;
         warnings.append(&mut told);
         let elsewhere = self.elsewhere(settings, Some((provider, spec.clone())), environment, warnings);
-        let capabilities = spec.capabilities;
+        let capabilities = spec.capabilities.clone();
         let generator = self.remote(spec)?;
         let target = |upstream: &str, param: &str| {
             let (chosen, model) = settings.provider.resolve(upstream)?;

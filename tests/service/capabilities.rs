@@ -279,3 +279,31 @@ async fn a_configuration_is_told_at_once_what_will_be_done_in_another_way() {
     let fields = json!({"stop": ["a", "b"], "extra_args": {"capabilities": {"max_stop": 1}}});
     assert_eq!(validate(fields).await.error(400)["param"], "stop");
 }
+
+#[tokio::test]
+async fn what_a_model_of_the_mapping_cannot_do_is_told_by_its_name() {
+    let upstream = Upstream::start().await;
+    let app = spawn_app().await;
+    let told = async |cells: Value, fields: Value| {
+        let mut fields = fields;
+        fields["model_mapping"] = json!({"smart": "o3", "alias": "scripted"});
+        fields["extra_args"] = json!({"capabilities": {"models": {"o3": cells}}});
+        let told = app.configure(&upstream, fields).await;
+        told["warnings"].as_array().unwrap().iter().map(|told| told.as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    for (cells, fields, words) in [
+        (json!({"seed": false}), json!({"seed": 5}), "`seed` was left out"),
+        (json!({"n": false}), json!({"use_n": "always"}), "`smart` is known to make one choice"),
+        (json!({"max_stop": 0}), json!({"stop": ["a"]}), "are refused: "),
+        (json!({"logprobs": false}), json!({"vote_weight": "confidence", "budget": 3}), "are refused: "),
+    ] {
+        let warnings = told(cells.clone(), fields).await;
+        assert_eq!(warnings.len(), 1, "{cells}: {warnings:?}");
+        assert!(warnings[0].starts_with("`smart`: ") && warnings[0].contains(words), "{warnings:?}");
+    }
+    assert_eq!(told(json!({}), json!({"seed": 5, "stop": ["a"]})).await, Vec::<String>::new());
+    // As it was told.
+    told(json!({"max_stop": 0}), json!({"stop": ["a"]})).await;
+    assert_eq!(app.chat(json!({"model": "smart"})).await.error(400)["param"], "stop");
+    app.chat(json!({"model": "alias"})).await.ok();
+}

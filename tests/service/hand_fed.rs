@@ -143,7 +143,10 @@ impl Client {
 
     /// Reads to the end: the head, and the chunks of the body as they were cut.
     pub async fn read_rest(mut self) -> (String, Vec<Vec<u8>>) {
-        timeout(PATIENCE, self.socket.read_to_end(&mut self.received)).await.expect("the end").unwrap();
+        // A long answer may take its time on a busy machine, as long as it comes.
+        while timeout(PATIENCE, self.socket.read_buf(&mut self.received)).await.expect("more, or the end").unwrap() > 0
+        {
+        }
         let at = find(&self.received, b"\r\n\r\n").expect("a whole head");
         let head = String::from_utf8(self.received[..at].to_vec()).unwrap();
         (head, chunks(&self.received[at + 4..]))

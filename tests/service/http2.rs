@@ -20,14 +20,14 @@ const ANSWER: &str = r#"{"choices":[{"index":0,"message":{"role":"assistant","co
 
 /// What the server saw happen.
 #[derive(Debug, PartialEq, Eq)]
-enum Event {
+pub enum Event {
     Connection,
     Request(String),
     Reset(Reason),
 }
 
 /// A server that speaks HTTP/2 without TLS. It answers but for its first `held` requests, which it keeps.
-async fn server(held: usize, events: UnboundedSender<Event>) -> SocketAddr {
+pub async fn server(held: usize, events: UnboundedSender<Event>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {

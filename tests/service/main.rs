@@ -64,6 +64,8 @@ mod text_completions;
 mod timeouts;
 mod together;
 mod told_usage;
+#[cfg(target_os = "linux")]
+mod tls;
 mod upstream_failures;
 mod upstream_profiles;
 mod votes;

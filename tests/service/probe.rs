@@ -12,6 +12,11 @@ async fn probe(app: &TestApp, upstream: &Upstream, fields: Value) -> Answer {
     app.post("/configure?probe=true", &document(upstream, fields)).await
 }
 
+/// What a configuration has of one model.
+fn cells_of<'a>(shown: &'a Value, model: &str) -> &'a Value {
+    &shown["extra_args"]["capabilities"]["models"][model]
+}
+
 fn refusal(param: Option<&str>, message: &str) -> Step {
     let error = json!({"error": {"message": message, "type": "invalid_request_error", "param": param, "code": null}});
     Step::status(400, &error.to_string())
@@ -51,14 +56,14 @@ async fn what_an_endpoint_honours_is_found_in_three_calls_and_kept_over_a_restar
     assert_eq!(told["warnings"], json!([]));
     assert_eq!(upstream.counters().requests, 3);
     let shown = app.get("/configure").await.ok();
-    assert_eq!((&shown["extra_args"]["capabilities"], &shown["origin"]["extra_args"]), (&found, &json!("request")));
+    assert_eq!((cells_of(&shown, "scripted"), &shown["origin"]["extra_args"]), (&found, &json!("request")));
 
     // Without the wish nobody is asked again.
     let told = app.post("/configure", &shown).await.ok();
     assert_eq!(told.get("probe"), None);
     let state_dir = app.stop();
     let app = spawn_app_in(Arc::clone(&state_dir), &[], |_| {}).await;
-    assert_eq!(app.get("/configure").await.ok()["extra_args"]["capabilities"], found);
+    assert_eq!(cells_of(&app.get("/configure").await.ok(), "scripted"), &found);
     assert_eq!(upstream.counters().requests, 3);
 }
 
@@ -199,11 +204,12 @@ async fn what_the_client_says_itself_stays_and_the_rest_is_filled_in() {
     });
     let told = probe(&app, &upstream, fields).await.ok();
     assert_eq!((&told["probe"]["found"]["n"], &told["probe"]["kept"]), (&json!(true), &json!(["n"])));
-    assert!(told["warnings"][0].as_str().unwrap().contains("`extra_args.capabilities.n` stays"), "{told}");
-    let extra_args = app.get("/configure").await.ok()["extra_args"].clone();
-    let cells = &extra_args["capabilities"];
-    assert_eq!((&cells["n"], &cells["prefill"], &cells["seed"]), (&json!(false), &json!("continued"), &json!(true)));
-    assert_eq!(extra_args["top_a"], 1);
+    assert!(told["warnings"][0].as_str().unwrap().contains("`n` of `extra_args.capabilities` stays"), "{told}");
+    let shown = app.get("/configure").await.ok();
+    let (said, found) = (&shown["extra_args"]["capabilities"], cells_of(&shown, "upstream-name"));
+    assert_eq!((&said["n"], &said["prefill"], &said["seed"]), (&json!(false), &json!("continued"), &Value::Null));
+    assert_eq!((found.get("n"), &found["seed"], &found["tools"]), (None, &json!(true), &json!(true)));
+    assert_eq!(shown["extra_args"]["top_a"], 1);
     for seen in upstream.seen() {
         let body = seen.json();
         assert_eq!((&body["model"], &body["top_a"]), (&json!("upstream-name"), &json!(1)));
@@ -216,10 +222,87 @@ async fn what_the_client_says_itself_stays_and_the_rest_is_filled_in() {
         receive(request.body(body.to_owned()))
     };
     let told = patch("/configure?probe=true", r#"{"extra_args": {"capabilities": {"tools": false}}}"#).await.ok();
-    assert_eq!(told["probe"]["kept"], json!(["tools"]));
+    assert_eq!(told["probe"]["kept"], json!(["n", "tools"]));
     let shown = app.get("/configure").await.ok();
-    let cells = &shown["extra_args"]["capabilities"];
-    assert_eq!((&cells["n"], &cells["tools"], &cells["prefill"]), (&json!(true), &json!(false), &json!("continued")));
+    let (said, found) = (&shown["extra_args"]["capabilities"], cells_of(&shown, "upstream-name"));
+    assert_eq!((&said["n"], &said["tools"], &said["prefill"]), (&json!(false), &json!(false), &json!("continued")));
+    assert_eq!((found.get("n"), found.get("tools"), &found["seed"]), (None, None, &json!(true)), "{found}");
+    // What is said of the model itself stays too.
+    let body = r#"{"extra_args": {"capabilities": {"models": {"upstream-name": {"seed": false}}}}}"#;
+    assert_eq!(patch("/configure?probe=true", body).await.ok()["probe"]["kept"], json!(["n", "seed", "tools"]));
+    assert_eq!(cells_of(&app.get("/configure").await.ok(), "upstream-name")["seed"], false);
+}
+
+#[tokio::test]
+async fn what_is_learnt_of_one_model_is_said_of_no_other() {
+    let upstream = Upstream::start().await;
+    upstream.answer_with(|seen| match seen.json()["logprobs"].is_null() || seen.json()["model"] == "o3" {
+        true => honours_all(seen),
+        false => refusal(Some("logprobs"), "logprobs are not supported"),
+    });
+    let app = spawn_app().await;
+    let fields = json!({"budget": 1, "model_mapping": {"smart": "o3"}, "allow_any_model": true});
+    assert_eq!(probe(&app, &upstream, fields).await.ok()["probe"]["found"]["logprobs"], false);
+    assert_eq!(app.chat(json!({"logprobs": true})).await.error(400)["param"], "logprobs");
+    app.chat(json!({"model": "smart", "logprobs": true})).await.ok();
+    // It is asked for as it came, and the server says no.
+    let before = upstream.counters().requests;
+    app.chat(json!({"model": "other", "logprobs": true})).await.error(400);
+    assert_eq!(upstream.counters().requests, before + 1);
+}
+
+#[tokio::test]
+async fn nobody_waits_for_an_endpoint_that_is_asked_by_somebody_else() {
+    let upstream = Upstream::start().await;
+    upstream.answer_with(|seen| honours_all(seen).gated("asked"));
+    let app = Arc::new(spawn_app_for(&upstream, json!({"budget": 2})).await);
+    let ask = |method: reqwest::Method, body: Value| {
+        let request = app.client.request(method, app.url("/configure?probe=true"));
+        let request = request.header("content-type", "application/json").body(body.to_string());
+        tokio::spawn(receive(request))
+    };
+    let replaced = ask(reqwest::Method::POST, document(&upstream, json!({"budget": 3})));
+    let patched = ask(reqwest::Method::PATCH, json!({"budget": 4}));
+    upstream.wait_for(|counters| counters.in_flight == 2).await;
+    assert_eq!(app.post("/configure", &document(&upstream, json!({"budget": 5}))).await.ok()["revision"], 2);
+    upstream.open_gate("asked");
+    // It was made from a revision that is not active any more.
+    let error = patched.await.unwrap().error(412);
+    assert_eq!(error["code"], "revision_conflict");
+    assert!(error["message"].as_str().unwrap().contains("while the endpoint was asked"), "{error}");
+    assert_eq!(replaced.await.unwrap().ok()["probe"]["calls"], 3);
+    let shown = app.get("/configure").await.ok();
+    assert_eq!((&shown["budget"], &cells_of(&shown, "scripted")["n"]), (&json!(3), &json!(true)));
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_is_asked_for_no_further_and_changes_nothing() {
+    let upstream = Upstream::start().await;
+    upstream.answer_with(|_| Step::hang_at(Point::Head));
+    let app = spawn_app_for(&upstream, json!({"budget": 2})).await;
+    let before = app.get("/configure").await.ok();
+    let body = document(&upstream, json!({"budget": 3})).to_string();
+    let asking = tokio::spawn(receive(app.json_request("/configure?probe=true", &body)));
+    upstream.wait_for(|counters| counters.in_flight == 1).await;
+    asking.abort();
+    upstream.wait_for(|counters| counters.closed_early == 1 && counters.in_flight == 0).await;
+    assert_eq!((app.get("/configure").await.ok(), upstream.counters().requests), (before, 1));
+}
+
+#[tokio::test]
+async fn log_probabilities_in_a_shape_of_its_own_are_seen() {
+    let upstream = Upstream::start().await;
+    upstream.answer_with(|seen| match seen.json()["logprobs"].is_null() {
+        true => honours_all(seen),
+        false => Step::body(
+            r#"{"choices":[{"index":0,"message":{"role":"assistant","content":"Hi"},"finish_reason":"eos",
+                "logprobs":{"tokens":["Hi"],"token_logprobs":[-0.5],"token_ids":[7]}}]}"#,
+        ),
+    });
+    let app = spawn_app().await;
+    let told = probe(&app, &upstream, json!({"budget": 1})).await.ok();
+    let found = &told["probe"]["found"];
+    assert_eq!((&found["logprobs"], &found["max_top_logprobs"]), (&json!(true), &json!(0)), "{told}");
 }
 
 #[tokio::test]
@@ -316,6 +399,9 @@ async fn what_is_wrong_with_a_document_is_told_before_anybody_is_asked() {
         (json!({"budget": 0}), "budget"),
         (json!({"endpoint": "http://169.254.169.254/v1"}), "endpoint"),
         (json!({"extra_args": {"capabilities": {"n": 1}}}), "extra_args.capabilities.n"),
+        // What only shows when all of it is built.
+        (json!({"stop": ["a", "b"], "extra_args": {"capabilities": {"max_stop": 1}}}), "stop"),
+        (json!({"extra_args": {"headers": {"X": "env:NOT_THERE"}}}), "extra_args.headers.X"),
         (json!({"provider": "llama", "endpoint": null, "max_retries": null, "model": "arithmetic-demo"}), "probe"),
     ] {
         assert_eq!(probe(&app, &upstream, fields.clone()).await.error(400)["param"], param, "{fields}");

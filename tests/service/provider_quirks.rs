@@ -132,6 +132,15 @@ async fn groqs_limit_of_tokens_is_waited_for_and_its_models_mistakes_are_tried_a
 }
 
 #[tokio::test]
+async fn a_models_mistake_is_not_asked_for_again_by_the_same_seed() {
+    let upstream = Upstream::start().await;
+    upstream.push(Step::status(400, r#"{"error":{"message":"m","code":"tool_use_failed"}}"#));
+    let provider = provider(&upstream, |spec| spec.calls.max_retries = 1);
+    let failure = provider.complete(&provider.prepare(&prompt()), Some(7), |_| ()).await.unwrap_err();
+    assert_eq!((failure.kind, upstream.counters().requests), (Malformed, 1));
+}
+
+#[tokio::test]
 async fn what_groq_puts_beside_a_chunk_is_read() {
     let said = delta(json!({"role": "assistant", "content": "42"}));
     let usage = json!({"prompt_tokens": 7, "completion_tokens": 1, "total_tokens": 8, "queue_time": 0.01});

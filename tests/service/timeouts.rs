@@ -1,12 +1,15 @@
 //! What a client is told of each limit that was reached: by which setting.
 
+use std::time::Duration;
+
 use itsd::failure::FailureKind;
 use itsd::providers::Shared;
 use itsd::providers::openai::Provider;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::app::spawn_app_for;
+use crate::app::{spawn_app, spawn_app_for};
+use crate::hand_fed::HandFed;
 use crate::provider::{complete, spec};
 use crate::upstream::{Point, Step, Upstream};
 
@@ -69,6 +72,37 @@ async fn an_answer_that_has_begun_must_go_on() {
     assert_eq!(told(whole, fields).await, [expected, expected]);
 }
 
+/// What a client is told of an upstream that answers with comments and nothing else.
+async fn told_of_comments(fields: &Value) -> String {
+    let upstream = HandFed::start().await;
+    let app = spawn_app().await;
+    let mut document = upstream.document();
+    document.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    app.post("/configure", &document).await.ok();
+    let feeding = async {
+        let mut call = upstream.call().await;
+        while call.write(b": OPENROUTER PROCESSING\n\n").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let (answer, ()) = tokio::join!(app.chat(json!({"stream": true})), feeding);
+    let error = answer.error(502);
+    assert_eq!(error["code"], "upstream_timeout");
+    error["message"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn comments_are_no_sign_that_an_answer_goes_on() {
+    assert_eq!(
+        told_of_comments(&json!({"idle_timeout_ms": 300})).await,
+        "openai-compatible was silent for 0.3 s within its answer; `idle_timeout_ms` sets this limit"
+    );
+    assert_eq!(
+        told_of_comments(&json!({"first_byte_timeout_ms": 300})).await,
+        "openai-compatible did not begin to answer within 0.3 s; `first_byte_timeout_ms` sets this limit"
+    );
+}
+
 #[tokio::test]
 async fn an_answer_that_crawls_is_not_silent() {
     let upstream = Upstream::start().await;
@@ -96,7 +130,7 @@ async fn a_connection_must_be_there_in_time() {
     let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = silent.local_addr().unwrap();
     let mut spec = spec(&format!("https://{address}/v1"));
-    spec.calls.connect_timeout = std::time::Duration::from_millis(200);
+    spec.calls.connect_timeout = Duration::from_millis(200);
     let provider = match Provider::new(spec, &Shared::default()) {
         Ok(provider) => provider,
         // A machine without certificates cannot say https at all.

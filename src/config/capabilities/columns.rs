@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::overrides::MODELS;
 use crate::config::field::{self, SettingsError};
 use crate::config::fields::{Field, Kind, Scope};
 use crate::config::word::words;
@@ -85,23 +86,17 @@ macro_rules! columns {
             pub own_fields: &'static [&'static str],
         }
 
-        /// What a configuration says in place of single cells: its `extra_args.capabilities`.
+        /// What is said in place of single cells of a row.
         #[derive(Debug, Clone, Copy, Default, PartialEq)]
-        pub struct CapabilityOverrides {
+        pub(super) struct Cells {
             $($name: Option<$type>,)+
         }
 
         /// The columns as the members that such an object may have, in the order in which they are shown.
-        pub const COLUMNS: &[Field] = &[
-            $(Field {
-                name: stringify!($name),
-                aliases: &[],
-                scope: Scope::Configuration,
-                kind: <$type as Cell>::KIND,
-                default: "null",
-                about: $about,
-            },)+
-        ];
+        pub const COLUMNS: &[Field] = &[$(column::<$type>(stringify!($name), $about),)+];
+
+        /// What `extra_args.capabilities` may have: the columns, and those of single models.
+        pub const MEMBERS: &[Field] = &[$(column::<$type>(stringify!($name), $about),)+ OF_MODELS];
 
         impl Capabilities {
             /// The cells by the names of their columns.
@@ -110,34 +105,55 @@ macro_rules! columns {
             }
         }
 
-        impl CapabilityOverrides {
-            /// Reads the object of this place, such as `extra_args.capabilities`. Null leaves the row's cell.
-            ///
-            /// # Errors
-            ///
-            /// What is no object, a column that there is not, and what cannot stand in one.
-            pub fn parse(param: &str, value: &Value) -> Result<Self, SettingsError> {
-                let mut overrides = Self::default();
-                for (name, value) in field::object(param, value)? {
-                    let place = format!("{param}.{name}");
-                    match name.as_str() {
-                        $(stringify!($name) if value.is_null() => {}
-                        stringify!($name) => overrides.$name = Some(Cell::read(&place, value)?),)+
-                        _ => {
-                            let known = COLUMNS.iter().map(|column| column.name);
-                            return Err(SettingsError::unknown_member(param, name, known));
-                        }
-                    }
+        impl Cells {
+            /// Takes in the member of this name, which stands at `place`; whether there is such a column. Null says
+            /// nothing of it.
+            pub fn take(&mut self, place: &str, name: &str, value: &Value) -> Result<bool, SettingsError> {
+                match name {
+                    $(stringify!($name) if value.is_null() => {}
+                    stringify!($name) => self.$name = Some(Cell::read(place, value)?),)+
+                    _ => return Ok(false),
                 }
-                Ok(overrides)
+                Ok(true)
             }
 
             /// A row with these cells in place of its own.
-            pub(super) fn over(self, row: Capabilities) -> Capabilities {
+            pub fn over(&self, row: Capabilities) -> Capabilities {
                 Capabilities { $($name: self.$name.unwrap_or(row.$name),)+ own_fields: row.own_fields }
             }
         }
     };
+}
+
+/// A column as a member of an object of cells.
+const fn column<C: Cell>(name: &'static str, about: &'static str) -> Field {
+    Field { name, aliases: &[], scope: Scope::Configuration, kind: C::KIND, default: "null", about }
+}
+
+const OF_MODELS: Field = Field {
+    name: MODELS,
+    aliases: &[],
+    scope: Scope::Configuration,
+    kind: Kind::ObjectMap(COLUMNS),
+    default: "{}",
+    about: "The same of single models alone, by the names that the provider knows them by.",
+};
+
+impl Cells {
+    /// Reads the object of this place.
+    ///
+    /// # Errors
+    ///
+    /// What is no object, a column that there is not, and what cannot stand in one.
+    pub fn parse(param: &str, value: &Value) -> Result<Self, SettingsError> {
+        let mut cells = Self::default();
+        for (name, value) in field::object(param, value)? {
+            if !cells.take(&format!("{param}.{name}"), name, value)? {
+                return Err(SettingsError::unknown_member(param, name, COLUMNS.iter().map(|column| column.name)));
+            }
+        }
+        Ok(cells)
+    }
 }
 
 columns! {
@@ -273,7 +289,7 @@ mod tests {
     fn every_row_is_read_back_as_it_is_shown() {
         for row in ROWS {
             let shown = Value::from_iter(row.capabilities.cells());
-            let overrides = CapabilityOverrides::parse("capabilities", &shown).unwrap();
+            let overrides = Cells::parse("capabilities", &shown).unwrap();
             // Whatever it is put over, only what it says is left.
             let own_fields = ROWS[0].capabilities.own_fields;
             assert_eq!(overrides.over(ROWS[0].capabilities), Capabilities { own_fields, ..row.capabilities });
@@ -300,11 +316,11 @@ mod tests {
             (json!({"own_fields": []}), SettingsCode::UnknownField, "e.capabilities.own_fields", "unknown field"),
             (json!([]), SettingsCode::InvalidValue, "e.capabilities", "object"),
         ] {
-            let error = CapabilityOverrides::parse("e.capabilities", &object).unwrap_err();
+            let error = Cells::parse("e.capabilities", &object).unwrap_err();
             assert_eq!((error.code, error.param.as_str()), (code, param), "{object}");
             assert!(error.message.contains(words), "{}", error.message);
         }
-        let nothing = json!({"n": null, "max_stop": null});
-        assert_eq!(CapabilityOverrides::parse("c", &nothing).unwrap(), CapabilityOverrides::default());
+        let nothing: Value = COLUMNS.iter().map(|column| (column.name, Value::Null)).collect();
+        assert_eq!(Cells::parse("c", &nothing).unwrap(), Cells::default(), "null is as the row has it");
     }
 }

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::completion::{Completion, Delta};
 use crate::generator::Phase;
+use crate::http::event_stream::write_event;
 
 use super::job::Identity;
 use super::metadata::Metadata;
@@ -142,20 +143,13 @@ impl<'a> Chunks<'a> {
         self.out.extend_from_slice(format!(": its {completed}/{planned} candidates\n\n").as_bytes());
     }
 
-    /// An object that is no chunk: an error.
-    pub fn event(&mut self, value: &impl Serialize) {
-        self.out.extend_from_slice(b"data: ");
-        serde_json::to_writer(&mut self.out, value).expect("chunks always serialise to memory");
-        self.out.extend_from_slice(b"\n\n");
-    }
-
     fn delta(&mut self, index: u32, delta: &RawValue, logprobs: Option<&RawValue>) {
         let choice = ChunkChoice { index, delta, logprobs, finish_reason: None, tts_metadata: None };
         self.chunk(self.bare(&[choice]));
     }
 
     fn chunk(&mut self, chunk: Chunk<'_>) {
-        self.event(&chunk);
+        write_event(&mut self.out, &chunk);
     }
 
     fn bare<'c>(&self, choices: &'c [ChunkChoice<'c>]) -> Chunk<'c>

@@ -31,22 +31,18 @@ impl<'a> Ending<'a> {
         Self { runs, algorithm, planned, ledger, is_counted: false }
     }
 
-    /// `stops_billing` says whether a call that is cancelled is paid for no further.
-    pub fn ended(&mut self, result: &Result<Outcome, RunError>, stops_billing: bool) {
-        let spent = self.spent();
+    /// `spent` is what all candidates cost, and `stops_billing` says whether a call that is cancelled is paid for no
+    /// further.
+    pub fn ended(&mut self, result: &Result<Outcome, RunError>, spent: &Account, stops_billing: bool) {
         match result {
             Ok(outcome) => {
-                self.runs.saved_tokens(outcome.saved_tokens(&spent, stops_billing));
-                self.count(of_outcome(outcome, &spent));
+                self.runs.saved_tokens(outcome.saved_tokens(spent, stops_billing));
+                self.count(of_outcome(outcome, spent));
             }
             Err(error) => {
-                self.count(of_error(&error.failures.iter().map(|(_, failure)| failure.kind), self.planned, &spent))
+                self.count(of_error(&error.failures.iter().map(|(_, failure)| failure.kind), self.planned, spent))
             }
         }
-    }
-
-    fn spent(&self) -> Account {
-        self.ledger.of_phase(Phase::Generate)
     }
 
     fn count(&mut self, endings: Endings) {
@@ -60,7 +56,7 @@ impl<'a> Ending<'a> {
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
         if !self.is_counted {
-            let spent = self.spent();
+            let spent = self.ledger.of_phase(Phase::Generate);
             self.count(of_error(&std::iter::empty(), self.planned, &spent));
         }
     }

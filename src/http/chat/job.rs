@@ -1,6 +1,6 @@
 //! A chat request that is ready to run: routed, planned and checked against what its target can do.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use actix_web::http::header::{HeaderName, HeaderValue};
@@ -10,7 +10,7 @@ use crate::algorithms::{self, Named, Observer, Outcome, Plan, Resources, RunErro
 use crate::completion::Prompt;
 use crate::config::run::{AlgorithmName, RunSettings};
 use crate::failure::{Failure, FailureKind};
-use crate::generator::{Generator, Phase, Run};
+use crate::generator::{Generator, Phase, Run, Spent};
 use crate::http::error::ApiError;
 use crate::http::request_log::RequestRecord;
 use crate::http::spending;
@@ -32,6 +32,9 @@ pub struct Job {
     plan: Plan,
     prompt: Arc<Prompt>,
     run: Arc<Run>,
+    /// What was spent when the run came to its end. Calls that were cancelled may still settle afterwards, and whatever
+    /// is told of it is to agree.
+    spent: OnceLock<Spent>,
     warnings: Vec<String>,
     with_metadata: bool,
     /// The strategy in the client's words, where a `tts_*` field or the path chose the run.
@@ -133,6 +136,7 @@ impl Job {
             plan,
             prompt: Arc::new(request.prompt),
             run,
+            spent: OnceLock::new(),
             warnings: request.warnings,
             with_metadata: request.with_metadata,
             strategy,
@@ -152,9 +156,10 @@ impl Job {
         self.plan.budget
     }
 
-    /// Whether the run is plain calls, with nothing to compute between them.
+    /// Whether the run is one plain call, and reading its answer is soon done. Log-probabilities are many times as long
+    /// as the answer that they belong to.
     pub fn is_plain(&self) -> bool {
-        self.plan.is_plain()
+        self.plan.is_plain() && self.prompt.logprobs.is_none()
     }
 
     /// The ids by which a client knows the request.
@@ -182,12 +187,13 @@ impl Job {
         let runs = &self.record.metrics().runs;
         let mut ending = Ending::new(runs, self.identity.algorithm, self.plan.budget, &self.run.ledger);
         let result = algorithms::run(&self.plan, Arc::clone(&self.prompt), &*self.generator, &self.run, observer).await;
-        ending.ended(&result, self.stops_billing());
-        let usage = self.run.ledger.total();
+        let spent = self.spent();
+        ending.ended(&result, &spent.of_phase(Phase::Generate), self.stops_billing());
+        let usage = spent.total();
         self.record.note(|facts| {
             facts.prompt_tokens = Some(usage.prompt_tokens);
             facts.completion_tokens = Some(usage.completion_tokens);
-            facts.cost_usd = self.run.cost_usd();
+            facts.cost_usd = self.run.cost_of(&spent.by_phase);
             match &result {
                 Ok(outcome) => {
                     facts.completed = Some(outcome.counts().0);
@@ -208,20 +214,25 @@ impl Job {
         })
     }
 
+    fn spent(&self) -> &Spent {
+        self.spent.get_or_init(|| self.run.ledger.spent())
+    }
+
     fn stops_billing(&self) -> bool {
         self.generator.stops_billing(&self.prompt.model)
     }
 
     /// The answer together with what was spent on it.
     pub fn finish<'a>(&'a self, outcome: &'a Outcome) -> Finished<'a> {
+        let spent = self.spent();
         Finished {
             identity: &self.identity,
             outcome,
-            usage: self.run.ledger.total(),
-            by_phase: self.run.ledger.by_phase(),
-            cost_usd: self.run.cost_usd(),
+            usage: spent.total(),
+            by_phase: spent.by_phase.clone(),
+            cost_usd: self.run.cost_of(&spent.by_phase),
             stops_billing: self.stops_billing(),
-            busy: self.run.ledger.busy(),
+            busy: spent.busy,
             elapsed: self.record.elapsed(),
             with_metadata: self.with_metadata,
             strategy: self.strategy.as_deref(),

@@ -32,7 +32,7 @@ use job::Job;
 use precedence::PathChoice;
 use request::ChatRequest;
 
-pub(super) use running::{Interruption, Order, Ticket};
+pub(super) use running::{Interruption, Listener, Order, Ticket};
 pub use running::{Running, cancel};
 
 /// Whether the query string asks to refuse unknown fields instead of forwarding them.

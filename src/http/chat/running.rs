@@ -46,6 +46,13 @@ pub struct Order {
     is_closed: Arc<AtomicBool>,
 }
 
+/// One who waits for an order again and again.
+#[derive(Debug)]
+pub struct Listener {
+    order: Order,
+    given: watch::Receiver<Option<Interruption>>,
+}
+
 /// A running request's place in the register, given up when it is dropped.
 #[derive(Debug)]
 pub struct Ticket {
@@ -123,18 +130,12 @@ impl Order {
     ///
     /// An order is not lost.
     pub async fn given(&self) -> Interruption {
-        let mut given = self.given.subscribe();
-        let mut ordered = pin!(given.wait_for(Option::is_some));
-        poll_fn(|context| {
-            if let Some(why) = self.is_given() {
-                return Poll::Ready(why);
-            }
-            ordered.as_mut().poll(context).map(|why| {
-                let why = why.ok().and_then(|why| *why);
-                why.expect("the sender lives as long as this order, and was waited for")
-            })
-        })
-        .await
+        self.listener().given().await
+    }
+
+    /// Who waits more than once needs only one of these.
+    pub fn listener(&self) -> Listener {
+        Listener { order: self.clone(), given: self.given.subscribe() }
     }
 
     /// The order, if it is given already.
@@ -158,6 +159,24 @@ impl Order {
             why = self.given() => Err(why),
             output = future => Ok(output),
         }
+    }
+}
+
+impl Listener {
+    /// Waits for the order, as [`Order::given`] does.
+    pub async fn given(&mut self) -> Interruption {
+        let Self { order, given } = self;
+        let mut ordered = pin!(given.wait_for(Option::is_some));
+        poll_fn(|context| {
+            if let Some(why) = order.is_given() {
+                return Poll::Ready(why);
+            }
+            ordered.as_mut().poll(context).map(|why| {
+                let why = why.ok().and_then(|why| *why);
+                why.expect("the sender lives as long as this order, and was waited for")
+            })
+        })
+        .await
     }
 }
 

@@ -294,8 +294,8 @@ fn probe() -> Value {
     query(
         "probe",
         json!({"type": "boolean", "default": false}),
-        "Ask the endpoint what it can do, in a few small calls, and put what it says into `extra_args.capabilities`, \
-         where the document does not say it itself.",
+        "Ask the endpoint what it can do with the model, in a few small calls, and put what it says into \
+         `extra_args.capabilities.models`, where the document does not say it itself.",
     )
 }
 
@@ -316,7 +316,8 @@ fn configure() -> Value {
          and could be built. No network call is made unless `probe` asks for it. Requests in flight finish under the \
          configuration that they began with.\n\n\
          ### What is known of the providers\n\n\
-         Each cell can be set by its column's name in `extra_args.capabilities`; `?` is what nobody knows.\n\n{}",
+         Each cell can be set by its column's name in `extra_args.capabilities`, and for one model in its `models`; `?` is \
+         what nobody knows.\n\n{}",
         capabilities::markdown()
     );
     change("configure", "Sets the active configuration.", vec![probe()], &[502]).about(&about).takes(

@@ -90,6 +90,12 @@ impl Address {
         }
     }
 
+    /// The path that is common to all calls. Behind one origin there may be several servers.
+    pub fn path(&self) -> &str {
+        let (Paths::Common { chat: url, .. } | Paths::Deployments(url)) = &self.paths;
+        url.path()
+    }
+
     /// Scheme, host and port, which is all that is ever told of an address.
     pub fn origin(&self) -> String {
         let (Paths::Common { chat: url, .. } | Paths::Deployments(url)) = &self.paths;

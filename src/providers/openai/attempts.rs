@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use futures_util::future::select_all;
+use tokio::time::{Instant, sleep, timeout};
 
 use super::server::Server;
 use super::{Attempt, Provider};
@@ -13,8 +14,8 @@ use crate::metrics::UpstreamMetrics;
 use crate::providers::breaker::Standing;
 use crate::providers::limiter::{Caller, Place, QueueFull};
 use crate::providers::pool::{Load, choose};
-use crate::providers::retry::{AttemptFailure, Circumstances, Retries};
-use crate::providers::shared::Watch;
+use crate::providers::retry::{AttemptFailure, Circumstances, LONGEST_PAUSE, LONGEST_REQUESTED_PAUSE, Retries};
+use crate::providers::shared::{Pulse, Watch};
 
 /// Who is turned away by a full queue may come back after this.
 const QUEUE_PAUSE: Duration = Duration::from_secs(1);
@@ -28,6 +29,10 @@ pub(super) struct Attempts {
     last: Option<(Failure, Arc<Server>)>,
     /// What is to pass before the next.
     pause: Option<Duration>,
+    /// How long it has waited for probes and for members that want to be left alone.
+    waited: Duration,
+    /// The server is told the seed, so that the model makes the same mistake again.
+    is_seeded: bool,
     /// The call is part of the traffic that retries are a share of.
     is_counted: bool,
 }
@@ -46,6 +51,17 @@ struct Choice<'a> {
     server: &'a Arc<Server>,
     /// Nobody else could be asked instead.
     is_last: bool,
+    /// It wants to be left alone for so long, which a call that has failed already waits for.
+    wait: Option<Duration>,
+}
+
+/// Nobody may be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Nobody {
+    /// None answers anything, and one is asked again after so long.
+    Dead(Duration),
+    /// A call is finding out whether one does. It is time to look again when that has ended, and after so long.
+    Probed(Duration),
 }
 
 impl Turn {
@@ -53,6 +69,7 @@ impl Turn {
     pub fn heard(&mut self, metrics: &UpstreamMetrics) {
         if let Some(began) = self.began.take() {
             metrics.first_token(began.elapsed());
+            self.watch.pulse().felt();
         }
     }
 }
@@ -60,10 +77,25 @@ impl Turn {
 impl Attempts {
     pub fn new(provider: &Provider, caller: Caller, model: Arc<str>) -> Self {
         let retries = Retries::new(provider.calls.max_retries);
-        Self { caller, model, retries, last: None, pause: None, is_counted: false }
+        Self {
+            caller,
+            model,
+            retries,
+            last: None,
+            pause: None,
+            waited: Duration::ZERO,
+            is_seeded: false,
+            is_counted: false,
+        }
     }
 
-    /// Makes attempts until one comes to something. `told` hears of each.
+    /// The same, of which the server is told the seed or not.
+    pub fn seeded(self, is_seeded: bool) -> Self {
+        Self { is_seeded, ..self }
+    }
+
+    /// Makes attempts until one comes to something. `told` hears of each, and a pulse is to be felt when the head of a
+    /// whole answer is here.
     ///
     /// # Errors
     ///
@@ -76,12 +108,12 @@ impl Attempts {
         &mut self,
         provider: &Provider,
         told: &mut impl FnMut(Attempt),
-        once: impl Fn(Arc<Server>) -> F,
+        once: impl Fn(Arc<Server>, Pulse) -> F,
     ) -> Result<(T, Turn), Failure> {
         loop {
             let turn = self.begin(provider).await?;
             told(Attempt::Begun);
-            match once(Arc::clone(&turn.server)).await {
+            match once(Arc::clone(&turn.server), turn.watch.pulse()).await {
                 Ok(answer) => return Ok((answer, turn)),
                 Err(attempt) => self.failed(provider, turn, attempt, told)?,
             }
@@ -103,9 +135,11 @@ impl Attempts {
         &mut self,
         provider: &Provider,
         turn: Turn,
-        attempt: AttemptFailure,
+        mut attempt: AttemptFailure,
         told: &mut impl FnMut(Attempt),
     ) -> Result<(), Failure> {
+        let is_models_mistake = attempt.is_verdict && attempt.failure.kind == FailureKind::Malformed;
+        attempt.may_retry &= !(is_models_mistake && self.is_seeded);
         told(Attempt::failed(&attempt));
         let Turn { server, watch, _place: place, .. } = turn;
         watch.failed(&attempt);
@@ -140,8 +174,16 @@ impl Attempts {
         loop {
             let avoided = self.last.as_ref().map(|(_, server)| server);
             let (server, is_last) = match self.choose(provider, avoided) {
+                Ok(Choice { wait: Some(wait), .. }) => {
+                    self.leave_alone(wait).await?;
+                    continue;
+                }
                 Ok(choice) => (Arc::clone(choice.server), choice.is_last),
-                Err(wait) => {
+                Err(Nobody::Probed(wait)) => {
+                    self.await_probe(provider, wait).await?;
+                    continue;
+                }
+                Err(Nobody::Dead(wait)) => {
                     sleep(self.pause_of_the_dead(provider, wait)?).await;
                     continue;
                 }
@@ -156,17 +198,18 @@ impl Attempts {
     }
 
     /// Whom to ask: one that is fit and has not just failed this call, else one that has, else one that answers at
-    /// least some calls or only wants fewer.
+    /// least some calls or only wants fewer. A call that has failed goes to one that wants fewer last, and waits for it.
     ///
     /// # Errors
     ///
-    /// After how long to look again, when nobody answers anything.
-    fn choose<'a>(&self, provider: &'a Provider, avoided: Option<&Arc<Server>>) -> Result<Choice<'a>, Duration> {
+    /// When to look again, when nobody answers anything.
+    fn choose<'a>(&self, provider: &'a Provider, avoided: Option<&Arc<Server>>) -> Result<Choice<'a>, Nobody> {
         let breaker = provider.calls.breaker.as_ref();
         if let [only] = provider.members.as_slice() {
             return match only.gate.standing(&self.model, breaker) {
-                Standing::Dead(wait) => Err(wait),
-                _ => Ok(Choice { server: only, is_last: true }),
+                Standing::Dead(wait) => Err(Nobody::Dead(wait)),
+                Standing::Probed(wait) => Err(Nobody::Probed(wait)),
+                _ => Ok(Choice { server: only, is_last: true, wait: None }),
             };
         }
         let members: Vec<(&Arc<Server>, Standing)> =
@@ -176,16 +219,27 @@ impl Attempts {
             Standing::Fit | Standing::Due if !is_avoided(server) => Some(0),
             Standing::Suspect if !is_avoided(server) => Some(1),
             Standing::Fit | Standing::Due | Standing::Suspect => Some(2),
+            Standing::Cooling(_) if avoided.is_some() => Some(4),
             Standing::Cooling(_) | Standing::Failing(_) => Some(3),
-            Standing::Dead(_) => None,
+            Standing::Dead(_) | Standing::Probed(_) => None,
         };
         let Some(best) = members.iter().filter_map(rank).min() else {
             let waits = members.iter().filter_map(|(_, standing)| match standing {
-                Standing::Dead(wait) => Some(*wait),
+                Standing::Dead(wait) | Standing::Probed(wait) => Some(*wait),
                 _ => None,
             });
-            return Err(waits.min().unwrap_or_default());
+            let wait = waits.min().unwrap_or_default();
+            let is_probed = members.iter().any(|(_, standing)| matches!(standing, Standing::Probed(_)));
+            return Err(if is_probed { Nobody::Probed(wait) } else { Nobody::Dead(wait) });
         };
+        if best == 4 {
+            let cooling = members.iter().filter_map(|(server, standing)| match standing {
+                Standing::Cooling(wait) => Some((*server, *wait)),
+                _ => None,
+            });
+            let (server, wait) = cooling.min_by_key(|(_, wait)| *wait).expect("the best are cooling");
+            return Ok(Choice { server, is_last: true, wait: Some(wait) });
+        }
         let best_ones: Vec<&Arc<Server>> =
             members.iter().filter(|member| rank(member) == Some(best)).map(|(server, _)| *server).collect();
         let server = match best_ones.as_slice() {
@@ -196,26 +250,70 @@ impl Attempts {
                 several[choose(&loads, &mut rand::rng()).expect("there are several")]
             }
         };
-        Ok(Choice { server, is_last: best == 3 })
+        Ok(Choice { server, is_last: best == 3, wait: None })
     }
 
     /// How long to wait for a provider of which nothing answers. Who has been asking waits until it may be asked
     /// again; who comes new is told to come back then.
     fn pause_of_the_dead(&mut self, provider: &Provider, wait: Duration) -> Result<Duration, Failure> {
-        let message = format!(
-            "{} answered none of its last calls and is left alone for {:.1} s; `breaker` sets when and for how long",
-            provider.name,
-            wait.as_secs_f64()
-        );
-        let left_alone = Failure { retry_after: Some(wait), ..Failure::new(FailureKind::LeftAlone, message) };
-        match &self.last {
-            None => Err(left_alone),
-            Some((last, _)) => {
-                let last = Failure { retry_after: Some(wait), ..last.clone() };
-                let attempt = AttemptFailure { may_retry: true, ..AttemptFailure::from(left_alone) };
-                self.retries.pause_after(attempt, self.circumstances(false)).map_err(|_| last)
-            }
+        let why = self.why_not(provider, wait);
+        if self.last.is_none() {
+            return Err(why);
         }
+        let left_alone = Failure { retry_after: Some(wait), ..Failure::new(FailureKind::LeftAlone, "") };
+        let attempt = AttemptFailure { may_retry: true, ..AttemptFailure::from(left_alone) };
+        self.retries.pause_after(attempt, self.circumstances(false)).map_err(|_| why)
+    }
+
+    /// Why no attempt is made: how the last one failed, and without any that nothing answers.
+    fn why_not(&self, provider: &Provider, wait: Duration) -> Failure {
+        let failure = match &self.last {
+            Some((last, _)) => last.clone(),
+            None => {
+                let message = format!(
+                    "{} answered none of its last calls and is left alone for {:.1} s; `breaker` sets when and for how long",
+                    provider.name,
+                    wait.as_secs_f64()
+                );
+                Failure::new(FailureKind::LeftAlone, message)
+            }
+        };
+        Failure { retry_after: Some(wait), ..failure }
+    }
+
+    /// Waits until a probe has come to something, which is no retry. Without it all candidates of a request but the one
+    /// that is the probe would fail. A request that comes new is kept for a shorter while, and only so many are.
+    async fn await_probe(&mut self, provider: &Provider, wait: Duration) -> Result<(), Failure> {
+        let was_let_in = self.caller.was_let_in();
+        let longest = if was_let_in { LONGEST_REQUESTED_PAUSE } else { LONGEST_PAUSE };
+        let left = longest.saturating_sub(self.waited);
+        let left = self.circumstances(false).time_left.map_or(left, |time_left| left.min(time_left));
+        let first = &provider.members[0].gate;
+        let position = if was_let_in { None } else { first.stand_by(provider.calls.max_queued) };
+        if left.is_zero() || (position.is_none() && !was_let_in) {
+            return Err(self.why_not(provider, wait));
+        }
+        let ends = select_all(provider.members.iter().map(|server| Box::pin(server.gate.probe_ended())));
+        // What ended before this one listened is not heard of.
+        let avoided = self.last.as_ref().map(|(_, server)| server);
+        if matches!(self.choose(provider, avoided), Err(Nobody::Probed(_))) {
+            let begun = Instant::now();
+            let _ = timeout(wait.min(left), ends).await;
+            self.waited += begun.elapsed();
+        }
+        Ok(())
+    }
+
+    /// Waits for as long as the only members that are left have asked for.
+    async fn leave_alone(&mut self, wait: Duration) -> Result<(), Failure> {
+        let is_too_long = wait > LONGEST_REQUESTED_PAUSE.saturating_sub(self.waited);
+        let is_too_late = self.circumstances(false).time_left.is_some_and(|left| wait >= left);
+        if let Some((last, _)) = self.last.as_ref().filter(|_| is_too_long || is_too_late) {
+            return Err(Failure { retry_after: Some(wait), ..last.clone() });
+        }
+        self.waited += wait;
+        sleep(wait).await;
+        Ok(())
     }
 
     fn circumstances(&self, elsewhere: bool) -> Circumstances {

@@ -58,12 +58,15 @@ impl Upstream {
     /// The failure of a model that broke off, of which a choice tells in place of its answer's end.
     pub fn error_in_choice(&self, error: Option<&RawValue>) -> AttemptFailure {
         let said = error.map(|error| format!("{{\"error\":{}}}", error.get()));
-        let failure = match said.and_then(|said| self.error_in_success(said.as_bytes())) {
-            Some(attempt) => attempt.failure,
-            None => Failure::new(FailureKind::Unavailable, format!("{} ended its answer with an error", self.name)),
-        };
         // The model had begun, which is paid for.
-        AttemptFailure::from(failure)
+        match said.and_then(|said| self.error_in_success(said.as_bytes())) {
+            Some(AttemptFailure { failure, is_verdict, .. }) => {
+                AttemptFailure { is_verdict, ..AttemptFailure::from(failure) }
+            }
+            None => {
+                Failure::new(FailureKind::Unavailable, format!("{} ended its answer with an error", self.name)).into()
+            }
+        }
     }
 
     fn failure(&self, status: Option<u16>, said: &Said) -> AttemptFailure {
@@ -85,7 +88,7 @@ impl Upstream {
         if said.has("insufficient_quota") || said.has("billing_hard_limit_reached") || status == Some(402) {
             return AttemptFailure::fatal(failure).refused();
         }
-        let attempt = AttemptFailure::from(failure);
+        let attempt = AttemptFailure { is_verdict: is_verdict(status, kind), ..AttemptFailure::from(failure) };
         // What the model has written is paid for, whatever was wrong with it.
         if kind == FailureKind::Malformed { attempt } else { attempt.refused() }
     }
@@ -110,6 +113,13 @@ impl Upstream {
 /// An answer that is not what the protocol promises: `what` completes "… answered with".
 pub(super) fn malformed(upstream: &Upstream, what: &str) -> AttemptFailure {
     Failure::new(FailureKind::Malformed, upstream.clean(&format!("{} answered with {what}", upstream.name))).into()
+}
+
+/// Whether an error is one that only a working server makes: a refusal of what was asked, or of what the model made of
+/// it. One request with a tool that the model cannot use must not have the upstream left alone by everybody.
+fn is_verdict(status: Option<u16>, kind: FailureKind) -> bool {
+    let is_refusal = status.is_some_and(|status| (400..500).contains(&status) && ![408, 409, 429].contains(&status));
+    is_refusal || kind == FailureKind::Malformed
 }
 
 fn by_status(status: u16) -> FailureKind {

@@ -7,11 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Provider;
+use super::chunks::{Answer, Event};
 use super::error::{Upstream, malformed};
+use super::logprobs::Readers;
+use super::response::{Several, read_several};
 use super::server::{MAX_BODY_BYTES, Server};
+use crate::completion::{Completion, FinishReason};
 use crate::config::capabilities::{Capabilities, LengthLimit, Support};
 use crate::failure::{Failure, FailureKind};
 use crate::providers::retry::AttemptFailure;
@@ -30,6 +34,8 @@ pub struct Findings {
 
 /// One call is not waited for longer.
 const MAX_CALL: Duration = Duration::from_secs(30);
+/// All of them together are not. What was learnt by then is kept.
+const MAX_ALL: Duration = Duration::from_secs(60);
 /// A question is asked again this often at most, each time without what was refused.
 const MAX_AGAIN: usize = 4;
 /// What a model may generate for a word, and for a call or a line of JSON.
@@ -38,18 +44,24 @@ const TOKENS: u32 = 256;
 /// The same for a model that reasons before it answers.
 const TOKENS_WITH_REASONING: u32 = 2048;
 
-/// The answer to a question.
-struct Reply {
-    body: Value,
-    /// What a stream has told of itself; `None` for a whole answer.
-    stream: Option<Stream>,
+/// The answer to a question, read as that to any call.
+struct Answered {
+    first: Completion,
+    /// How many choices came, of two at most.
+    choices: usize,
+    is_stream: bool,
 }
 
-#[derive(Default)]
-struct Stream {
-    content: String,
-    finish_reason: Option<String>,
-    tells_usage: bool,
+impl Answered {
+    /// The most alternatives that its log-probabilities tell of a token.
+    fn most_top(&self) -> Option<usize> {
+        let told: Value = serde_json::from_str(self.first.logprobs.as_ref()?.get()).ok()?;
+        told["content"].as_array()?.iter().filter_map(|token| Some(token["top_logprobs"].as_array()?.len())).max()
+    }
+
+    fn is_cut_off(&self) -> bool {
+        self.first.finish_reason == FinishReason::Length
+    }
 }
 
 impl Provider {
@@ -57,7 +69,7 @@ impl Provider {
     ///
     /// # Errors
     ///
-    /// When the server cannot be reached, refuses the key or does not know the model.
+    /// When the server cannot be reached, does not answer the first question in time, refuses the key or does not know the model.
     ///
     /// # Cancel safety
     ///
@@ -128,11 +140,10 @@ async fn ask_for_choices(asker: &mut Asker<'_>, findings: &mut Findings) -> Resu
         }
         true
     };
-    let Some((fields, reply)) = asker.ask(&mut fields, findings, refused).await? else { return Ok(()) };
-    let choices = reply.body["choices"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let Some((fields, answered)) = asker.ask(&mut fields, findings, refused).await? else { return Ok(()) };
     let mut found = |column: &str, value: Value| drop(findings.cells.insert(column.to_owned(), value));
     if fields.contains_key("n") {
-        found("n", (choices.len() > 1).into());
+        found("n", (answered.choices > 1).into());
     }
     for (field, column) in [("temperature", "sampling"), ("seed", "seed")] {
         if fields.contains_key(field) {
@@ -140,11 +151,9 @@ async fn ask_for_choices(asker: &mut Asker<'_>, findings: &mut Findings) -> Resu
         }
     }
     if fields.contains_key("logprobs") {
-        let tokens = choices.first().and_then(|choice| choice["logprobs"]["content"].as_array());
-        let told: Vec<&Value> = tokens.into_iter().flatten().filter(|token| token["logprob"].is_number()).collect();
-        found("logprobs", (!told.is_empty()).into());
-        let tops = told.iter().filter_map(|token| Some(token["top_logprobs"].as_array()?.len()));
-        if let Some(most) = tops.max() {
+        let is_told = answered.first.mean_logprob.is_some();
+        found("logprobs", is_told.into());
+        if let Some(most) = answered.most_top().filter(|_| is_told) {
             found("max_top_logprobs", most.min(MOST.into()).into());
         }
     }
@@ -180,10 +189,8 @@ async fn ask_for_tools(asker: &mut Asker<'_>, findings: &mut Findings) -> Result
         }
         false
     };
-    let Some((fields, reply)) = asker.ask(&mut fields, findings, refused).await? else { return Ok(()) };
-    let choice = &reply.body["choices"][0];
-    let called = choice["message"]["tool_calls"][0]["function"]["name"].as_str();
-    let is_cut_off = choice["finish_reason"] == "length";
+    let Some((fields, answered)) = asker.ask(&mut fields, findings, refused).await? else { return Ok(()) };
+    let called = answered.first.reply.tool_calls().first().map(|call| call.name.as_str());
     let mut found = |column: &str, value: Value| drop(findings.cells.insert(column.to_owned(), value));
     if called.is_some() {
         found("tools", true.into());
@@ -192,7 +199,7 @@ async fn ask_for_tools(asker: &mut Asker<'_>, findings: &mut Findings) -> Result
         (Some(Value::Object(_)), Some("note_two")) => found("forced_tool", "named".into()),
         (Some(Value::String(_)), Some(_)) => found("forced_tool", "required".into()),
         (None, _) => found("forced_tool", "never".into()),
-        (Some(_), None) if is_cut_off => {
+        (Some(_), None) if answered.is_cut_off() => {
             findings.notes.push("whether a tool can be forced was not learnt: the answer was cut off".to_owned());
         }
         // It was taken, and had no effect.
@@ -230,25 +237,22 @@ async fn ask_for_formats(asker: &mut Asker<'_>, findings: &mut Findings) -> Resu
         }
         true
     };
-    let Some((fields, reply)) = asker.ask(&mut fields, findings, refused).await? else { return Ok(()) };
-    let stream = reply.stream.unwrap_or_else(|| {
+    let Some((fields, answered)) = asker.ask(&mut fields, findings, refused).await? else { return Ok(()) };
+    if !answered.is_stream {
         findings.notes.push("whether streams tell their usage was not learnt: the answer came whole".to_owned());
-        let choice = &reply.body["choices"][0];
-        let text = |value: &Value| value.as_str().map(str::to_owned);
-        let content = text(&choice["message"]["content"]).unwrap_or_default();
-        Stream { content, finish_reason: text(&choice["finish_reason"]), tells_usage: false }
-    });
+    }
     let mut found = |column: &str, value: Value| drop(findings.cells.insert(column.to_owned(), value));
-    if fields.contains_key("stream_options") && !reply.body.is_object() {
-        found("stream_usage", stream.tells_usage.into());
+    if fields.contains_key("stream_options") && answered.is_stream {
+        found("stream_usage", (answered.first.usage.unknown_calls == 0).into());
     }
     let Some(format) = fields.get("response_format") else { return Ok(()) };
-    let answer: Option<Map<String, Value>> = serde_json::from_str(&stream.content).ok();
+    let answer: Option<Map<String, Value>> =
+        answered.first.reply.content().and_then(|content| serde_json::from_str(content).ok());
     let (column, is_held) = match format["type"] == "json_schema" {
         true => ("json_schema", answer.is_some_and(|answer| answer.len() == 1 && answer.contains_key("ok"))),
         false => ("json_object", answer.is_some()),
     };
-    if is_held || stream.finish_reason.as_deref() != Some("length") {
+    if is_held || !answered.is_cut_off() {
         found(column, is_held.into());
     } else {
         findings.notes.push(format!("whether `{column}` is honoured was not learnt: the answer was cut off"));
@@ -265,6 +269,8 @@ struct Asker<'a> {
     limit: &'static str,
     tokens: u32,
     calls: usize,
+    /// When all of it has to be done.
+    deadline: Instant,
 }
 
 impl<'a> Asker<'a> {
@@ -275,7 +281,7 @@ impl<'a> Asker<'a> {
         };
         let reasons = row.sampling == Support::No;
         let tokens = if reasons { TOKENS_WITH_REASONING } else { TOKENS_OF_A_WORD };
-        Self { server, extra, model, limit, tokens, calls: 0 }
+        Self { server, extra, model, limit, tokens, calls: 0, deadline: Instant::now() + MAX_ALL }
     }
 
     /// One for another question, for which the name of the limit holds that was learnt.
@@ -290,12 +296,12 @@ impl<'a> Asker<'a> {
         fields: &'f mut Value,
         findings: &mut Findings,
         refused: impl Fn(&mut Map<String, Value>, &mut Findings, &Failure) -> bool,
-    ) -> Result<Option<(&'f Map<String, Value>, Reply)>, Failure> {
+    ) -> Result<Option<(&'f Map<String, Value>, Answered)>, Failure> {
         let fields = fields.as_object_mut().expect("questions are objects");
         for again in 0..=MAX_AGAIN {
             self.calls += 1;
             let failure = match self.ask_once(fields).await {
-                Ok(reply) => return Ok(Some((fields, reply))),
+                Ok(answered) => return Ok(Some((fields, answered))),
                 Err(failure) => failure,
             };
             if failure.kind != FailureKind::InvalidRequest || is_about_model(&failure) {
@@ -318,7 +324,7 @@ impl<'a> Asker<'a> {
 }
 
 impl Asker<'_> {
-    async fn ask_once(&self, fields: &Map<String, Value>) -> Result<Reply, Failure> {
+    async fn ask_once(&self, fields: &Map<String, Value>) -> Result<Answered, Failure> {
         // The word makes servers take `json_object` that want to read it in the messages.
         let messages = json!([{"role": "user", "content": "Say hello in one word. Do not answer in JSON."}]);
         let mut body = Map::from_iter([("model".to_owned(), self.model.into()), ("messages".to_owned(), messages)]);
@@ -335,52 +341,48 @@ impl Asker<'_> {
         let asked = async {
             let mut answer = server.send(server.address.chat(self.model), body.into()).await?;
             let body = answer.body(MAX_BODY_BYTES).await?.ok_or_else(|| server.too_large("body"))?;
-            if answer.content_type().is_some_and(|kind| kind.starts_with("text/event-stream")) {
+            let kind = answer.content_type();
+            if kind.is_some_and(|kind| kind.starts_with("text/event-stream")) {
                 return read_stream(&body, &server.upstream);
             }
-            if let Some(error) = server.upstream.error_in_success(&body) {
-                return Err(error);
-            }
-            match serde_json::from_slice(&body) {
-                Ok(body) => Ok(Reply { body, stream: None }),
-                Err(_) => Err(malformed(&server.upstream, "what is no JSON object")),
-            }
+            let Several { mut choices, .. } = read_several(&body, kind, 2, Readers::default(), &server.upstream)?;
+            let came = choices.len();
+            let first = choices.swap_remove(0).map_err(AttemptFailure::fatal)?;
+            Ok(Answered { first, choices: came, is_stream: false })
         };
-        match timeout(MAX_CALL, asked).await {
+        let wait = MAX_CALL.min(self.deadline.saturating_duration_since(Instant::now()));
+        match timeout(wait, asked).await {
             Ok(asked) => asked.map_err(|attempt| attempt.failure),
             Err(_) => {
-                let (name, seconds) = (&server.upstream.name, MAX_CALL.as_secs());
-                let message = format!("{name} did not answer within {seconds} s");
+                let name = &server.upstream.name;
+                let message = match wait == MAX_CALL {
+                    true => format!("{name} did not answer within {} s", MAX_CALL.as_secs()),
+                    false => format!("{name} did not answer all questions within {} s", MAX_ALL.as_secs()),
+                };
                 Err(Failure::new(FailureKind::Timeout, message))
             }
         }
     }
 }
 
-fn read_stream(body: &[u8], upstream: &Upstream) -> Result<Reply, AttemptFailure> {
+fn read_stream(body: &[u8], upstream: &Upstream) -> Result<Answered, AttemptFailure> {
     let mut reader = sse::Reader::default();
     reader.push(body);
-    let mut stream = Stream::default();
+    let mut answer = Answer::new(Readers::default());
     let too_large = |error: sse::EventTooLarge| malformed(upstream, &error.to_string());
-    loop {
+    let was_announced = loop {
         let data = match reader.next_event().map_err(too_large)? {
             Some(data) => data,
             None => match reader.finish().map_err(too_large)? {
                 Some(data) => data,
-                None => return Ok(Reply { body: Value::Null, stream: Some(stream) }),
+                None => break false,
             },
         };
-        let Ok(chunk) = serde_json::from_slice::<Value>(&data) else { continue };
-        if let Some(error) = upstream.error_in_success(&data) {
-            return Err(error);
+        if let Event::Done = answer.take(&data, upstream)? {
+            break true;
         }
-        stream.tells_usage |= chunk["usage"].is_object();
-        let choice = &chunk["choices"][0];
-        stream.content.push_str(choice["delta"]["content"].as_str().unwrap_or_default());
-        if let Some(reason) = choice["finish_reason"].as_str() {
-            stream.finish_reason = Some(reason.to_owned());
-        }
-    }
+    };
+    Ok(Answered { first: answer.finish(was_announced, upstream)?, choices: 1, is_stream: true })
 }
 
 /// Whether a refusal speaks of a parameter.

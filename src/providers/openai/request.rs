@@ -74,6 +74,11 @@ impl PreparedRequest {
         self.readers
     }
 
+    /// Whether a call with this seed tells the server of it.
+    pub(super) fn sends(&self, seed: Option<i64>) -> bool {
+        seed.is_some() && self.takes_seed
+    }
+
     /// The body of a call that wants the answer whole.
     pub(super) fn whole(&self, seed: Option<i64>) -> reqwest::Body {
         match seed.filter(|_| self.takes_seed) {

@@ -58,7 +58,8 @@ impl Server {
             Err(_) => return Err(self.never_began()),
         };
         if response.status().is_success() {
-            return Ok(Incoming { server: Arc::clone(self), response, deadline, first_byte_by });
+            let silent_until = Instant::now() + self.calls.idle_timeout;
+            return Ok(Incoming { server: Arc::clone(self), response, deadline, first_byte_by, silent_until });
         }
         let body = read_refusal(&mut response).await;
         Err(self.upstream.refusal(response.status().as_u16(), response.headers(), &body))
@@ -103,8 +104,10 @@ pub(super) struct Incoming {
     pub server: Arc<Server>,
     response: Response,
     deadline: Instant,
-    /// Until the body has begun.
+    /// Until the answer has begun.
     first_byte_by: Option<Instant>,
+    /// When the upstream counts as silent.
+    silent_until: Instant,
 }
 
 impl Incoming {
@@ -112,39 +115,53 @@ impl Incoming {
         self.response.headers().get(CONTENT_TYPE)?.to_str().ok()
     }
 
-    /// The next piece of the body; `None` at its end.
+    /// The time in which the upstream must say something begins again.
+    pub fn listen(&mut self) {
+        self.silent_until = Instant::now() + self.server.calls.idle_timeout;
+    }
+
+    /// The upstream has begun to answer.
+    pub fn began(&mut self) {
+        self.first_byte_by = None;
+    }
+
+    /// The next piece of the body; `None` at its end. What it is worth is for the caller to say: of a whole answer
+    /// every byte is a sign of life, of a stream an event is.
     pub async fn piece(&mut self) -> Result<Option<Bytes>, AttemptFailure> {
-        let silent_until = Instant::now() + self.server.calls.idle_timeout;
         let first_byte_by = self.first_byte_by.unwrap_or(self.deadline);
-        let patience = self.deadline.min(silent_until).min(first_byte_by);
+        let patience = self.deadline.min(self.silent_until).min(first_byte_by);
         match timeout_at(patience, self.response.chunk()).await {
-            Ok(Ok(piece)) => {
-                self.first_byte_by = None;
-                Ok(piece)
-            }
+            Ok(Ok(piece)) => Ok(piece),
             Ok(Err(error)) => Err(self.server.broken(&error)),
             Err(_) if patience == self.deadline => Err(self.server.out_of_time()),
-            Err(_) if patience == silent_until => Err(self.server.fell_silent()),
+            Err(_) if patience == self.silent_until => Err(self.server.fell_silent()),
             Err(_) => Err(self.server.never_began()),
         }
     }
 
     /// The whole body; `None` when it is larger than `limit_bytes`.
     pub async fn body(&mut self, limit_bytes: usize) -> Result<Option<Bytes>, AttemptFailure> {
-        let Some(first) = self.piece().await? else { return Ok(Some(Bytes::new())) };
+        let Some(first) = self.next_bytes().await? else { return Ok(Some(Bytes::new())) };
         // Most answers arrive in one piece, which then is not copied.
-        let Some(second) = self.piece().await? else {
+        let Some(second) = self.next_bytes().await? else {
             return Ok((first.len() <= limit_bytes).then_some(first));
         };
         let mut body = BytesMut::from(first);
         body.extend_from_slice(&second);
-        while let Some(piece) = self.piece().await? {
+        while let Some(piece) = self.next_bytes().await? {
             if body.len() + piece.len() > limit_bytes {
                 return Ok(None);
             }
             body.extend_from_slice(&piece);
         }
         Ok((body.len() <= limit_bytes).then(|| body.freeze()))
+    }
+
+    async fn next_bytes(&mut self) -> Result<Option<Bytes>, AttemptFailure> {
+        self.listen();
+        let piece = self.piece().await?;
+        self.began();
+        Ok(piece)
     }
 
     /// Reads what may follow the last event, so that the connection can serve again.

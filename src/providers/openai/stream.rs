@@ -25,7 +25,7 @@ pub(super) fn events(
     seed: Option<i64>,
     told: impl FnMut(Attempt) + Send + 'static,
 ) -> impl Stream<Item = StepEvent> + Send + 'static {
-    let attempts = Attempts::new(&provider, request.caller().clone(), request.model());
+    let attempts = Attempts::new(&provider, request.caller().clone(), request.model()).seeded(request.sends(seed));
     let call = StreamedCall { provider, request, seed, told, attempts, state: State::Closed };
     unfold(call, |mut call| async move { call.next().await.map(|event| (event, call)) })
 }
@@ -55,7 +55,7 @@ impl<F: FnMut(Attempt)> StreamedCall<F> {
                 State::Ended => return None,
                 State::Closed => {
                     let (request, seed) = (&self.request, self.seed);
-                    let open = |server| OpenStream::open(server, request, seed);
+                    let open = |server, _| OpenStream::open(server, request, seed);
                     match self.attempts.make(&self.provider, &mut self.told, open).await {
                         Ok((open, turn)) => {
                             self.state = State::Open(Box::new(open), turn);
@@ -75,7 +75,7 @@ impl<F: FnMut(Attempt)> StreamedCall<F> {
                             event => return Some(event),
                         }
                     }
-                    Err(attempt) if open.is_committed => Err(AttemptFailure::fatal(attempt.failure)),
+                    Err(attempt) if open.is_committed => Err(attempt.passed_on()),
                     Err(attempt) => Err(attempt),
                 },
             };
@@ -216,10 +216,13 @@ impl EventSource {
         &self.incoming.server.upstream
     }
 
-    /// The data of the next event; `None` at the end of the body.
+    /// The data of the next event; `None` at the end of the body. The comments that a gateway keeps its connection
+    /// alive with are no sign that the model works, so that they hold off neither limit.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, AttemptFailure> {
+        self.incoming.listen();
         loop {
             if let Some(data) = self.reader.next_event().map_err(|error| self.too_large(&error))? {
+                self.incoming.began();
                 return Ok(Some(data));
             }
             if self.is_over {

@@ -21,6 +21,7 @@ use crate::completion::Usage;
 use crate::failure::{Failure, FailureKind};
 use crate::providers::limiter::Caller;
 use crate::providers::retry::AttemptFailure;
+use crate::providers::shared::Pulse;
 
 /// The members of a JSON object, each as it was written.
 pub type Members = BTreeMap<String, Box<RawValue>>;
@@ -75,10 +76,11 @@ impl Provider {
     /// Dropping the future closes the upstream connection at once, or leaves the queue.
     pub async fn complete_text(&self, call: &TextCall, told: impl FnMut(Attempt) + Send) -> Result<Members, Failure> {
         let mut told = self.counted(told);
-        let once = |server: Arc<Server>| async move {
+        let once = |server: Arc<Server>, pulse: Pulse| async move {
             let began = Instant::now();
             let mut answer = server.send(server.address.text(&call.model), call.body.clone().into()).await?;
             self.metrics.first_token(began.elapsed());
+            pulse.felt();
             let body = answer.body(MAX_BODY_BYTES).await?.ok_or_else(|| server.too_large("body"))?;
             read_text(&body, answer.content_type(), &server.upstream)
         };
@@ -106,7 +108,7 @@ impl Provider {
     ) -> Result<impl Stream<Item = Result<Members, Failure>> + Send + use<F>, Failure> {
         let mut told = self.counted(told);
         let mut attempts = Attempts::new(self, call.caller.clone(), Arc::clone(&call.model));
-        let ((first, source), mut turn) = attempts.make(self, &mut told, |server| open_text(server, call)).await?;
+        let ((first, source), mut turn) = attempts.make(self, &mut told, |server, _| open_text(server, call)).await?;
         turn.heard(&self.metrics);
         let stream = TextStream {
             provider: Arc::clone(self),
@@ -226,7 +228,7 @@ impl<F: FnMut(Attempt)> TextStream<F> {
             Err(attempt) => {
                 self.is_over = true;
                 // What has been said is paid for, and cannot be unsaid.
-                let attempt = AttemptFailure::fatal(attempt.failure);
+                let attempt = attempt.passed_on();
                 let turn = self.turn.take()?;
                 self.attempts.failed(&self.provider, turn, attempt, &mut self.told).err().map(Err)
             }

@@ -1,9 +1,12 @@
 //! Several candidates in one call, by the parameter `n`, so that one prompt is paid for.
 //!
 //! Servers differ: some honour `n`, some take it and answer once, some refuse it. Nothing is believed: who asks counts
-//! what came back, and what a server was seen to do is remembered for whoever calls it there.
+//! what came back, and what a server was seen to do is remembered for a while for whoever calls it there.
 
 use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
 
 use super::attempts::Attempts;
 use super::response::{self, Several};
@@ -13,14 +16,39 @@ use crate::completion::Completion;
 use crate::config::calls::UseN;
 use crate::config::capabilities::Support;
 use crate::failure::{Failure, FailureKind};
+use crate::providers::habits::Habits;
 use crate::providers::retry::AttemptFailure;
+use crate::providers::shared::Pulse;
 
 /// The most choices of one call wherever no other limit is known, which is OpenAI's own.
 const MOST_CHOICES: u16 = 128;
 
+/// Why none of several candidates came.
+#[derive(Debug)]
+pub struct NoneCame {
+    pub failure: Failure,
+    /// A server's refusal, where that may be because they were several. It shows when one alone is answered.
+    pub refusal: Option<Refusal>,
+}
+
+/// A server refused a call for several candidates.
+#[derive(Debug)]
+pub struct Refusal {
+    habits: Arc<Habits>,
+    model: Arc<str>,
+}
+
+impl Refusal {
+    /// Remembers that the server takes no call for several candidates of the model.
+    pub fn was_for_several(&self) {
+        self.habits.refused(&self.model, Instant::now());
+    }
+}
+
 impl Provider {
     /// How many candidates to ask a model for in one call; 1 where each is to be a call of its own, be it because the
-    /// configuration says so, the server is not known to honour `n`, or it was seen not to.
+    /// configuration says so, the server is not known to honour `n`, or it was seen not to. Of several servers any may
+    /// get the call, so that the one that brings the fewest says how many.
     pub fn most_together(&self, model: &str) -> usize {
         let row = self.capabilities(model);
         let is_wanted = match self.calls.use_n {
@@ -32,7 +60,8 @@ impl Provider {
             return 1;
         }
         let told = usize::from(row.max_n.unwrap_or(MOST_CHOICES).max(1));
-        let seen = self.members.iter().filter_map(|server| server.habits.most_choices(model));
+        let now = Instant::now();
+        let seen = self.members.iter().filter_map(|server| server.habits.most_choices(model, now));
         seen.min().map_or(told, |seen| seen.min(told))
     }
 
@@ -41,8 +70,8 @@ impl Provider {
     ///
     /// # Errors
     ///
-    /// As [`Provider::complete`]; [`Provider::may_refuse_several`] tells whether single calls may fare better. A
-    /// candidate that came and cannot be read fails alone.
+    /// As [`Provider::complete`], with the refusal where single calls may fare better. A candidate that came and cannot
+    /// be read fails alone.
     ///
     /// # Cancel safety
     ///
@@ -53,23 +82,43 @@ impl Provider {
         count: usize,
         seed: Option<i64>,
         told: impl FnMut(Attempt) + Send,
-    ) -> Result<Vec<Result<Completion, Failure>>, Failure> {
+    ) -> Result<Vec<Result<Completion, Failure>>, NoneCame> {
         let mut told = self.counted(told);
-        let mut attempts = Attempts::new(self, request.caller().clone(), request.model());
-        let once = |server: Arc<Server>| async move {
+        let mut attempts = Attempts::new(self, request.caller().clone(), request.model()).seeded(request.sends(seed));
+        let refused_by = Mutex::new(None);
+        let refused_by = &refused_by;
+        let once = |server: Arc<Server>, pulse: Pulse| async move {
+            let in_other_words = |attempt| {
+                let attempt = in_other_words(attempt);
+                if Self::may_refuse_several(&attempt.failure) {
+                    *refused_by.lock() = Some(Arc::clone(&server.habits));
+                }
+                attempt
+            };
             let address = server.address.chat(&request.model());
+            let began = Instant::now();
             let mut answer = server.send(address, request.several(count, seed)).await.map_err(in_other_words)?;
+            pulse.felt();
+            self.metrics.first_token(began.elapsed());
             let body = answer.body(MAX_BODY_BYTES).await?.ok_or_else(|| server.too_large("body"))?;
             let content_type = answer.content_type();
             response::read_several(&body, content_type, count, request.readers(), &server.upstream)
                 .map_err(in_other_words)
         };
-        let (Several { choices, usage }, turn) = attempts.make(self, &mut told, once).await?;
-        if choices.len() < count {
-            turn.server.habits.brought(&request.model(), choices.len());
-        }
+        let (Several { choices, usage }, turn) = match attempts.make(self, &mut told, once).await {
+            Ok(answer) => answer,
+            Err(failure) => {
+                let habits = refused_by.lock().take().filter(|_| Self::may_refuse_several(&failure));
+                let refusal = habits.map(|habits| Refusal { habits, model: request.model() });
+                return Err(NoneCame { failure, refusal });
+            }
+        };
+        turn.server.habits.brought(&request.model(), count, choices.len(), Instant::now());
         attempts.answered(turn);
-        told(Attempt::Answered(usage));
+        told(match count - choices.len() {
+            0 => Attempt::Answered(usage),
+            missing => Attempt::AnsweredInPart { usage, missing },
+        });
         Ok(choices)
     }
 
@@ -77,13 +126,6 @@ impl Provider {
     /// several. It shows when one alone is answered.
     pub fn may_refuse_several(failure: &Failure) -> bool {
         matches!(failure.kind, FailureKind::InvalidRequest | FailureKind::NotSupported)
-    }
-
-    /// Remembers that the model takes no call for several candidates.
-    pub fn refuses_several(&self, model: &str) {
-        for server in &self.members {
-            server.habits.brought(model, 1);
-        }
     }
 }
 
