@@ -11,8 +11,8 @@ use itsd::config::Environment;
 use itsd::config::cli::{Cli, Command, ConfigCommand, GradeArguments};
 use itsd::config::server::SettingsFileError;
 
-/// Every request makes some hundreds of small allocations: this one saves a tenth of what a plain call costs. Version 2,
-/// because an idle daemon holds 7 MB more with it, and 20 MB more with version 3.
+/// Every request makes some hundreds of small allocations: this one saves a tenth of what a plain call costs. Version 2, and
+/// without huge pages, since an idle daemon would hold 20 MB more with them or with version 3.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -30,33 +30,31 @@ impl Daemon {
         let state = tempfile::tempdir().expect("there is a directory for temporary files");
         let port_file = state.path().join("port");
         let log = state.path().join("log");
-        let process = Command::new(env!("CARGO_BIN_EXE_itsd"))
-            .args(["serve", "--port", "0", "--port-file"])
-            .arg(&port_file)
-            .arg("--state-dir")
-            .arg(state.path())
-            .env("ITSD_MODEL", "")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(File::create(&log).expect("the directory is new"))
-            .spawn()
-            .expect("the daemon can be started");
-        let port = until_some("the daemon starts", || fs::read_to_string(&port_file).ok()?.trim().parse().ok()).await;
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let daemon = Self { address, process, log, _state: state };
-        let mut document = json!({
+        let mut active = json!({
             "provider": "openai-compatible",
             "endpoint": upstream.base_url(),
             "model": "scripted",
             "max_retries": 0,
             "use_n": "never",
         });
-        merge(&mut document, fields);
-        let mut connection = Connection::open(address).await;
-        connection.post("/configure", "configuration", &document).await;
-        connection.read_until(b"\r\n\r\n").await;
-        assert!(connection.received.starts_with(b"HTTP/1.1 200"), "{}", connection.text());
-        daemon
+        merge(&mut active, fields);
+        // Configured from the start, so that the model that ships is never loaded.
+        let settings = state.path().join("settings.json");
+        fs::write(&settings, json!({"active": active}).to_string()).expect("the directory is new");
+        let process = Command::new(env!("CARGO_BIN_EXE_itsd"))
+            .args(["serve", "--port", "0", "--config"])
+            .arg(&settings)
+            .arg("--port-file")
+            .arg(&port_file)
+            .arg("--state-dir")
+            .arg(state.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).expect("the directory is new"))
+            .spawn()
+            .expect("the daemon can be started");
+        let port = until_some("the daemon starts", || fs::read_to_string(&port_file).ok()?.trim().parse().ok()).await;
+        Self { address: SocketAddr::from(([127, 0, 0, 1], port)), process, log, _state: state }
     }
 
     /// Resident memory in MB of 10⁶ bytes.
