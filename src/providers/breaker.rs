@@ -172,12 +172,15 @@ impl Breaker {
     }
 
     /// Notes that a probe is being answered: nobody needs to wait for the answer's end, which may be minutes away.
-    pub fn probe_is_answered(&mut self) {
-        if self.state != State::Closed {
+    /// Returns whether that has closed it.
+    pub fn probe_is_answered(&mut self) -> bool {
+        let was_closed = self.is_closed();
+        if !was_closed {
             self.state = State::Closed;
             self.failures_in_a_row = 0;
             self.window.clear();
         }
+        !was_closed
     }
 
     /// Notes how an attempt has ended; one that was given up says [`Health::Unknown`].
@@ -196,7 +199,9 @@ impl Breaker {
         }
         match (self.state, health) {
             // Also when a younger probe is under way, or has failed meanwhile: it was answered all the same.
-            (_, Health::Answered) if is_probe => self.probe_is_answered(),
+            (_, Health::Answered) if is_probe => {
+                self.probe_is_answered();
+            }
             (State::Probing(_), Health::Failed) if is_probe => self.state = State::Open(now + settings.cool_down),
             // The next one is the probe.
             (State::Probing(_), Health::Unknown) if is_probe => self.state = State::Open(now),

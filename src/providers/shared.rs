@@ -243,15 +243,17 @@ impl Gate {
         Ok(watch(is_probe))
     }
 
-    /// Writes into the log that a breaker has opened or closed. What requests bring themselves is not the operator's
-    /// to mend.
-    fn tell(&self, model: &str, is_closed: bool, settings: &BreakerSettings) {
+    /// Writes into the log that a breaker has closed. What requests bring themselves is not the operator's to mend.
+    fn tell_of_closing(&self, model: &str) {
         let Some(provider) = self.listed_as.get() else { return };
         let address = &*self.origin;
-        if is_closed {
-            tracing::info!(provider, address, model, "an upstream answers again: its breaker has closed");
-            return;
-        }
+        tracing::info!(provider, address, model, "an upstream answers again: its breaker has closed");
+    }
+
+    /// The same of one that has opened, with what went wrong last.
+    fn tell_of_opening(&self, model: &str, settings: &BreakerSettings) {
+        let Some(provider) = self.listed_as.get() else { return };
+        let address = &*self.origin;
         let last_failure = self.trouble(model);
         let left_alone_s = settings.cool_down.as_secs_f64();
         tracing::warn!(
@@ -297,10 +299,12 @@ impl Pulse {
     /// The head of a success is here, or the first of a stream's content.
     pub fn felt(&self) {
         let Some((gate, model)) = &self.0 else { return };
-        if let Some(Watched { breaker, .. }) = gate.models.lock().get_mut(model) {
-            breaker.probe_is_answered();
-        }
+        let has_closed =
+            gate.models.lock().get_mut(model).is_some_and(|Watched { breaker, .. }| breaker.probe_is_answered());
         gate.probe_ended.notify_waiters();
+        if has_closed {
+            gate.tell_of_closing(model);
+        }
     }
 }
 
@@ -360,8 +364,10 @@ impl Watch {
         if self.is_probe {
             self.gate.probe_ended.notify_waiters();
         }
-        if let Some(is_closed) = turned {
-            self.gate.tell(&self.model, is_closed, &settings);
+        match turned {
+            Some(true) => self.gate.tell_of_closing(&self.model),
+            Some(false) => self.gate.tell_of_opening(&self.model, &settings),
+            None => {}
         }
     }
 }
