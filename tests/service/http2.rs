@@ -106,7 +106,7 @@ async fn a_server_that_speaks_only_http_1_is_an_upstream_that_is_not_there_under
     let upstream = Upstream::start().await;
     let mut spec = spec(&upstream.base_url());
     spec.calls.http2 = true;
-    let failure = complete(&Provider::new(spec, &Shared::default()).unwrap().into()).await.unwrap_err();
+    let failure = complete(&Provider::new(spec, &Shared::default()).unwrap()).await.unwrap_err();
     assert_eq!(failure.kind, FailureKind::Unavailable, "{failure}");
     // It closes what it does not understand without a word.
     assert!(failure.message.ends_with("does it speak HTTP/2? If not, set `http2` to false"), "{failure}");
