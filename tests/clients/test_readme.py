@@ -93,7 +93,7 @@ def test_a_page_on_migration_says_how_to_start(page):
 
 @pytest.mark.parametrize("page", with_examples())
 def test_every_example_of_a_page_works_as_it_stands(page, tmp_path, upstream):
-    addresses = {f"{name}_BASE_URL": upstream.base_url for name in ("OPENAI", "OPENROUTER", "DEEPINFRA")}
+    addresses = {f"{name}_BASE_URL": upstream.base_url for name in ("OPENAI", "OPENROUTER", "DEEPINFRA", "VLLM")}
     environment = environment_of(page.read_text())
     if environment is not None:
         daemon = Daemon(tmp_path, **addresses, **environment)
