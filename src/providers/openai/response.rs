@@ -224,7 +224,7 @@ pub(super) fn unreadable(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::providers::openai::error::Wording;
+    use crate::providers::upstream::Wording;
 
     #[test]
     fn counts_that_no_call_can_have_are_unknown() {
