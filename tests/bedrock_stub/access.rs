@@ -48,19 +48,18 @@ impl Credentials {
 }
 
 impl Callers {
-    /// Checks who asks, at `now` in seconds since 1970. Returns the ID of the key, which is no secret; of a key that is
-    /// borne its first characters.
+    /// Checks who asks, at `now` in seconds since 1970.
     ///
     /// # Errors
     ///
     /// What AWS answers to whom it does not know.
-    pub fn check(&self, request: &Request, now: i64) -> Result<String, Failure> {
+    pub fn check(&self, request: &Request, now: i64) -> Result<(), Failure> {
         let Some(value) = request.header("authorization") else {
             return Err(Failure::new("MissingAuthenticationTokenException"));
         };
         if let Some(key) = value.strip_prefix("Bearer ") {
             return if self.bearer_keys.iter().any(|known| known == key) {
-                Ok(shown(value))
+                Ok(())
             } else {
                 let message = "Authentication failed: Please make sure your API Key is valid.";
                 Err(Failure::saying("AccessDeniedException", message))
@@ -77,7 +76,7 @@ impl Callers {
                            because no identity-based policy allows the bedrock:InvokeModel action";
             return Err(Failure::saying("AccessDeniedException", message));
         }
-        Ok(authorization.key_id)
+        Ok(())
     }
 
     fn check_signature(
@@ -144,9 +143,14 @@ impl Callers {
     }
 }
 
-/// Of what was borne, enough to know it by and too little to use.
-fn shown(value: &str) -> String {
-    value.chars().take("Bearer ".len() + 4).chain("…".chars()).collect()
+/// What a request says of who asks: the ID of the key that signed it, which is no secret; of a key that is borne enough
+/// to know it by and too little to use.
+pub fn key_id(request: &Request) -> Option<String> {
+    let value = request.header("authorization")?;
+    if value.starts_with("Bearer ") {
+        return Some(value.chars().take("Bearer ".len() + 4).chain("…".chars()).collect());
+    }
+    Authorization::parse(value).ok().map(|authorization| authorization.key_id)
 }
 
 #[cfg(test)]
@@ -211,11 +215,12 @@ mod tests {
 
     #[test]
     fn who_signs_with_a_known_secret_is_let_in() {
-        assert_eq!(callers().check(&known(unsigned()), NOW).unwrap(), "AKIAKNOWN");
+        assert_eq!(callers().check(&known(unsigned()), NOW), Ok(()));
+        assert_eq!(key_id(&known(unsigned())).as_deref(), Some("AKIAKNOWN"));
         let mut temporary = unsigned();
         temporary.headers.push(("x-amz-security-token".to_owned(), "token".to_owned()));
         let temporary = signed(temporary, "ASIATEMPORARY", "20250102/us-east-1/bedrock", SECRET);
-        assert_eq!(callers().check(&temporary, NOW).unwrap(), "ASIATEMPORARY");
+        assert_eq!(callers().check(&temporary, NOW), Ok(()));
     }
 
     #[test]
@@ -317,7 +322,8 @@ mod tests {
             request.headers.push(("authorization".to_owned(), format!("Bearer {key}")));
             request
         };
-        assert_eq!(callers().check(&bearing("bedrock-api-key"), NOW).unwrap(), "Bearer bedr…");
+        assert_eq!(callers().check(&bearing("bedrock-api-key"), NOW), Ok(()));
+        assert_eq!(key_id(&bearing("bedrock-api-key")).as_deref(), Some("Bearer bedr…"));
         let (kind, message) = refusal_at(&bearing("another"), NOW);
         assert_eq!(kind, "AccessDeniedException");
         assert_eq!(message, "Authentication failed: Please make sure your API Key is valid.");

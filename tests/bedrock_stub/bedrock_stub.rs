@@ -7,6 +7,10 @@
 #[path = "server.rs"]
 mod server;
 
+#[allow(dead_code, reason = "the stub takes from it what any server needs")]
+#[path = "../upstream/server.rs"]
+mod upstream;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

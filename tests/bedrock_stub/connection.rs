@@ -9,6 +9,7 @@ use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
+use super::access;
 use super::counters::InFlight;
 use super::deliver::{Exchange, Outcome};
 use super::failure::Failure;
@@ -96,16 +97,15 @@ async fn answer(
     let body = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
     let (step, refusal) = {
         let mut state = exchange.shared.state();
-        let caller = state.callers.check(&request, state.now());
-        let fits = caller.as_ref().map(|_| ()).map_err(Failure::clone);
-        let fits = fits.and_then(|()| check_body(exchange.shared, &model_id, &body, is_stream));
+        let known = state.callers.check(&request, state.now());
+        let fits = known.and_then(|()| check_body(exchange.shared, &model_id, &body, is_stream));
         let fits = fits.and_then(|()| rules::check(&body, &state.rules_of(&model_id), is_stream));
         let refusal = fits.err();
         let seen = Seen {
             number: exchange.in_flight.number,
             model_id,
             is_stream,
-            key_id: caller.ok(),
+            key_id: access::key_id(&request),
             refused: refusal.as_ref().map(|refusal| refusal.kind.clone()),
             request,
         };

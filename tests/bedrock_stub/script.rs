@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashMap};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::RetryAfter;
 use super::access::Credentials;
 use super::failure::Failure;
-use super::retry_after::RetryAfter;
 use super::rules::ModelRules;
 
 /// How one request is answered. Everything left out is what a well-behaved model does.

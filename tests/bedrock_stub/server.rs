@@ -62,17 +62,11 @@ mod counters;
 mod deliver;
 mod event_stream;
 mod failure;
-#[allow(dead_code, reason = "the scripted upstream uses the rest")]
-#[path = "../upstream/retry_after.rs"]
-mod retry_after;
 mod rules;
 mod script;
 mod service_model;
 mod signature;
 mod state;
-#[allow(dead_code, reason = "the scripted upstream uses the rest")]
-#[path = "../upstream/wire.rs"]
-mod wire;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -87,13 +81,14 @@ pub use self::{
     access::Credentials,
     counters::{ClosedEarly, Counters},
     failure::Failure,
-    retry_after::RetryAfter,
     rules::ModelRules,
     script::{Block, Control, Event, Point, Script, Step, ToolUse},
     service_model::ServiceModel,
     state::{ACCESS_KEY_ID, BEARER_KEY, REGION, SECRET_ACCESS_KEY, SESSION_TOKEN, Seen, TEMPORARY_KEY_ID},
-    wire::Request,
 };
+// HTTP is the same by hand here and there.
+pub use crate::upstream::RetryAfter;
+use crate::upstream::wire;
 
 /// A running stub. Dropping it closes its port and its connections.
 pub struct BedrockStub {

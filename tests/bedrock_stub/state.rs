@@ -34,7 +34,8 @@ pub struct Seen {
     /// As it was before the path encoded it.
     pub model_id: String,
     pub is_stream: bool,
-    /// The ID of the key, which is no secret, or the first characters of a key that was borne; of who was let in.
+    /// The ID of the key that signed, which is no secret, or the first characters of one that was borne; of those too who
+    /// were refused.
     pub key_id: Option<String>,
     /// What it was refused with, where the stub did so by itself.
     pub refused: Option<String>,

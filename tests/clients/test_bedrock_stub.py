@@ -146,6 +146,8 @@ def test_a_key_that_is_borne_needs_no_signature(stub, client_of, monkeypatch):
 def test_who_signs_wrongly_is_refused(stub, client_of, keys, code):
     assert refusal(client_of(**keys))[:2] == (403, code)
     assert stub.counters()["refused"] == 1
+    (seen,) = stub.seen()
+    assert (seen["key_id"], seen["refused"]) == (keys["aws_access_key_id"], code)
 
 
 def test_keys_may_be_expired_or_allow_nothing_and_clocks_be_wrong(stub, client):
