@@ -4,6 +4,10 @@
 #[path = "../upstream/server.rs"]
 mod upstream;
 
+#[allow(dead_code, reason = "the program around the same stub uses the rest")]
+#[path = "../bedrock_stub/server.rs"]
+mod bedrock_stub;
+
 mod almost_done;
 mod answers;
 mod app;
@@ -61,6 +65,7 @@ mod stop_rules;
 mod stopping;
 mod stream_pace;
 mod streams;
+mod stubbed_bedrock;
 mod swap;
 mod text_completions;
 mod timeouts;
