@@ -35,6 +35,8 @@ mod candidate;
 mod outlet;
 mod request;
 mod template;
+mod jinja;
+mod python;
 mod tool_calls;
 mod text;
 mod sampling;
@@ -207,7 +209,7 @@ impl Engine {
             .ok()
             .and_then(|template| template.to_string().ok())
             .ok_or_else(|| unsupported("it has no chat template: choose a chat or instruct model".into()))?;
-        let template = ChatTemplate::new(source)
+        let template = ChatTemplate::new(&source)
             .map_err(|error| unsupported(format!("its chat template cannot be compiled: {error}")))?;
         let vocabulary = Arc::new(Vocabulary::new(model.clone()).map_err(unsupported)?);
 
