@@ -11,7 +11,8 @@ use aws_sdk_bedrockruntime::config::interceptors::AfterDeserializationIntercepto
 use aws_sdk_bedrockruntime::config::retry::RetryConfig;
 use aws_sdk_bedrockruntime::config::timeout::TimeoutConfig;
 use aws_sdk_bedrockruntime::config::{
-    BehaviorVersion, Config, ConfigBag, Intercept, Region, RuntimeComponents, StalledStreamProtectionConfig, Token,
+    AppName, BehaviorVersion, Config, ConfigBag, Intercept, Region, RuntimeComponents, StalledStreamProtectionConfig,
+    Token,
 };
 use aws_sdk_bedrockruntime::error::BoxError;
 use aws_sdk_bedrockruntime::operation::converse_stream::ConverseStreamOutput;
@@ -65,6 +66,7 @@ impl Server {
         let client = shared.clients.client(transport).map_err(ProviderError::Tls)?;
         let config = Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
+            .app_name(AppName::new("itsd").expect("it is letters"))
             .region(Region::new(aws.region.clone()))
             .endpoint_url(base_url)
             .http_client(Transport::new(client, calls, Arc::clone(&upstream)))
