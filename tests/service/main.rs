@@ -14,6 +14,7 @@ mod app;
 mod azure;
 mod bedrock_configuration;
 mod bedrock_credentials;
+mod bedrock_limits;
 mod bodies;
 mod breakers;
 mod cancel_requests;
