@@ -12,6 +12,7 @@ mod almost_done;
 mod answers;
 mod app;
 mod azure;
+mod bedrock_configuration;
 mod bodies;
 mod breakers;
 mod cancel_requests;
