@@ -90,11 +90,12 @@ fn settled_region(
     }
 }
 
-/// The region that stands in the name of a resource: `arn:aws:bedrock:REGION:ACCOUNT:…`.
+/// The region that stands in the name of a resource: `arn:aws:bedrock:REGION:ACCOUNT:…`, or of an endpoint of
+/// SageMaker's that is called by way of Bedrock.
 fn region_of_arn(model: &str) -> Option<&str> {
     let mut parts = model.strip_prefix("arn:")?.split(':');
     let (_partition, service, region) = (parts.next()?, parts.next()?, parts.next()?);
-    (service == "bedrock" && !region.is_empty()).then_some(region)
+    (["bedrock", "sagemaker"].contains(&service) && !region.is_empty()).then_some(region)
 }
 
 fn own_address(region: &str, environment: &Environment) -> Result<Url, SettingsError> {

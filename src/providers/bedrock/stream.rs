@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 
-use super::client::Server;
+use super::client::{Server, unlogged};
 use super::draft::{Draft, NO_ARGUMENTS, Thought};
 use super::error;
 use super::response::{self, Tokens};
@@ -50,7 +50,7 @@ impl Source for Events {
         if let Some(heard) = self.waiting.pop_front() {
             return Ok(heard);
         }
-        match self.output.stream.recv().await {
+        match unlogged(self.output.stream.recv()).await {
             Ok(Some(event)) => {
                 self.waiting.extend(self.reader.take(event));
                 Ok(self.waiting.pop_front().unwrap_or(Heard::Silent))
