@@ -9,9 +9,7 @@ use aws_sdk_bedrockruntime::Client;
 use aws_sdk_bedrockruntime::config::http::HttpRequest;
 use aws_sdk_bedrockruntime::config::retry::RetryConfig;
 use aws_sdk_bedrockruntime::config::timeout::TimeoutConfig;
-use aws_sdk_bedrockruntime::config::{
-    BehaviorVersion, Config, Region, StalledStreamProtectionConfig, Token,
-};
+use aws_sdk_bedrockruntime::config::{BehaviorVersion, Config, Region, StalledStreamProtectionConfig, Token};
 use aws_sdk_bedrockruntime::operation::converse_stream::ConverseStreamOutput;
 use aws_smithy_runtime_api::client::auth::http::HTTP_BEARER_AUTH_SCHEME_ID;
 use aws_smithy_types::body::SdkBody;

@@ -67,7 +67,8 @@ fn openai_name(word: &str) -> Option<String> {
         ("modelId", "model"),
         ("guardrailConfig", "guardrailConfig"),
     ];
-    let begins_with = |member: &str| word.strip_prefix(member).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    let begins_with =
+        |member: &str| word.strip_prefix(member).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     if let Some((_, name)) = MEMBERS.iter().find(|(member, _)| begins_with(member)) {
         return Some((*name).to_owned());
     }
@@ -127,7 +128,10 @@ mod tests {
             ("extraneous key [toolConfig.toolChoice.other] is not permitted", Some("tool_choice")),
             ("The model returned the following errors: max_tokens: 999999 > 64000", Some("max_tokens")),
             ("messages.3.content.0: `tool_use` ids were found without `tool_result` blocks", Some("messages")),
-            ("Malformed input request: #/temperature: 5 is not less or equal to 1, please reformat", Some("temperature")),
+            (
+                "Malformed input request: #/temperature: 5 is not less or equal to 1, please reformat",
+                Some("temperature"),
+            ),
             ("top_k: Input should be less than or equal to 500", Some("top_k")),
             ("extraneous key [additionalModelRequestFields.thinking.x] is not permitted", Some("thinking")),
             // Of two it could be either; of none nothing is known.

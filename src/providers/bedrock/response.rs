@@ -84,7 +84,8 @@ struct CitedText {
 ///
 /// A malformed answer: not JSON, no message, or one that the model itself could not write.
 pub(super) fn read(body: &[u8], upstream: &Upstream) -> Result<Completion, AttemptFailure> {
-    let answer: Answer = serde_json::from_slice(body).map_err(|error| malformed(upstream, &unreadable(body, &error)))?;
+    let answer: Answer =
+        serde_json::from_slice(body).map_err(|error| malformed(upstream, &unreadable(body, &error)))?;
     let Some(message) = answer.output.and_then(|output| output.message) else {
         return Err(malformed(upstream, "an answer without a message"));
     };
@@ -131,8 +132,7 @@ const MOST_TOKENS: u64 = 1 << 40;
 pub(super) fn usage(tokens: Option<Tokens>) -> Usage {
     let unknown = Usage { unknown_calls: 1, ..Usage::default() };
     let Some(tokens) = tokens else { return unknown };
-    let (read, written) =
-        (tokens.cache_read_input_tokens.unwrap_or(0), tokens.cache_write_input_tokens.unwrap_or(0));
+    let (read, written) = (tokens.cache_read_input_tokens.unwrap_or(0), tokens.cache_write_input_tokens.unwrap_or(0));
     if [tokens.input_tokens, tokens.output_tokens, read, written].iter().any(|&count| count > MOST_TOKENS) {
         return unknown;
     }
@@ -170,7 +170,8 @@ mod tests {
     }
 
     fn message(content: &str) -> Value {
-        let body = format!(r#"{{"output":{{"message":{{"role":"assistant","content":{content}}}}},"stopReason":"end_turn"}}"#);
+        let body =
+            format!(r#"{{"output":{{"message":{{"role":"assistant","content":{content}}}}},"stopReason":"end_turn"}}"#);
         serde_json::from_str(answered(&body).reply.raw().get()).unwrap()
     }
 
@@ -214,7 +215,8 @@ mod tests {
     #[test]
     fn tokens_of_caches_are_tokens_of_the_prompt() {
         let told = |usage: &str| {
-            answered(&format!(r#"{{"output":{{"message":{{}}}},"usage":{usage},"trace":{{"guardrail":{{"a":1}}}}}}"#)).usage
+            answered(&format!(r#"{{"output":{{"message":{{}}}},"usage":{usage},"trace":{{"guardrail":{{"a":1}}}}}}"#))
+                .usage
         };
         let usage = told(
             r#"{"inputTokens":11,"outputTokens":3,"totalTokens":26,"cacheReadInputTokens":5,"cacheWriteInputTokens":7,

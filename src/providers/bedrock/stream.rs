@@ -127,13 +127,13 @@ impl Reader {
                     if text.is_empty() { Vec::new() } else { self.said(&json!({ "content": text }), json!("")) }
                 }
                 Some(ContentBlockDelta::ToolUse(piece)) => self.take_arguments(event.content_block_index, &piece.input),
-                Some(ContentBlockDelta::ReasoningContent(piece)) => {
-                    self.take_thought(event.content_block_index, piece)
-                }
+                Some(ContentBlockDelta::ReasoningContent(piece)) => self.take_thought(event.content_block_index, piece),
                 _ => Vec::new(),
             },
             Event::ContentBlockStop(event) => match self.blocks.get(&event.content_block_index) {
-                Some(&Block::Call(number)) if self.draft.call_at(number).is_some_and(|call| call.has_no_arguments()) => {
+                Some(&Block::Call(number))
+                    if self.draft.call_at(number).is_some_and(|call| call.has_no_arguments()) =>
+                {
                     self.take_arguments(event.content_block_index, NO_ARGUMENTS)
                 }
                 _ => Vec::new(),

@@ -77,7 +77,10 @@ mod tests {
         for (told, expected) in [
             ("'Bearer c2VjcmV0' not a valid key=value pair", "'"),
             ("Missing '=' in Authorization header: 'AWS4-HMAC-SHA256 Credential=x'", "Missing '=' in"),
-            ("needs 'Signature' parameter. Authorization=AWS4-HMAC-SHA256 Credential=x", "needs 'Signature' parameter."),
+            (
+                "needs 'Signature' parameter. Authorization=AWS4-HMAC-SHA256 Credential=x",
+                "needs 'Signature' parameter.",
+            ),
         ] {
             assert_eq!(strike(told), expected);
         }
