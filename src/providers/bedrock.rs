@@ -12,6 +12,7 @@ mod draft;
 mod error;
 mod fault;
 mod intercept;
+mod probe;
 mod request;
 mod response;
 mod said;

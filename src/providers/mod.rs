@@ -13,6 +13,7 @@ mod provider;
 mod spec;
 mod attempts;
 mod members;
+mod findings;
 mod streamed;
 mod fit;
 mod upstream;
@@ -31,6 +32,7 @@ mod tls;
 
 pub use attempts::Attempt;
 pub use breaker::BreakerState;
+pub use findings::Findings;
 pub use limiter::Caller;
 pub use provider::{PreparedRequest, Provider, TextCall};
 pub use shared::{ModelState, Shared, UpstreamState};

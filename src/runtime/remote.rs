@@ -106,6 +106,9 @@ fn bedrock_spec(
 /// variable.
 pub fn usual_variables(settings: &ActiveSettings, environment: &Environment) -> Vec<(&'static str, &'static str)> {
     let Ok((provider, _)) = settings.provider.resolve(&settings.model) else { return Vec::new() };
+    if provider == ProviderName::Bedrock {
+        return aws::usual_variables(settings, environment);
+    }
     let Some(defaults) = provider.remote_defaults() else { return Vec::new() };
     let Ok((members, chosen_by)) = addresses(settings, &defaults, environment) else { return Vec::new() };
     let mut variables = Vec::new();

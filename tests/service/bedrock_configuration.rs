@@ -84,6 +84,8 @@ async fn the_vote_of_its_hubs_manual_works_as_it_stands() {
     let calls = stub.requests();
     assert!(calls.iter().all(|call| call.refused.is_none() && call.model_id == MODEL), "{calls:?}");
     assert_eq!(calls[0].key_id.as_deref(), Some("your-access-key"));
+    let metrics = app.get("/metrics").await.text;
+    assert!(metrics.lines().any(|line| line.contains("provider=\"bedrock\"")), "{metrics}");
 }
 
 #[tokio::test]
@@ -154,7 +156,7 @@ async fn the_region_is_the_configurations_else_the_arns_else_the_operators() {
     let config = config.to_str().unwrap();
     let arn = "arn:aws:bedrock:ap-south-1:123456789012:inference-profile/eu.x.y";
     for (variables, model, named, expected) in [
-        (vec![("AWS_REGION", "eu-north-1")], arn, Some("us-west-2"), "us-west-2"),
+        (vec![("AWS_REGION", "eu-north-1")], MODEL, Some("us-west-2"), "us-west-2"),
         (vec![("AWS_REGION", "eu-north-1")], arn, None, "ap-south-1"),
         (vec![("AWS_REGION", "eu-north-1"), ("AWS_DEFAULT_REGION", "eu-west-1")], MODEL, None, "eu-north-1"),
         (vec![("AWS_REGION_NAME", "eu-central-1"), ("AWS_REGION", "eu-north-1")], MODEL, None, "eu-central-1"),
@@ -170,6 +172,10 @@ async fn the_region_is_the_configurations_else_the_arns_else_the_operators() {
         ask(&app, json!({"model": model})).await.ok();
         one_call(&stub);
     }
+    let app = app_at(&stub).await;
+    let told = app.post("/configure", &document(json!({"provider": "bedrock", "model": arn}))).await.ok();
+    let warnings = told["warnings"].to_string();
+    assert!(warnings.contains("region ap-south-1") && warnings.contains("called in us-east-1"), "{warnings}");
 }
 
 #[tokio::test]
