@@ -7,7 +7,6 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::config::active::ActiveSettings;
-use crate::config::aws::region;
 use crate::config::endpoint::{ChosenBy, Endpoint, Member, base_url};
 use crate::config::provider::AWS_ENDPOINT_VARIABLES;
 use crate::config::secret::SecretSource;
@@ -72,7 +71,7 @@ pub fn usual_variables(settings: &ActiveSettings, environment: &Environment) -> 
     let args = &settings.extra_args.aws;
     let mut variables = Vec::new();
     let first_set = |names: &[&'static str]| names.iter().copied().find(|name| environment.var(name).is_some());
-    if settings.endpoint == Endpoint::Auto && args.runtime_endpoint.is_none() {
+    if settings.endpoint == Endpoint::Auto && args.runtime_endpoint == Endpoint::Auto {
         variables.extend(first_set(AWS_ENDPOINT_VARIABLES).map(|name| ("endpoint", name)));
     }
     let is_named = settings.api_key.is_some() || args.access_key_id.is_some() || args.profile_name.is_some();
@@ -92,19 +91,27 @@ fn settled_region(
     environment: &Environment,
     says: Option<&ProfileSays>,
 ) -> Result<String, SettingsError> {
-    if let Some(named) = &settings.extra_args.aws.region_name {
-        return Ok(named.clone());
-    }
     let of_model = region_of_model(settings)?;
     let of_variable = REGION_VARIABLES.iter().find_map(|name| environment.var(name)).map(str::trim);
     let of_profile = says.and_then(|says| says.region.as_deref());
-    match of_model.or(of_variable).or(of_profile) {
-        Some(text) => region(REGION, text),
+    let named = settings.extra_args.aws.region_name.as_deref();
+    match named.or(of_model).or(of_variable).or(of_profile) {
+        Some(text) if is_region(text) => Ok(text.to_owned()),
+        Some(text) => {
+            let message = format!("`{text}` is no region of AWS: name one as `{REGION}`, such as us-east-1");
+            Err(SettingsError::invalid(REGION, message))
+        }
         None => Err(SettingsError::missing(
             REGION,
             format!("the region is missing: name it as `{REGION}`, such as us-east-1, or set AWS_REGION"),
         )),
     }
+}
+
+/// Whether this is one label of a host's name: anything else would lead elsewhere.
+fn is_region(text: &str) -> bool {
+    let is_label = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    !text.is_empty() && is_label && text.len() <= 63
 }
 
 fn region_of_model(settings: &ActiveSettings) -> Result<Option<&str>, SettingsError> {
@@ -132,15 +139,15 @@ fn addresses(
     environment: &Environment,
     own: &Url,
 ) -> Result<(Vec<Member>, ChosenBy), SettingsError> {
-    let named = settings.extra_args.aws.runtime_endpoint.as_ref();
-    if named.is_some() && settings.endpoint != Endpoint::Auto {
+    let named = &settings.extra_args.aws.runtime_endpoint;
+    if *named != Endpoint::Auto && settings.endpoint != Endpoint::Auto {
         let message = "`endpoint` and `extra_args.aws_bedrock_runtime_endpoint` each name an address; leave one out";
         return Err(SettingsError::invalid("extra_args.aws_bedrock_runtime_endpoint", message));
     }
-    match (&settings.endpoint, named) {
-        (Endpoint::Url(url), _) | (Endpoint::Auto, Some(url)) => Ok((vec![url.clone().into()], ChosenBy::Request)),
-        (Endpoint::Pool(members), _) => Ok((members.clone(), ChosenBy::Request)),
-        (Endpoint::Auto, None) => {
+    match if *named == Endpoint::Auto { &settings.endpoint } else { named } {
+        Endpoint::Url(url) => Ok((vec![url.clone().into()], ChosenBy::Request)),
+        Endpoint::Pool(members) => Ok((members.clone(), ChosenBy::Request)),
+        Endpoint::Auto => {
             let variable = AWS_ENDPOINT_VARIABLES.iter().find_map(|name| Some((*name, environment.var(name)?)));
             let url = match variable {
                 Some((name, text)) => base_url(name, text.trim()).map_err(|error| {
