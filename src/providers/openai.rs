@@ -183,6 +183,11 @@ impl Provider {
         }
     }
 
+    /// Whether connections to its members cost next to nothing: they are neither secured nor shared by several calls.
+    pub fn is_near(&self) -> bool {
+        self.members.iter().all(|server| server.is_near)
+    }
+
     /// Counts the attempts of a call, and passes on what is told of them.
     fn counted<F: FnMut(Attempt) + Send>(&self, mut told: F) -> impl FnMut(Attempt) + Send + use<F> {
         let mut meter = self.metrics.call();
@@ -301,6 +306,7 @@ fn server(member: &Member, spec: &ProviderSpec, headers: &HeaderMap, shared: &Sh
     let address = Address::new(&member.url, &spec.dialect)?;
     let transport = Transport::to(&member.url, calls.http2, calls.connect_timeout);
     let client = shared.clients.client(transport).map_err(ProviderError::Tls)?;
+    let is_near = transport.is_cheap();
     let origin = address.origin();
     let gate = shared.gate(&origin, address.path(), key(spec), terms(&calls));
     if spec.brought == Brought::Nothing {
@@ -309,7 +315,7 @@ fn server(member: &Member, spec: &ProviderSpec, headers: &HeaderMap, shared: &Sh
     let habits = shared.habits(&origin);
     let upstream = Upstream { name: spec.name.clone(), origin, secrets: secrets(spec), wording: wording(spec) };
     let (headers, weight) = (headers.clone(), member.weight);
-    Ok(Server { client, address, headers, calls, upstream, weight, gate, habits })
+    Ok(Server { client, is_near, address, headers, calls, upstream, weight, gate, habits })
 }
 
 fn terms(calls: &CallSettings) -> Terms {
