@@ -101,3 +101,13 @@ require_node() {
   [ "$(printf '%s\n' v18 "$present" | sort -V | head -n1)" = v18 ] \
     || fail "Node 18 or newer is needed for the client tests and this is $present: see https://nodejs.org"
 }
+
+# python_environment DIRECTORY REQUIREMENTS: a virtual environment with exactly these packages, made anew when they change.
+python_environment() {
+  local directory=$1 requirements=$2
+  cmp -s "$requirements" "$directory/installed-requirements.txt" && "$directory/bin/python" -c "import sys" 2>/dev/null && return 0
+  rm -rf "$directory"
+  python3 -m venv "$directory"
+  "$directory/bin/python" -m pip install --quiet --disable-pip-version-check -r "$requirements"
+  cp "$requirements" "$directory/installed-requirements.txt"
+}

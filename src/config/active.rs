@@ -395,7 +395,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused_with_the_field_named() {
-        let table: [(Value, SettingsCode, &str); 35] = [
+        let table: [(Value, SettingsCode, &str); 33] = [
             (json!({}), MissingField, "model"),
             (json!({"model": null}), MissingField, "model"),
             (json!({"model": " "}), InvalidValue, "model"),
@@ -412,8 +412,6 @@ mod tests {
             (json!({"model": "m", "beam_width": 4}), NotSupportedYet, "beam_width"),
             (json!({"model": "m", "rm_name": "prm"}), NotSupportedYet, "rm_name"),
             (json!({"model": "m", "alg": "beam-search"}), NotSupportedYet, "alg"),
-            (json!({"model": "m", "provider": "bedrock"}), NotSupportedYet, "provider"),
-            (json!({"model": "bedrock/claude", "provider": "litellm"}), NotSupportedYet, "model"),
             (json!({"model": "m", "provider": "nonsense"}), InvalidValue, "provider"),
             (json!({"model": "m", "provider": "openai-compatible"}), MissingField, "endpoint"),
             (json!({"model": "m", "endpoint": []}), InvalidValue, "endpoint"),

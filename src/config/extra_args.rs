@@ -5,6 +5,7 @@ use std::fmt;
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value};
 
+use super::aws::{self, AwsArgs};
 use super::capabilities::CapabilityOverrides;
 use super::environment::Environment;
 use super::field::{self, SettingsError};
@@ -17,6 +18,8 @@ pub struct ExtraArgs {
     pub headers: Vec<(String, SecretSource)>,
     /// What the models can do, in place of what the table says.
     pub capabilities: CapabilityOverrides,
+    /// As whom Bedrock is called, and where.
+    pub aws: AwsArgs,
     pub body: ExtraBody,
 }
 
@@ -61,12 +64,7 @@ impl ExtraArgs {
                 _ if value.is_null() => {}
                 "headers" => extra.headers = headers(&param, value)?,
                 CAPABILITIES => extra.capabilities = CapabilityOverrides::parse(&param, value)?,
-                aws if aws.starts_with("aws_") => {
-                    return Err(SettingsError::later(
-                        &param,
-                        format!("`{param}` belongs to Bedrock, which is not supported yet by this version"),
-                    ));
-                }
+                aws if aws.starts_with(aws::PREFIX) => extra.aws.take(field, aws, value)?,
                 reserved if RESERVED_BODY.contains(&reserved) => {
                     return Err(SettingsError::invalid(&param, format!("`{param}` is set by each request itself")));
                 }
@@ -83,7 +81,8 @@ impl ExtraArgs {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.headers.is_empty() && self.body.fields.is_empty() && self.capabilities == CapabilityOverrides::default()
+        let is_nothing_known = self.capabilities == CapabilityOverrides::default();
+        self.headers.is_empty() && self.body.fields.is_empty() && self.aws.is_empty() && is_nothing_known
     }
 }
 
@@ -239,7 +238,6 @@ mod tests {
             (json!({"headers": {"X-A": 1}}), SettingsCode::InvalidValue, "extra_args.headers.X-A"),
             (json!({"headers": ["x"]}), SettingsCode::InvalidValue, "extra_args.headers"),
             (json!({"messages": []}), SettingsCode::InvalidValue, "extra_args.messages"),
-            (json!({"aws_access_key_id": "x"}), SettingsCode::NotSupportedYet, "extra_args.aws_access_key_id"),
             (json!({"capabilities": []}), SettingsCode::InvalidValue, "extra_args.capabilities"),
             (json!({"capabilities": {"n": 1}}), SettingsCode::InvalidValue, "extra_args.capabilities.n"),
             (

@@ -2,6 +2,7 @@
 //! configuration's (`/configure`). Knows no other module, and is the only one that reads the environment.
 
 pub mod active;
+pub mod aws;
 pub mod calls;
 pub mod capabilities;
 mod choices;

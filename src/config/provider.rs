@@ -23,18 +23,20 @@ words! {
         Together = "together",
         /// Azure OpenAI, whose models are the deployments of a resource.
         Azure = "azure",
+        /// AWS Bedrock, by its Converse API.
+        Bedrock = "bedrock",
     }
-    later "bedrock",
 }
 
 /// The prefixes by which `litellm` chooses, LiteLLM's several spellings of one server beside each other.
-const PREFIXES: [(&str, ProviderName); 15] = [
+const PREFIXES: [(&str, ProviderName); 16] = [
     ("openai", ProviderName::OpenAi),
     ("openrouter", ProviderName::OpenRouter),
     ("deepinfra", ProviderName::DeepInfra),
     ("groq", ProviderName::Groq),
     ("together_ai", ProviderName::Together),
     ("azure", ProviderName::Azure),
+    (BEDROCK, ProviderName::Bedrock),
     ("ollama", ProviderName::Ollama),
     ("ollama_chat", ProviderName::Ollama),
     ("lm_studio", ProviderName::LmStudio),
@@ -49,6 +51,14 @@ const PREFIXES: [(&str, ProviderName); 15] = [
 /// What LiteLLM takes off an Azure model's name after the prefix: it tells it the family of the model behind a
 /// deployment, and is no part of the deployment's name.
 const AZURE_FAMILIES: [&str; 2] = ["o_series/", "gpt5_series/"];
+
+/// The prefix of Bedrock's models, which is also taken where the provider has been named already: no model's own name
+/// begins so.
+const BEDROCK: &str = "bedrock";
+
+/// What LiteLLM takes off a Bedrock model's name after the prefix: it tells it by which API to call, which here is
+/// always Converse.
+const BEDROCK_ROUTES: [&str; 2] = ["converse/", "invoke/"];
 
 /// Prefixes that choose a provider in LiteLLM and are part of the name here. Those that are the name of a well-known
 /// publisher of models too, such as `nvidia`, are left out.
@@ -86,6 +96,10 @@ const ELSEWHERE: [&str; 31] = [
     "xai",
 ];
 
+/// The variables that name an address of Bedrock's runtime, LiteLLM's after AWS's own for the service.
+pub const AWS_ENDPOINT_VARIABLES: &[&str] =
+    &["AWS_ENDPOINT_URL_BEDROCK_RUNTIME", "AWS_BEDROCK_RUNTIME_ENDPOINT", "AWS_ENDPOINT_URL"];
+
 /// What a remote provider's name stands for.
 #[derive(Debug, Clone, Copy)]
 pub struct RemoteDefaults {
@@ -103,21 +117,23 @@ impl ProviderName {
     ///
     /// # Errors
     ///
-    /// When the prefix is that of a provider this version cannot reach.
+    /// When no name follows the prefix.
     pub fn resolve(self, model: &str) -> Result<(Self, &str), SettingsError> {
-        if self != Self::LiteLlm {
-            return Ok((self, model));
-        }
-        let Some((prefix, rest)) = model.split_once('/') else { return Ok((Self::OpenAi, model)) };
-        if prefix == "bedrock" {
-            let message = "models of `bedrock/` are not supported yet by this version".to_owned();
-            return Err(SettingsError::later("model", message));
-        }
+        let (prefix, rest) = match (self, model.split_once('/')) {
+            (Self::LiteLlm, Some(parts)) => parts,
+            (Self::LiteLlm, None) => return Ok((Self::OpenAi, model)),
+            (Self::Bedrock, Some(parts @ (BEDROCK, _))) => parts,
+            _ => return Ok((self, model)),
+        };
         let Some((_, provider)) = PREFIXES.into_iter().find(|(known, _)| *known == prefix) else {
             return Ok((Self::OpenAi, model));
         };
-        let family = AZURE_FAMILIES.into_iter().find(|family| provider == Self::Azure && rest.starts_with(family));
-        let rest = &rest[family.map_or(0, str::len)..];
+        let routes: &[&str] = match provider {
+            Self::Azure => &AZURE_FAMILIES,
+            Self::Bedrock => &BEDROCK_ROUTES,
+            _ => &[],
+        };
+        let rest = routes.iter().find_map(|route| rest.strip_prefix(route)).unwrap_or(rest);
         if rest.is_empty() {
             return Err(SettingsError::invalid("model", format!("`model` names no model after `{prefix}/`")));
         }
@@ -143,7 +159,7 @@ impl ProviderName {
     }
 
     /// Every provider that a name stands for.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::OpenAi,
         Self::LiteLlm,
         Self::OpenAiCompatible,
@@ -158,6 +174,7 @@ impl ProviderName {
         Self::Groq,
         Self::Together,
         Self::Azure,
+        Self::Bedrock,
     ];
 
     /// `None` for the engine in this process. Variables that LiteLLM reads for the same purpose come after the
@@ -221,6 +238,8 @@ impl ProviderName {
                 &["AZURE_OPENAI_ENDPOINT", "AZURE_API_BASE"],
                 &["AZURE_OPENAI_API_KEY", "AZURE_API_KEY"],
             ),
+            // Each region has an address of its own.
+            Self::Bedrock => without_address(AWS_ENDPOINT_VARIABLES, &["AWS_BEARER_TOKEN_BEDROCK"]),
         })
     }
 }
@@ -240,17 +259,31 @@ mod tests {
         assert_eq!(litellm.resolve("Qwen/Qwen2.5-7B").unwrap(), (ProviderName::OpenAi, "Qwen/Qwen2.5-7B"));
         assert_eq!(litellm.resolve("openrouter/meta/llama").unwrap(), (ProviderName::OpenRouter, "meta/llama"));
         assert_eq!(ProviderName::OpenAi.resolve("openai/gpt-4o").unwrap(), (ProviderName::OpenAi, "openai/gpt-4o"));
-        assert_eq!(litellm.resolve("bedrock/claude").unwrap_err().code, SettingsCode::NotSupportedYet);
         for (name, provider, model) in [
             ("azure/my-gpt", ProviderName::Azure, "my-gpt"),
             ("azure/o_series/my-o3", ProviderName::Azure, "my-o3"),
             ("ollama_chat/qwen3:8b", ProviderName::Ollama, "qwen3:8b"),
             ("oobabooga/any", ProviderName::TextGenerationWebui, "any"),
+            (
+                "bedrock/us.anthropic.claude-3-7-sonnet-20250219-v1:0",
+                ProviderName::Bedrock,
+                "us.anthropic.claude-3-7-sonnet-20250219-v1:0",
+            ),
+            ("bedrock/converse/amazon.nova-pro-v1:0", ProviderName::Bedrock, "amazon.nova-pro-v1:0"),
+            (
+                "bedrock/arn:aws:bedrock:us-east-1:1:inference-profile/us.x",
+                ProviderName::Bedrock,
+                "arn:aws:bedrock:us-east-1:1:inference-profile/us.x",
+            ),
             ("openrouter/o_series/x", ProviderName::OpenRouter, "o_series/x"),
         ] {
             assert_eq!(litellm.resolve(name).unwrap(), (provider, model), "{name}");
         }
-        for nameless in ["openai/", "azure/", "azure/gpt5_series/"] {
+        let bedrock = ProviderName::Bedrock;
+        for (name, model) in [("bedrock/a.b", "a.b"), ("a.b", "a.b"), ("arn:x/bedrock/y", "arn:x/bedrock/y")] {
+            assert_eq!(bedrock.resolve(name).unwrap(), (bedrock, model), "{name}");
+        }
+        for nameless in ["openai/", "azure/", "azure/gpt5_series/", "bedrock/"] {
             assert_eq!(litellm.resolve(nameless).unwrap_err().code, SettingsCode::InvalidValue, "{nameless}");
         }
     }
@@ -276,12 +309,6 @@ mod tests {
         assert_eq!(ProviderName::ALL.map(ProviderName::as_str), ProviderName::WORDS);
         for name in ProviderName::WORDS {
             assert_eq!(ProviderName::parse("provider", &Value::from(*name)).unwrap().as_str(), *name);
-        }
-        for name in ProviderName::LATER {
-            assert_eq!(
-                ProviderName::parse("provider", &Value::from(*name)).unwrap_err().code,
-                SettingsCode::NotSupportedYet
-            );
         }
         let error = ProviderName::parse("provider", &Value::from("opnai")).unwrap_err();
         assert!(error.message.contains("did you mean `openai`"), "{}", error.message);

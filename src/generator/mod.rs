@@ -210,9 +210,9 @@ impl Extension for Refused {
     }
 }
 
-/// Candidates from an OpenAI-compatible provider.
-pub fn remote(provider: Arc<crate::providers::openai::Provider>) -> Arc<dyn Generator> {
-    Arc::new(remote::Remote::new(provider))
+/// Candidates from a remote provider.
+pub fn remote(provider: impl Into<crate::providers::Provider>) -> Arc<dyn Generator> {
+    Arc::new(remote::Remote::new(provider.into()))
 }
 
 /// Candidates from the in-process engine.

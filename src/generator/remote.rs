@@ -1,4 +1,4 @@
-//! Candidates from an OpenAI-compatible provider: a call each, all at once within the provider's bound, or one for
+//! Candidates from a remote provider: a call each, all at once within the provider's bound, or one for
 //! several (`together.rs`).
 
 use std::pin::Pin;
@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use crate::completion::{Completion, Prompt, StepEvent};
 use crate::config::capabilities::Support;
 use crate::failure::Failure;
-use crate::providers::openai::{Attempt, PreparedRequest, Provider};
+use crate::providers::{Attempt, PreparedRequest, Provider};
 
 use super::ledger::OpenCall;
 use super::{
@@ -28,11 +28,11 @@ use super::{
 const ALMOST_DONE: Duration = Duration::from_millis(5);
 
 pub struct Remote {
-    provider: Arc<Provider>,
+    provider: Provider,
 }
 
 impl Remote {
-    pub fn new(provider: Arc<Provider>) -> Self {
+    pub fn new(provider: Provider) -> Self {
         Self { provider }
     }
 }
@@ -44,7 +44,7 @@ impl Generator for Remote {
     }
 
     fn continue_texts(&self, request: TextRequest, run: Arc<Run>) -> BoxFuture<'_, Result<TextAnswer, Failure>> {
-        let call = self.provider.prepare_text(&request.model, &request.fields).for_caller(run.caller());
+        let call = self.provider.prepare_text(&request.model, &request.fields, run.caller());
         let account = account(&run, Phase::Generate, 1, Arc::default());
         async move {
             if request.stream {
@@ -73,7 +73,7 @@ impl Generator for Remote {
     }
 
     fn whereabouts(&self) -> Option<Whereabouts> {
-        let address = self.provider.origins().collect::<Vec<_>>().join(", ");
+        let address = self.provider.origins().join(", ");
         Some(Whereabouts { provider: self.provider.name().to_owned(), address })
     }
 
@@ -84,13 +84,11 @@ impl Generator for Remote {
 
 impl Remote {
     fn call(&self, paths: Vec<Path>, delivery: Delivery) -> Box<dyn Extension> {
-        let Some(prepared) =
-            paths.first().map(|path| self.provider.prepare(&path.prompt).for_caller(path.run.caller()))
-        else {
+        let Some(prepared) = paths.first().map(|path| self.provider.prepare(&path.prompt, path.run.caller())) else {
             return Box::new(Calls { calls: futures_util::stream::empty().boxed(), closing: Arc::default() });
         };
         let closing = Arc::new(AtomicBool::new(false));
-        let calling = Calling { provider: Arc::clone(&self.provider), prepared, closing: Arc::clone(&closing) };
+        let calling = Calling { provider: self.provider.clone(), prepared, closing: Arc::clone(&closing) };
         let calls = match delivery {
             Delivery::Whole => calling.separately(paths),
             Delivery::Together(first) => calling.together(paths, first),
@@ -103,7 +101,7 @@ impl Remote {
 /// What the calls of one extension share.
 #[derive(Clone)]
 pub(super) struct Calling {
-    pub provider: Arc<Provider>,
+    pub provider: Provider,
     pub prepared: PreparedRequest,
     /// From then on none that waits for its turn gets it.
     pub closing: Arc<AtomicBool>,

@@ -9,7 +9,7 @@ use futures_util::stream::{BoxStream, StreamExt, iter, once, select_all};
 
 use crate::completion::StepEvent;
 use crate::failure::Failure;
-use crate::providers::openai::{NoneCame, Provider, Refusal};
+use crate::providers::openai::{self, NoneCame, Refusal};
 
 use super::Path;
 use super::remote::{Calling, ended};
@@ -81,7 +81,7 @@ impl Calling {
         let call = async move {
             let end = calling.provider.complete(&calling.prepared, first.upstream_seed(), account).await;
             let rest = match &end {
-                Err(failure) if Provider::may_refuse_several(failure) => all_failed(&others, failure),
+                Err(failure) if openai::Provider::may_refuse_several(failure) => all_failed(&others, failure),
                 Err(_) => calling.separately(others),
                 Ok(_) => {
                     refusal.was_for_several();

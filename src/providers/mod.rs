@@ -7,7 +7,15 @@
 //! The rules of the calls are pure parts, one a file: who gets a place (`limiter`), whether to try again (`retry`,
 //! `retry_budget`), whom to leave alone (`breaker`) and which member to ask (`pool`). `shared` keeps their state.
 
+pub mod bedrock;
 pub mod openai;
+mod provider;
+mod spec;
+mod attempts;
+mod members;
+mod streamed;
+mod fit;
+mod upstream;
 mod shared;
 mod habits;
 mod limiter;
@@ -21,6 +29,9 @@ mod sse;
 mod thread_clients;
 mod tls;
 
+pub use attempts::Attempt;
 pub use breaker::BreakerState;
 pub use limiter::Caller;
+pub use provider::{PreparedRequest, Provider, TextCall};
 pub use shared::{ModelState, Shared, UpstreamState};
+pub use spec::{Brought, Dialect, ProviderError, ProviderSpec};

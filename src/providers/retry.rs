@@ -20,7 +20,7 @@ pub(super) const LONGEST_REQUESTED_PAUSE: Duration = Duration::from_secs(60);
 const SHORTEST_RELIEF: Duration = Duration::from_millis(100);
 
 /// A failed attempt, and whether another may follow it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct AttemptFailure {
     pub failure: Failure,
     pub may_retry: bool,

@@ -16,7 +16,7 @@ use crate::config::first;
 use crate::config::provider::ProviderName;
 use crate::config::{Environment, SettingsError};
 use crate::generator::Generator;
-use crate::providers::openai::{Brought, ProviderError, ProviderSpec};
+use crate::providers::{Brought, ProviderError, ProviderSpec};
 use crate::scorers::Lessons;
 
 use super::active::{ActiveConfig, Route, UnknownModel};

@@ -200,7 +200,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_cannot_be_is_told_in_the_judges_fields() {
-        use SettingsCode::{InvalidValue, NotSupportedYet};
+        use SettingsCode::{InvalidValue, MissingField};
         for (document, code, param) in [
             (json!({"model": "a", "judge_base_url": "http://gpu-1"}), InvalidValue, "judge_base_url"),
             (json!({"model": "a", "judge_base_url": "https://169.254.169.254"}), InvalidValue, "judge_base_url"),
@@ -215,7 +215,11 @@ mod tests {
                 InvalidValue,
                 "judge_extra_args.session_token",
             ),
-            (json!({"model": "a", "provider": "litellm", "judge_model": "bedrock/c"}), NotSupportedYet, "judge_model"),
+            (
+                json!({"model": "a", "provider": "litellm", "judge_model": "bedrock/c"}),
+                MissingField,
+                "judge_extra_args.aws_region_name",
+            ),
         ] {
             let error = judge(document.clone(), &[]).await.err().unwrap();
             assert_eq!((error.code, error.param.as_str()), (code, param), "{document}: {}", error.message);

@@ -4,6 +4,7 @@
 //! higher one. Readers take a snapshot and are never waited for.
 
 mod active;
+mod aws;
 mod capabilities;
 mod elsewhere;
 mod history;

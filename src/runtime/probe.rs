@@ -111,6 +111,10 @@ impl Runtime {
             let message = "`probe` has no meaning for the provider `llama`, which runs in this process; leave it out";
             return Err(SettingsError::invalid("probe", message).into());
         }
+        if provider == ProviderName::Bedrock {
+            let message = "`probe` is not supported yet by this version for the provider `bedrock`; leave it out";
+            return Err(SettingsError::later("probe", message).into());
+        }
         let of_all = capabilities(&draft.document).map(columns).unwrap_or_default();
         let of_model = change.document().and_then(capabilities).and_then(|said| said.get(MODELS)?.get(model));
         let of_model = of_model.and_then(Value::as_object).map(columns).unwrap_or_default();

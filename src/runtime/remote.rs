@@ -12,10 +12,13 @@ use crate::config::active::ActiveSettings;
 use crate::config::calls::CallSettings;
 use crate::config::capabilities::CapabilityTable;
 use crate::config::endpoint::{ChosenBy, Endpoint, Member, OutboundPolicy, base_url};
+use crate::config::field::SettingsCode;
 use crate::config::first::MODEL_VARIABLE;
 use crate::config::provider::{ProviderName, RemoteDefaults};
 use crate::config::{Environment, SettingsError};
-use crate::providers::openai::{Brought, Dialect, ProviderSpec};
+use crate::providers::{Brought, Dialect, ProviderSpec};
+
+use super::aws;
 
 /// Settles where a configuration's calls go and with what. Also says what the reader might not expect.
 ///
@@ -28,6 +31,14 @@ pub fn provider_spec(
     environment: &Environment,
     policy: &OutboundPolicy,
 ) -> Result<(ProviderSpec, Vec<String>), SettingsError> {
+    if provider == ProviderName::Bedrock {
+        return bedrock_spec(settings, environment, policy);
+    }
+    if let Some(place) = settings.extra_args.aws.place() {
+        let message =
+            format!("`{place}` is for models of Bedrock, but `{}` is called; leave it out", provider.as_str());
+        return Err(SettingsError::invalid(place, message));
+    }
     let defaults = provider.remote_defaults().expect("only remote providers are called");
     let mut warnings = Vec::new();
     let (members, chosen_by) = addresses(settings, &defaults, environment)?;
@@ -55,6 +66,35 @@ pub fn provider_spec(
         api_key,
         headers,
         body,
+        capabilities,
+        calls: settings.calls,
+        brought: Brought::Nothing,
+    };
+    Ok((spec, warnings))
+}
+
+fn bedrock_spec(
+    settings: &ActiveSettings,
+    environment: &Environment,
+    policy: &OutboundPolicy,
+) -> Result<(ProviderSpec, Vec<String>), SettingsError> {
+    let aws::Found { aws, api_key, members, chosen_by, warnings } = aws::find(settings, environment)?;
+    for (at, member) in members.iter().enumerate() {
+        let param = if members.len() > 1 { format!("endpoint[{at}]") } else { "endpoint".to_owned() };
+        policy.check(&param, &member.url, chosen_by)?;
+    }
+    let mut headers = Vec::new();
+    for (name, source) in &settings.extra_args.headers {
+        headers.push((name.clone(), source.resolve(&format!("extra_args.headers.{name}"), environment)?));
+    }
+    let capabilities = CapabilityTable::new(ProviderName::Bedrock).with(settings.extra_args.capabilities.clone());
+    let spec = ProviderSpec {
+        name: ProviderName::Bedrock.as_str().to_owned(),
+        members,
+        dialect: Dialect::Bedrock(aws),
+        api_key,
+        headers,
+        body: settings.extra_args.body.resolve(environment)?,
         capabilities,
         calls: settings.calls,
         brought: Brought::Nothing,
@@ -97,7 +137,11 @@ pub fn identity(spec: &ProviderSpec) -> [u8; 32] {
         api_key.as_ref().map(secret),
         headers,
         body,
-        format!("{dialect:?} {capabilities:?} {calls:?} {brought:?}"),
+        match dialect {
+            Dialect::Bedrock(aws) => aws.parts(),
+            other => vec![format!("{other:?}")],
+        },
+        format!("{capabilities:?} {calls:?} {brought:?}"),
     ))
     .expect("strings and numbers serialise");
     Sha256::digest(whole).into()
@@ -115,6 +159,15 @@ pub fn usual_spec(
     environment: &Environment,
     policy: &OutboundPolicy,
 ) -> Option<Result<ProviderSpec, SettingsError>> {
+    if provider == ProviderName::Bedrock {
+        // Keys for AWS alone may be for something else: a region makes them Bedrock's.
+        return aws::is_usual(environment).then(|| {
+            let document = serde_json::json!({"provider": provider.as_str(), "model": provider.as_str()});
+            let settings = ActiveSettings::parse(document.as_object().expect("it was just written"))?;
+            bedrock_spec(&ActiveSettings { calls, ..settings }, environment, policy).map(|(spec, _)| spec)
+        })
+        .filter(|spec: &Result<_, SettingsError>| !matches!(spec, Err(error) if error.code == SettingsCode::MissingField));
+    }
     let defaults = provider.remote_defaults()?;
     let model_variable = (provider == ProviderName::Vllm).then_some(MODEL_VARIABLE);
     let of_provider = [defaults.key_variables, defaults.base_url_variables].concat();

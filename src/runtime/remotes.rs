@@ -8,8 +8,7 @@ use parking_lot::Mutex;
 use crate::config::provider::ProviderName;
 use crate::generator::{self, Generator};
 use crate::metrics::Metrics;
-use crate::providers::openai::{Provider, ProviderError, ProviderSpec};
-use crate::providers::{BreakerState, ModelState, Shared, UpstreamState};
+use crate::providers::{BreakerState, ModelState, Provider, ProviderError, ProviderSpec, Shared, UpstreamState};
 
 use super::remote::identity;
 
@@ -38,7 +37,7 @@ impl Remotes {
             return Ok(client);
         }
         let metrics = self.metrics.upstream(label(&spec.name));
-        let client = generator::remote(Arc::new(Provider::metered(spec, &self.shared, metrics)?));
+        let client = generator::remote(Provider::metered(spec, &self.shared, metrics)?);
         let mut known = self.known.lock();
         known.retain(|_, client| client.strong_count() > 0);
         known.insert(key, Arc::downgrade(&client));
@@ -77,7 +76,7 @@ mod tests {
     use super::*;
     use crate::config::calls::CallSettings;
     use crate::config::capabilities::CapabilityTable;
-    use crate::providers::openai::{Brought, Dialect};
+    use crate::providers::{Brought, Dialect};
 
     fn with_key(key: &str) -> ProviderSpec {
         ProviderSpec {

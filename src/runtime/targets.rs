@@ -11,8 +11,7 @@ use crate::config::provider::ProviderName;
 use crate::config::{Environment, Settings, SettingsError};
 use crate::generator::Generator;
 use crate::metrics::Metrics;
-use crate::providers::UpstreamState;
-use crate::providers::openai::{ProviderError, ProviderSpec};
+use crate::providers::{ProviderError, ProviderSpec, UpstreamState};
 use crate::scorers::Lessons;
 
 use super::active::{Names, Target};

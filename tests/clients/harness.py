@@ -1,6 +1,7 @@
-"""The programs under test as processes: the daemon, and the scripted upstream that stands in for a provider."""
+"""The programs under test as processes: the daemon, and what stands in for a provider."""
 
 import http.client
+import importlib.util
 import json
 import os
 import pathlib
@@ -12,6 +13,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 ITSD = pathlib.Path(os.environ.get("ITSD_BIN", ROOT / "target/debug/itsd"))
 UPSTREAM = pathlib.Path(os.environ.get("UPSTREAM_BIN", ROOT / "target/debug/examples/scripted-upstream"))
+BEDROCK_STUB = pathlib.Path(os.environ.get("BEDROCK_STUB_BIN", ROOT / "target/debug/examples/bedrock-stub"))
 
 # How long anything may take before a test gives up on it. Generous: only a failure waits for it.
 PATIENCE_S = 60
@@ -110,8 +112,8 @@ class Daemon:
 class Upstream:
     """The scripted upstream. `tests/upstream/server.rs` says what it can be told."""
 
-    def __init__(self):
-        self.process = subprocess.Popen([UPSTREAM], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    def __init__(self, *command):
+        self.process = subprocess.Popen(command or [UPSTREAM], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
         self.base_url = self.process.stdout.readline().removeprefix("listening on ").strip()
         self.port = int(self.base_url.split(":")[2].split("/")[0])
 
@@ -144,6 +146,22 @@ class Upstream:
         self.process.kill()
         self.process.wait()
         self.process.stdout.close()
+
+
+class BedrockStub(Upstream):
+    """The stub of AWS Bedrock. `tests/bedrock_stub/server.rs` says what it can be told."""
+
+    def __init__(self):
+        model = importlib.util.find_spec("botocore").submodule_search_locations[0]
+        super().__init__(
+            BEDROCK_STUB,
+            "--service-model",
+            pathlib.Path(model, "data/bedrock-runtime/2023-09-30/service-2.json.gz"),
+        )
+
+    def seen(self) -> list[dict]:
+        """The requests for models that were received, in order, those too that were refused."""
+        return http_call(self.port, "GET", "/_stub/requests")[2]
 
 
 def http_call(port: int, method: str, path: str, body=None, headers: dict | None = None):

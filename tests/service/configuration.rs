@@ -83,17 +83,12 @@ async fn a_field_that_cannot_be_is_named_and_nothing_changes() {
         (json!({"beam_width": 4}), "beam_width", "not_supported_yet", "beam_width"),
         (json!({"rm_name": "prm"}), "rm_name", "not_supported_yet", "rm_name"),
         (json!({"alg": "beam-search"}), "alg", "not_supported_yet", "beam-search"),
-        (json!({"provider": "bedrock"}), "provider", "not_supported_yet", "bedrock"),
+        (json!({"provider": "bedrock"}), "extra_args.aws_region_name", "missing_field", "AWS_REGION"),
         (json!({"limits": {"deadline": 5}}), "limits.deadline", "unknown_field", "deadline_ms"),
         (json!({"limits": {"max_cost_usd": 1}}), "limits.max_cost_usd", "invalid_value", "prices"),
         (json!({"prices": {"m": {"prompt": -1}}}), "prices.m.prompt", "invalid_value", "prompt"),
         (json!({"allow_request_endpoint": "yes"}), "allow_request_endpoint", "invalid_value", "true or false"),
-        (
-            json!({"extra_args": {"aws_region_name": "eu"}}),
-            "extra_args.aws_region_name",
-            "not_supported_yet",
-            "Bedrock",
-        ),
+        (json!({"extra_args": {"aws_region_name": "eu"}}), "extra_args.aws_region_name", "invalid_value", "Bedrock"),
     ] {
         let answer = app.post("/configure", &document(&upstream, fields.clone())).await;
         assert_eq!(answer.status, 400, "{fields}: {}", answer.text);

@@ -4,10 +4,16 @@
 #[path = "../upstream/server.rs"]
 mod upstream;
 
+#[allow(dead_code, reason = "the program around the same stub uses the rest")]
+#[path = "../bedrock_stub/server.rs"]
+mod bedrock_stub;
+
 mod almost_done;
 mod answers;
 mod app;
 mod azure;
+mod bedrock_configuration;
+mod bedrock_credentials;
 mod bodies;
 mod breakers;
 mod cancel_requests;
@@ -60,6 +66,7 @@ mod stop_rules;
 mod stopping;
 mod stream_pace;
 mod streams;
+mod stubbed_bedrock;
 mod swap;
 mod text_completions;
 mod timeouts;

@@ -11,7 +11,8 @@ use itsd::config::capabilities::CapabilityTable;
 use itsd::config::provider::ProviderName;
 use itsd::failure::Failure;
 use itsd::providers::Shared;
-use itsd::providers::openai::{Brought, Dialect, Provider, ProviderSpec};
+use itsd::providers::openai::Provider;
+use itsd::providers::{Brought, Dialect, ProviderSpec};
 use serde_json::value::RawValue;
 use url::Url;
 

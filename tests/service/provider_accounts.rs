@@ -5,7 +5,8 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use itsd::completion::StepEvent;
 use itsd::generator::{self, Account, Delivery, Extension, Phase, Run, Until};
-use itsd::providers::openai::{Provider, ProviderSpec};
+use itsd::providers::ProviderSpec;
+use itsd::providers::openai::Provider;
 use serde_json::json;
 
 use crate::provider::{prompt, provider};

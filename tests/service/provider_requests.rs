@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use futures_util::StreamExt;
 use itsd::completion::{FinishReason, Logprobs, MaxTokens, MaxTokensName, Prompt, Sampling, Tool};
 use itsd::providers::Shared;
-use itsd::providers::openai::{Provider, ProviderError, ProviderSpec};
+use itsd::providers::openai::Provider;
+use itsd::providers::{ProviderError, ProviderSpec};
 use serde_json::json;
 
 use crate::provider::{KEY, complete, prompt, provider, raw, spec, stream};

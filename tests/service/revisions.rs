@@ -74,7 +74,7 @@ async fn a_patch_that_cannot_be_is_refused_and_changes_nothing() {
         (json!({"buget": 3}), "buget", "unknown_field"),
         (json!({"model": null}), "model", "missing_field"),
         (json!({"api_key": "sha256:00000000…"}), "api_key", "invalid_value"),
-        (json!({"provider": "bedrock"}), "provider", "not_supported_yet"),
+        (json!({"provider": "bedrock"}), "extra_args.aws_region_name", "missing_field"),
     ] {
         let error = patch(&app, &change).await.error(400);
         assert_eq!((&error["param"], &error["code"]), (&json!(param), &json!(code)), "{change}: {error}");

@@ -93,7 +93,7 @@ mod retry_after;
 mod script;
 mod state;
 mod text;
-mod wire;
+pub mod wire;
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -293,6 +293,22 @@ const LLAMA: Capabilities = Capabilities {
     ..OWN_SERVER
 };
 
+/// Whatever AWS Bedrock serves by its Converse API, which asks for no more than all of its models understand.
+const BEDROCK: Capabilities = Capabilities {
+    n: No,
+    sampling: Yes,
+    logit_bias: No,
+    seed: No,
+    length_limit: LengthLimit::MaxTokens,
+    logprobs: No,
+    json_object: No,
+    json_schema: No,
+    // Both are instructions beside the conversation there.
+    developer_role: Yes,
+    stream_usage: Yes,
+    ..ANY
+};
+
 const fn row(provider: ProviderName, models: &'static [&'static str], capabilities: Capabilities) -> Row {
     Row { provider, models, capabilities }
 }
@@ -324,4 +340,5 @@ pub const ROWS: &[Row] = &[
     row(P::Azure, AZURE_GPT, OPENAI),
     row(P::Azure, AZURE_GPT_OLD, OPENAI_OLD),
     row(P::Azure, ALL, AZURE),
+    row(P::Bedrock, ALL, BEDROCK),
 ];

@@ -2,35 +2,7 @@
 
 use url::Url;
 
-use super::ProviderError;
-
-/// How a server differs from OpenAI's in where it is asked and in how it is told who asks.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Dialect {
-    /// Paths under one address, and the key as a bearer token.
-    #[default]
-    OpenAi,
-    /// Azure OpenAI: the key in the header `api-key`, and below a resource's address the model's deployment in the
-    /// path and a version in the query. An address that ends in `/openai/v1` has the paths of OpenAI and needs no
-    /// version.
-    Azure {
-        /// The version that every call names.
-        api_version: Option<String>,
-        /// The version of calls to deployments where none is named.
-        deployments_version: String,
-    },
-}
-
-impl Dialect {
-    /// Whether a header of this name says who asks.
-    pub fn is_credential(&self, header: &str) -> bool {
-        let names: &[&str] = match self {
-            Self::OpenAi => &["authorization"],
-            Self::Azure { .. } => &["authorization", "api-key"],
-        };
-        names.iter().any(|name| header.eq_ignore_ascii_case(name))
-    }
-}
+use crate::providers::spec::{Dialect, ProviderError};
 
 /// The address of one server that answers.
 #[derive(Debug, Clone)]

@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
-use super::error::{Upstream, malformed};
 use super::logprobs::{self, Readers};
 use super::response;
 use super::shape::{self, CallMend};
 use crate::completion::{CallKind, Completion, Delta, Reply};
 use crate::failure::{Failure, FailureKind};
 use crate::providers::retry::AttemptFailure;
+use crate::providers::upstream::{Upstream, malformed};
 
 /// What one event of a stream was.
 #[derive(Debug)]

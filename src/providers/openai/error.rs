@@ -3,37 +3,13 @@
 use std::time::SystemTime;
 
 use reqwest::header::HeaderMap;
-use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use url::Url;
 
 use crate::failure::{Failure, FailureKind};
 use crate::providers::retry::{AttemptFailure, requested_pause};
-
-/// Of an upstream's message, at most this much is passed on.
-const MAX_MESSAGE_CHARS: usize = 1000;
-/// A secret shorter than this is a placeholder such as `x`, and would be found in any text.
-const MIN_SECRET_BYTES: usize = 4;
-
-/// The upstream as failures speak of it, and what they must not repeat.
-#[derive(Debug)]
-pub(super) struct Upstream {
-    pub name: String,
-    /// Scheme, host and port.
-    pub origin: String,
-    pub secrets: Vec<SecretString>,
-    pub wording: Wording,
-}
-
-/// How failures speak of what can be changed about it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Wording {
-    /// What was refused where a key was, with where it is set.
-    pub key: &'static str,
-    /// The field or header that holds the address.
-    pub endpoint: &'static str,
-}
+use crate::providers::upstream::{Upstream, by_status, is_verdict};
 
 impl Upstream {
     /// The failure of a response whose status is not a success.
@@ -106,45 +82,6 @@ impl Upstream {
         let attempt = AttemptFailure { is_verdict: is_verdict(status, kind), ..AttemptFailure::from(failure) };
         // What the model has written is paid for, whatever was wrong with it.
         if kind == FailureKind::Malformed { attempt } else { attempt.refused() }
-    }
-
-    /// Strikes our secrets out of an upstream's words, which may echo the request, then cuts them short.
-    pub fn clean(&self, text: &str) -> String {
-        let mut text = text.to_owned();
-        for secret in &self.secrets {
-            let secret = secret.expose_secret();
-            if secret.len() >= MIN_SECRET_BYTES && text.contains(secret) {
-                text = text.replace(secret, "[removed]");
-            }
-        }
-        if let Some((end, _)) = text.char_indices().nth(MAX_MESSAGE_CHARS) {
-            text.truncate(end);
-            text.push('…');
-        }
-        text
-    }
-}
-
-/// An answer that is not what the protocol promises: `what` completes "… answered with".
-pub(super) fn malformed(upstream: &Upstream, what: &str) -> AttemptFailure {
-    Failure::new(FailureKind::Malformed, upstream.clean(&format!("{} answered with {what}", upstream.name))).into()
-}
-
-/// Whether an error is one that only a working server makes: a refusal of what was asked, or of what the model made of
-/// it. One request with a tool that the model cannot use must not have the upstream left alone by everybody.
-fn is_verdict(status: Option<u16>, kind: FailureKind) -> bool {
-    let is_refusal = status.is_some_and(|status| (400..500).contains(&status) && ![408, 409, 429].contains(&status));
-    is_refusal || kind == FailureKind::Malformed
-}
-
-fn by_status(status: u16) -> FailureKind {
-    match status {
-        401 | 403 => FailureKind::Auth,
-        402 | 429 => FailureKind::RateLimited,
-        // A redirect or a method that is not allowed: the path is not one of this API.
-        300..=399 | 404 | 405 | 410 => FailureKind::NotFound,
-        408 | 409 | 500.. => FailureKind::Unavailable,
-        _ => FailureKind::InvalidRequest,
     }
 }
 

@@ -11,15 +11,15 @@ use tokio::time::{Instant, timeout};
 
 use super::Provider;
 use super::chunks::{Answer, Event};
-use super::error::{Upstream, malformed};
 use super::logprobs::Readers;
 use super::response::{Several, read_several};
-use super::server::{MAX_BODY_BYTES, Server};
+use super::server::Server;
 use crate::completion::{Completion, FinishReason};
 use crate::config::capabilities::{Capabilities, LengthLimit, Support};
 use crate::failure::{Failure, FailureKind};
 use crate::providers::retry::AttemptFailure;
 use crate::providers::sse;
+use crate::providers::upstream::{MAX_BODY_BYTES, Upstream, malformed};
 
 /// What was found out.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -76,7 +76,7 @@ impl Provider {
     /// Dropping the future closes its connections.
     pub async fn probe(&self, model: &str) -> Result<Findings, Failure> {
         let mut findings = Findings::default();
-        let first = self.members.first().expect("a provider has at least one member");
+        let first = self.pool.members.first().expect("a provider has at least one member");
         let mut asker = Asker::new(first, &self.extra, model, &self.capabilities(model));
         ask_for_choices(&mut asker, &mut findings).await?;
         let (mut of_tools, mut of_formats) = (asker.next(), asker.next());
@@ -96,7 +96,7 @@ impl Provider {
             }
         }
         findings.calls += asker.calls;
-        if self.members.len() > 1 {
+        if self.pool.members.len() > 1 {
             findings.notes.push(format!("only {} was asked, the first of the endpoints", first.upstream.origin));
         }
         match findings.notes.first() {
@@ -340,7 +340,7 @@ impl Asker<'_> {
         let server = self.server;
         let asked = async {
             let mut answer = server.send(server.address.chat(self.model), body.into()).await?;
-            let body = answer.body(MAX_BODY_BYTES).await?.ok_or_else(|| server.too_large("body"))?;
+            let body = answer.body(MAX_BODY_BYTES).await?.ok_or_else(|| server.upstream.too_large("body"))?;
             let kind = answer.content_type();
             if kind.is_some_and(|kind| kind.starts_with("text/event-stream")) {
                 return read_stream(&body, &server.upstream);

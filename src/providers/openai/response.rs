@@ -5,12 +5,12 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::error::{Upstream, malformed};
 use super::logprobs::{self, Readers};
 use super::shape;
 use crate::completion::{Completion, Reply, Usage};
 use crate::failure::Failure;
 use crate::providers::retry::AttemptFailure;
+use crate::providers::upstream::{Upstream, malformed};
 
 /// Reads the body of a successful response that was to have one choice; of more, the first counts. An `error` in it
 /// counts before anything else: some servers send one with status 200.
@@ -224,7 +224,7 @@ pub(super) fn unreadable(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::providers::openai::error::Wording;
+    use crate::providers::upstream::Wording;
 
     #[test]
     fn counts_that_no_call_can_have_are_unknown() {

@@ -10,17 +10,16 @@ use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
 use super::address::Address;
-use super::error::{Upstream, malformed};
 use crate::config::calls::CallSettings;
 use crate::failure::{Failure, FailureKind};
 use crate::providers::habits::Habits;
 use crate::providers::http_client;
+use crate::providers::members::Member;
 use crate::providers::retry::AttemptFailure;
 use crate::providers::shared::Gate;
 use crate::providers::thread_clients::ThreadClients;
+use crate::providers::upstream::Upstream;
 
-/// A larger answer is taken for a broken or hostile upstream.
-pub(super) const MAX_BODY_BYTES: usize = 64 << 20;
 /// Of the body of a refusal, at most this much is read.
 pub(super) const MAX_ERROR_BODY_BYTES: usize = 64 << 10;
 /// How long the body of a refusal is waited for.
@@ -56,8 +55,8 @@ impl Server {
         let sent = timeout_at(head_by, self.client.here().execute(request)).await;
         let mut response = match sent {
             Ok(response) => response.map_err(|error| self.unanswered(&error))?,
-            Err(_) if head_by == deadline => return Err(self.out_of_time()),
-            Err(_) => return Err(self.never_began()),
+            Err(_) if head_by == deadline => return Err(self.upstream.out_of_time(&self.calls)),
+            Err(_) => return Err(self.upstream.never_began(&self.calls)),
         };
         if response.status().is_success() {
             let silent_until = Instant::now() + self.calls.idle_timeout;
@@ -67,15 +66,10 @@ impl Server {
         Err(self.upstream.refusal(response.status().as_u16(), response.headers(), &body))
     }
 
-    pub fn too_large(&self, what: &str) -> AttemptFailure {
-        let what = format!("a {what} of more than {} MiB", MAX_BODY_BYTES >> 20);
-        AttemptFailure::fatal(malformed(&self.upstream, &what).failure)
-    }
-
     /// The failure of an attempt that broke before the head of its answer was here.
     fn unanswered(&self, error: &reqwest::Error) -> AttemptFailure {
         let assumes_http2 = self.calls.http2 && self.upstream.origin.starts_with("http://");
-        let mut attempt = self.broken(error);
+        let mut attempt = self.upstream.broken(error, self.calls.connect_timeout);
         if !assumes_http2 || attempt.is_unreachable || attempt.failure.kind != FailureKind::Unavailable {
             return attempt;
         }
@@ -87,38 +81,19 @@ impl Server {
         attempt.failure.message.push_str("; does it speak HTTP/2? If not, set `http2` to false");
         attempt
     }
+}
 
-    fn broken(&self, error: &reqwest::Error) -> AttemptFailure {
-        let mut failure = http_client::describe(
-            error,
-            &self.upstream.origin,
-            self.calls.connect_timeout,
-            self.upstream.wording.endpoint,
-        );
-        failure.message = self.upstream.clean(&failure.message);
-        let attempt = AttemptFailure::from(failure);
-        if error.is_connect() { attempt.unreachable() } else { attempt }
+impl Member for Server {
+    fn gate(&self) -> &Arc<Gate> {
+        &self.gate
     }
 
-    fn out_of_time(&self) -> AttemptFailure {
-        self.timed_out("did not answer", self.calls.timeout, "timeout_ms")
+    fn weight(&self) -> f64 {
+        self.weight
     }
 
-    fn never_began(&self) -> AttemptFailure {
-        let limit = self.calls.first_byte_timeout.unwrap_or(self.calls.timeout);
-        self.timed_out("did not begin to answer", limit, "first_byte_timeout_ms")
-    }
-
-    fn timed_out(&self, what: &str, limit: Duration, setting: &str) -> AttemptFailure {
-        let (name, limit) = (&self.upstream.name, limit.as_secs_f64());
-        let message = format!("{name} {what} within {limit} s; `{setting}` sets this limit");
-        Failure::new(FailureKind::Timeout, message).into()
-    }
-
-    fn fell_silent(&self) -> AttemptFailure {
-        let (name, limit) = (&self.upstream.name, self.calls.idle_timeout.as_secs_f64());
-        let message = format!("{name} was silent for {limit} s within its answer; `idle_timeout_ms` sets this limit");
-        Failure::new(FailureKind::Timeout, message).into()
+    fn origin(&self) -> &str {
+        &self.upstream.origin
     }
 }
 
@@ -155,10 +130,10 @@ impl Incoming {
         let patience = self.deadline.min(self.silent_until).min(first_byte_by);
         match timeout_at(patience, self.response.chunk()).await {
             Ok(Ok(piece)) => Ok(piece),
-            Ok(Err(error)) => Err(self.server.broken(&error)),
-            Err(_) if patience == self.deadline => Err(self.server.out_of_time()),
-            Err(_) if patience == self.silent_until => Err(self.server.fell_silent()),
-            Err(_) => Err(self.server.never_began()),
+            Ok(Err(error)) => Err(self.server.upstream.broken(&error, self.server.calls.connect_timeout)),
+            Err(_) if patience == self.deadline => Err(self.server.upstream.out_of_time(&self.server.calls)),
+            Err(_) if patience == self.silent_until => Err(self.server.upstream.fell_silent(&self.server.calls)),
+            Err(_) => Err(self.server.upstream.never_began(&self.server.calls)),
         }
     }
 

@@ -1,112 +1,43 @@
-//! One streamed call: its attempts, its limits, and the order of its events.
+//! One streamed call: its request, and the events of its answer.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use futures_util::stream::unfold;
 use url::Url;
 
-use super::attempts::{Attempts, Turn};
 use super::chunks::{Answer, Event};
-use super::error::{Upstream, malformed};
 use super::response;
-use super::server::{Incoming, MAX_BODY_BYTES, MAX_ERROR_BODY_BYTES, Server};
-use super::{Attempt, PreparedRequest, Provider};
-use crate::completion::{Completion, Delta, StepEvent};
+use super::server::{Incoming, MAX_ERROR_BODY_BYTES, Server};
+use super::{PreparedRequest, Provider};
+use crate::completion::{Completion, StepEvent};
+use crate::providers::attempts::{Attempt, Attempts};
 use crate::providers::retry::AttemptFailure;
 use crate::providers::sse;
+use crate::providers::streamed::{self, Heard};
+use crate::providers::upstream::{MAX_BODY_BYTES, Upstream, malformed};
 
 /// The events of one candidate. Dropping the stream closes its connection.
-pub(super) fn events(
-    provider: Arc<Provider>,
+pub(super) fn events<T: FnMut(Attempt) + Send + 'static>(
+    provider: &Provider,
     request: PreparedRequest,
     seed: Option<i64>,
-    told: impl FnMut(Attempt) + Send + 'static,
-) -> impl Stream<Item = StepEvent> + Send + 'static {
-    let attempts = Attempts::new(&provider, request.caller().clone(), request.model()).seeded(request.sends(seed));
-    let call = StreamedCall { provider, request, seed, told, attempts, state: State::Closed };
-    unfold(call, |mut call| async move { call.next().await.map(|event| (event, call)) })
-}
-
-/// One streamed candidate, over all its attempts.
-struct StreamedCall<F> {
-    provider: Arc<Provider>,
-    request: PreparedRequest,
-    seed: Option<i64>,
-    told: F,
-    attempts: Attempts,
-    state: State,
-}
-
-enum State {
-    /// Between two attempts, or before the first.
-    Closed,
-    Open(Box<OpenStream>, Turn),
-    /// The last event is out.
-    Ended,
-}
-
-impl<F: FnMut(Attempt)> StreamedCall<F> {
-    async fn next(&mut self) -> Option<StepEvent> {
-        loop {
-            let ended = match &mut self.state {
-                State::Ended => return None,
-                State::Closed => {
-                    let (request, seed) = (&self.request, self.seed);
-                    let open = |server, _| OpenStream::open(server, request, seed);
-                    match self.attempts.make(&self.provider, &mut self.told, open).await {
-                        Ok((open, turn)) => {
-                            self.state = State::Open(Box::new(open), turn);
-                            continue;
-                        }
-                        Err(failure) => {
-                            self.state = State::Ended;
-                            return Some(StepEvent::Failed(failure));
-                        }
-                    }
-                }
-                State::Open(open, turn) => match open.next().await {
-                    Ok(event) => {
-                        turn.heard(&self.provider.metrics);
-                        match event {
-                            StepEvent::Finished(completion) => Ok(completion),
-                            event => return Some(event),
-                        }
-                    }
-                    Err(attempt) if open.is_committed => Err(attempt.passed_on()),
-                    Err(attempt) => Err(attempt),
-                },
-            };
-            // The connection goes before the place.
-            let State::Open(open, turn) = std::mem::replace(&mut self.state, State::Ended) else { return None };
-            drop(open);
-            match ended {
-                Ok(completion) => {
-                    self.attempts.answered(turn);
-                    (self.told)(Attempt::Answered(completion.usage));
-                    return Some(StepEvent::Finished(completion));
-                }
-                Err(attempt) => match self.attempts.failed(&self.provider, turn, attempt, &mut self.told) {
-                    Ok(()) => self.state = State::Closed,
-                    Err(failure) => return Some(StepEvent::Failed(failure)),
-                },
-            }
-        }
-    }
+    told: T,
+) -> impl Stream<Item = StepEvent> + Send + use<T> {
+    let attempts = Attempts::new(&provider.pool, request.caller().clone(), request.model()).seeded(request.sends(seed));
+    let open = move |server| {
+        let request = request.clone();
+        async move { OpenStream::open(server, &request, seed).await }
+    };
+    streamed::events(Arc::clone(&provider.pool), attempts, open, told)
 }
 
 /// One attempt that the upstream has begun to answer.
 struct OpenStream {
     source: EventSource,
     answer: Answer,
-    /// Deltas not passed on yet. Those before the first content wait here, so that a retry can forget them.
-    waiting: VecDeque<Delta>,
-    /// The model has said something: this attempt is the one, and its failure is final.
-    is_committed: bool,
-    /// The whole answer, once the stream has ended; the deltas that still wait come before it.
-    completion: Option<Completion>,
+    /// The answer of a server that knows no streams.
+    whole: Option<Completion>,
 }
 
 impl OpenStream {
@@ -114,61 +45,41 @@ impl OpenStream {
         let url = server.address.chat(&request.model());
         let mut source = EventSource::open(&server, url, request.streamed(seed)).await?;
         // A server that knows no streams answers whole.
-        let completion = match source.is_whole {
+        let whole = match source.is_whole {
             true => {
-                let body = source.read_body().await?.ok_or_else(|| server.too_large("body"))?;
+                let body = source.read_body().await?.ok_or_else(|| server.upstream.too_large("body"))?;
                 Some(response::read(&body, source.content_type(), request.readers(), &server.upstream)?)
             }
             false => None,
         };
-        Ok(Self {
-            source,
-            answer: Answer::new(request.readers()),
-            waiting: VecDeque::new(),
-            is_committed: false,
-            completion,
-        })
+        Ok(Self { source, answer: Answer::new(request.readers()), whole })
     }
 
-    /// The next delta, or the finished completion.
-    async fn next(&mut self) -> Result<StepEvent, AttemptFailure> {
-        loop {
-            if (self.is_committed || self.completion.is_some())
-                && let Some(delta) = self.waiting.pop_front()
-            {
-                return Ok(StepEvent::Delta(delta));
-            }
-            if let Some(completion) = self.completion.take() {
-                return Ok(StepEvent::Finished(completion));
-            }
-            match self.source.next().await {
-                Ok(Some(data)) => self.take(&data).await?,
-                Ok(None) => self.end(false)?,
-                // The model had ended: only its usage is missing.
-                Err(_) if self.answer.is_complete() => self.end(false)?,
-                Err(attempt) => return Err(attempt),
-            }
+    fn end(&mut self, was_announced: bool) -> Result<Heard, AttemptFailure> {
+        std::mem::take(&mut self.answer).finish(was_announced, self.source.upstream()).map(Heard::Finished)
+    }
+}
+
+impl streamed::Source for OpenStream {
+    async fn next(&mut self) -> Result<Heard, AttemptFailure> {
+        if let Some(completion) = self.whole.take() {
+            return Ok(Heard::Finished(completion));
         }
-    }
-
-    async fn take(&mut self, data: &[u8]) -> Result<(), AttemptFailure> {
-        match self.answer.take(data, self.source.upstream())? {
-            Event::Delta { delta, has_content } => {
-                self.waiting.push_back(delta);
-                self.is_committed |= has_content;
-            }
-            Event::Silent => {}
+        let data = match self.source.next().await {
+            Ok(Some(data)) => data,
+            Ok(None) => return self.end(false),
+            // The model had ended: only its usage is missing.
+            Err(_) if self.answer.is_complete() => return self.end(false),
+            Err(attempt) => return Err(attempt),
+        };
+        match self.answer.take(&data, self.source.upstream())? {
+            Event::Delta { delta, has_content } => Ok(Heard::Delta { delta, has_content }),
+            Event::Silent => Ok(Heard::Silent),
             Event::Done => {
                 self.source.drain().await;
-                self.end(true)?;
+                self.end(true)
             }
         }
-        Ok(())
-    }
-
-    fn end(&mut self, was_announced: bool) -> Result<(), AttemptFailure> {
-        self.completion = Some(std::mem::take(&mut self.answer).finish(was_announced, self.source.upstream())?);
-        Ok(())
     }
 }
 
@@ -245,7 +156,7 @@ impl EventSource {
         let Some(piece) = self.incoming.piece().await? else { return Ok(false) };
         self.received_bytes += piece.len();
         if self.received_bytes > MAX_BODY_BYTES {
-            return Err(self.incoming.server.too_large("stream"));
+            return Err(self.incoming.server.upstream.too_large("stream"));
         }
         self.reader.push(&piece);
         Ok(true)

@@ -11,17 +11,18 @@ use futures_util::stream::unfold;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::attempts::{Attempts, Turn};
-use super::error::{Upstream, malformed};
+use super::Provider;
 use super::response::{unreadable, usage};
-use super::server::{MAX_BODY_BYTES, Server};
+use super::server::Server;
 use super::stream::EventSource;
-use super::{Attempt, Provider};
 use crate::completion::Usage;
 use crate::failure::{Failure, FailureKind};
+use crate::providers::attempts::{Attempt, Attempts, Turn};
 use crate::providers::limiter::Caller;
+use crate::providers::members::Pool;
 use crate::providers::retry::AttemptFailure;
 use crate::providers::shared::Pulse;
+use crate::providers::upstream::{MAX_BODY_BYTES, Upstream, malformed};
 
 /// The members of a JSON object, each as it was written.
 pub type Members = BTreeMap<String, Box<RawValue>>;
@@ -75,17 +76,17 @@ impl Provider {
     ///
     /// Dropping the future closes the upstream connection at once, or leaves the queue.
     pub async fn complete_text(&self, call: &TextCall, told: impl FnMut(Attempt) + Send) -> Result<Members, Failure> {
-        let mut told = self.counted(told);
+        let mut told = self.pool.counted(told);
         let once = |server: Arc<Server>, pulse: Pulse| async move {
             let began = Instant::now();
             let mut answer = server.send(server.address.text(&call.model), call.body.clone().into()).await?;
-            self.metrics.first_token(began.elapsed());
+            self.pool.metrics.first_token(began.elapsed());
             pulse.felt();
-            let body = answer.body(MAX_BODY_BYTES).await?.ok_or_else(|| server.too_large("body"))?;
+            let body = answer.body(MAX_BODY_BYTES).await?.ok_or_else(|| server.upstream.too_large("body"))?;
             read_text(&body, answer.content_type(), &server.upstream)
         };
-        let mut attempts = Attempts::new(self, call.caller.clone(), Arc::clone(&call.model));
-        let (answer, turn) = attempts.make(self, &mut told, once).await?;
+        let mut attempts = Attempts::new(&self.pool, call.caller.clone(), Arc::clone(&call.model));
+        let (answer, turn) = attempts.make(&self.pool, &mut told, once).await?;
         attempts.answered(turn);
         told(Attempt::Answered(usage(answer.get("usage").map(|usage| &**usage))));
         Ok(answer)
@@ -102,16 +103,17 @@ impl Provider {
     ///
     /// Dropping the future or the stream closes the upstream connection at once, or leaves the queue.
     pub async fn stream_text<F: FnMut(Attempt) + Send + 'static>(
-        self: &Arc<Self>,
+        &self,
         call: &TextCall,
         told: F,
     ) -> Result<impl Stream<Item = Result<Members, Failure>> + Send + use<F>, Failure> {
-        let mut told = self.counted(told);
-        let mut attempts = Attempts::new(self, call.caller.clone(), Arc::clone(&call.model));
-        let ((first, source), mut turn) = attempts.make(self, &mut told, |server, _| open_text(server, call)).await?;
-        turn.heard(&self.metrics);
+        let mut told = self.pool.counted(told);
+        let mut attempts = Attempts::new(&self.pool, call.caller.clone(), Arc::clone(&call.model));
+        let ((first, source), mut turn) =
+            attempts.make(&self.pool, &mut told, |server, _| open_text(server, call)).await?;
+        turn.heard(&self.pool.metrics);
         let stream = TextStream {
-            provider: Arc::clone(self),
+            pool: Arc::clone(&self.pool),
             attempts,
             turn: Some(turn),
             told,
@@ -133,7 +135,7 @@ async fn open_text(server: Arc<Server>, call: &TextCall) -> Result<(Option<Membe
     let first = match source.is_whole {
         // A server that knows no streams answers whole, which has the shape of a single chunk.
         true => {
-            let body = source.read_body().await?.ok_or_else(|| server.too_large("body"))?;
+            let body = source.read_body().await?.ok_or_else(|| server.upstream.too_large("body"))?;
             Some(read_text(&body, source.content_type(), &server.upstream)?)
         }
         false => match source.next().await? {
@@ -168,10 +170,10 @@ fn read_chunk(data: &[u8], upstream: &Upstream) -> Result<Option<Members>, Attem
 
 /// A stream of which the first chunk has come.
 struct TextStream<F> {
-    provider: Arc<Provider>,
-    attempts: Attempts,
+    pool: Arc<Pool<Server>>,
+    attempts: Attempts<Server>,
     /// Until the stream has come to its end.
-    turn: Option<Turn>,
+    turn: Option<Turn<Server>>,
     told: F,
     source: EventSource,
     /// What has been read and not yet passed on.
@@ -208,7 +210,7 @@ impl<F: FnMut(Attempt)> TextStream<F> {
             // Some servers forget the word that ends a stream.
             Ok(None) if self.has_ended() => Ok(None),
             Ok(None) => {
-                let message = format!("{} broke off in the middle of its answer", self.provider.name);
+                let message = format!("{} broke off in the middle of its answer", self.pool.name);
                 Err(Failure::new(FailureKind::Unavailable, message).into())
             }
             Err(_) if self.has_ended() => Ok(None),
@@ -230,7 +232,7 @@ impl<F: FnMut(Attempt)> TextStream<F> {
                 // What has been said is paid for, and cannot be unsaid.
                 let attempt = attempt.passed_on();
                 let turn = self.turn.take()?;
-                self.attempts.failed(&self.provider, turn, attempt, &mut self.told).err().map(Err)
+                self.attempts.failed(&self.pool, turn, attempt, &mut self.told).err().map(Err)
             }
         }
     }

@@ -8,17 +8,18 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 
-use super::attempts::Attempts;
 use super::response::{self, Several};
-use super::server::{MAX_BODY_BYTES, Server};
-use super::{Attempt, PreparedRequest, Provider};
+use super::server::Server;
+use super::{PreparedRequest, Provider};
 use crate::completion::Completion;
 use crate::config::calls::UseN;
 use crate::config::capabilities::Support;
 use crate::failure::{Failure, FailureKind};
+use crate::providers::attempts::{Attempt, Attempts};
 use crate::providers::habits::Habits;
 use crate::providers::retry::AttemptFailure;
 use crate::providers::shared::Pulse;
+use crate::providers::upstream::MAX_BODY_BYTES;
 
 /// The most choices of one call wherever no other limit is known, which is OpenAI's own.
 const MOST_CHOICES: u16 = 128;
@@ -51,7 +52,7 @@ impl Provider {
     /// get the call, so that the one that brings the fewest says how many.
     pub fn most_together(&self, model: &str) -> usize {
         let row = self.capabilities(model);
-        let is_wanted = match self.calls.use_n {
+        let is_wanted = match self.pool.calls.use_n {
             UseN::Never => false,
             UseN::Always => true,
             UseN::Auto => row.n == Support::Yes,
@@ -61,7 +62,7 @@ impl Provider {
         }
         let told = usize::from(row.max_n.unwrap_or(MOST_CHOICES).max(1));
         let now = Instant::now();
-        let seen = self.members.iter().filter_map(|server| server.habits.most_choices(model, now));
+        let seen = self.pool.members.iter().filter_map(|server| server.habits.most_choices(model, now));
         seen.min().map_or(told, |seen| seen.min(told))
     }
 
@@ -83,8 +84,9 @@ impl Provider {
         seed: Option<i64>,
         told: impl FnMut(Attempt) + Send,
     ) -> Result<Vec<Result<Completion, Failure>>, NoneCame> {
-        let mut told = self.counted(told);
-        let mut attempts = Attempts::new(self, request.caller().clone(), request.model()).seeded(request.sends(seed));
+        let mut told = self.pool.counted(told);
+        let mut attempts =
+            Attempts::new(&self.pool, request.caller().clone(), request.model()).seeded(request.sends(seed));
         let refused_by = Mutex::new(None);
         let refused_by = &refused_by;
         let once = |server: Arc<Server>, pulse: Pulse| async move {
@@ -99,13 +101,13 @@ impl Provider {
             let began = Instant::now();
             let mut answer = server.send(address, request.several(count, seed)).await.map_err(in_other_words)?;
             pulse.felt();
-            self.metrics.first_token(began.elapsed());
-            let body = answer.body(MAX_BODY_BYTES).await?.ok_or_else(|| server.too_large("body"))?;
+            self.pool.metrics.first_token(began.elapsed());
+            let body = answer.body(MAX_BODY_BYTES).await?.ok_or_else(|| server.upstream.too_large("body"))?;
             let content_type = answer.content_type();
             response::read_several(&body, content_type, count, request.readers(), &server.upstream)
                 .map_err(in_other_words)
         };
-        let (Several { choices, usage }, turn) = match attempts.make(self, &mut told, once).await {
+        let (Several { choices, usage }, turn) = match attempts.make(&self.pool, &mut told, once).await {
             Ok(answer) => answer,
             Err(failure) => {
                 let habits = refused_by.lock().take().filter(|_| Self::may_refuse_several(&failure));

@@ -7,15 +7,15 @@ use std::time::Duration;
 use futures_util::future::select_all;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::server::Server;
-use super::{Attempt, Provider};
+use super::breaker::Standing;
+use super::limiter::{Caller, Limits, Place, QueueFull};
+use super::members::{Member, Pool};
+use super::pool::{Load, choose};
+use super::retry::{AttemptFailure, Circumstances, LONGEST_PAUSE, LONGEST_REQUESTED_PAUSE, Retries};
+use super::shared::{Pulse, Watch};
+use crate::completion::Usage;
 use crate::failure::{Failure, FailureKind};
 use crate::metrics::UpstreamMetrics;
-use crate::providers::breaker::Standing;
-use crate::providers::limiter::{Caller, Limits, Place, QueueFull};
-use crate::providers::pool::{Load, choose};
-use crate::providers::retry::{AttemptFailure, Circumstances, LONGEST_PAUSE, LONGEST_REQUESTED_PAUSE, Retries};
-use crate::providers::shared::{Pulse, Watch};
 
 /// Who is turned away by a full queue may come back after this.
 const QUEUE_PAUSE: Duration = Duration::from_secs(1);
@@ -23,15 +23,42 @@ const QUEUE_PAUSE: Duration = Duration::from_secs(1);
 /// Of so many members of a pool it is told how they failed.
 const MOST_TROUBLES: usize = 3;
 
+/// The word for an attempt that no upstream has seen, since there was no connection.
+const UNREACHABLE: &str = "unreachable";
+
+/// What is told of a call's attempts as they are made, so that their caller can keep an account: `Begun`, then
+/// one of the others, unless the call is dropped in between.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    /// Its turn has come, and it is being sent.
+    Begun,
+    /// The upstream answered with an error and no word of the model's, or could not be reached: nothing was
+    /// spent. The word says why, for those who count.
+    Refused(&'static str),
+    /// It broke off, ran out of time or came back unreadable, as the word says: what was spent on it is not known.
+    Lost(&'static str),
+    /// It was answered, and cost this.
+    Answered(Usage),
+    /// The same, but so many of the candidates that it asked for did not come.
+    AnsweredInPart { usage: Usage, missing: usize },
+}
+
+impl Attempt {
+    fn failed(attempt: &AttemptFailure) -> Self {
+        let why = if attempt.is_unreachable { UNREACHABLE } else { attempt.failure.kind.as_str() };
+        if attempt.was_refused { Self::Refused(why) } else { Self::Lost(why) }
+    }
+}
+
 /// One call, over all its attempts.
-pub(super) struct Attempts {
+pub(super) struct Attempts<M> {
     caller: Caller,
     model: Arc<str>,
     retries: Retries,
     /// How the last attempt failed, and whose it was.
-    last: Option<(Failure, Arc<Server>)>,
+    last: Option<(Failure, Arc<M>)>,
     /// The members of a pool that take no call of this key or model.
-    refused_by: Vec<Arc<Server>>,
+    refused_by: Vec<Arc<M>>,
     /// What is to pass before the next.
     pause: Option<Duration>,
     /// How long it has waited for probes and for members that want to be left alone.
@@ -43,8 +70,8 @@ pub(super) struct Attempts {
 }
 
 /// The right to make one attempt. Dropping it gives the attempt up.
-pub(super) struct Turn {
-    pub server: Arc<Server>,
+pub(super) struct Turn<M> {
+    pub server: Arc<M>,
     watch: Watch,
     _place: Place,
     /// When the attempt began, until something is heard of it.
@@ -52,8 +79,8 @@ pub(super) struct Turn {
 }
 
 /// Whom to ask next.
-struct Choice<'a> {
-    server: &'a Arc<Server>,
+struct Choice<'a, M> {
+    server: &'a Arc<M>,
     /// Nobody else could be asked instead.
     is_last: bool,
     /// It wants to be left alone for so long, which a call that has failed already waits for.
@@ -69,7 +96,7 @@ enum Nobody {
     Probed(Duration),
 }
 
-impl Turn {
+impl<M> Turn<M> {
     /// The attempt's first token is here, or the whole answer. Only the first time counts.
     pub fn heard(&mut self, metrics: &UpstreamMetrics) {
         if let Some(began) = self.began.take() {
@@ -79,8 +106,8 @@ impl Turn {
     }
 }
 
-impl Attempts {
-    pub fn new(provider: &Provider, caller: Caller, model: Arc<str>) -> Self {
+impl<M: Member> Attempts<M> {
+    pub fn new(provider: &Pool<M>, caller: Caller, model: Arc<str>) -> Self {
         let retries = Retries::new(provider.calls.max_retries);
         Self {
             caller,
@@ -112,10 +139,10 @@ impl Attempts {
     /// Dropping the future gives the attempt up, or leaves the queue.
     pub async fn make<T, F: Future<Output = Result<T, AttemptFailure>>>(
         &mut self,
-        provider: &Provider,
+        provider: &Pool<M>,
         told: &mut impl FnMut(Attempt),
-        once: impl Fn(Arc<Server>, Pulse) -> F,
-    ) -> Result<(T, Turn), Failure> {
+        once: impl Fn(Arc<M>, Pulse) -> F,
+    ) -> Result<(T, Turn<M>), Failure> {
         loop {
             let turn = self.begin(provider).await?;
             told(Attempt::Begun);
@@ -127,7 +154,7 @@ impl Attempts {
     }
 
     /// Ends the call well.
-    pub fn answered(&mut self, turn: Turn) {
+    pub fn answered(&mut self, turn: Turn<M>) {
         self.count(&turn.server);
         turn.watch.answered();
     }
@@ -139,8 +166,8 @@ impl Attempts {
     /// The failure, if it is final.
     pub fn failed(
         &mut self,
-        provider: &Provider,
-        turn: Turn,
+        provider: &Pool<M>,
+        turn: Turn<M>,
         mut attempt: AttemptFailure,
         told: &mut impl FnMut(Attempt),
     ) -> Result<(), Failure> {
@@ -156,7 +183,7 @@ impl Attempts {
         let failure = attempt.failure.clone();
         if provider.members.len() > 1 && attempt.is_misplaced() {
             // What one member does not take costs nothing, and another may. It is no retry.
-            server.gate.set_aside(&self.model, provider.calls.breaker.as_ref());
+            server.gate().set_aside(&self.model, provider.calls.breaker.as_ref());
             self.refused_by.push(Arc::clone(&server));
             let next = self.choose(provider, None);
             return if next.is_ok_and(|next| next.wait.is_none()) { Ok(()) } else { Err(failure) };
@@ -182,7 +209,7 @@ impl Attempts {
             return Err(Failure { retry_after: Some(wait), ..Failure::new(FailureKind::LeftAlone, message) });
         }
         let calls = &provider.calls;
-        if !is_free && !next.gate.take_retry(calls.retry_budget, calls.max_retries) {
+        if !is_free && !next.gate().take_retry(calls.retry_budget, calls.max_retries) {
             let share = calls.retry_budget * 100.0;
             let message = format!(
                 "{} (no further attempt was made, since retries are held to {share} % of the calls; `retry_budget` sets \
@@ -197,7 +224,7 @@ impl Attempts {
     }
 
     /// Waits for the next attempt's turn.
-    async fn begin(&mut self, provider: &Provider) -> Result<Turn, Failure> {
+    async fn begin(&mut self, provider: &Pool<M>) -> Result<Turn<M>, Failure> {
         if let Some(pause) = self.pause.take() {
             sleep(pause).await;
         }
@@ -218,10 +245,10 @@ impl Attempts {
                     continue;
                 }
             };
-            let place = provider.metrics.waiting(server.gate.limiter.place(&self.caller)).await;
+            let place = provider.metrics.waiting(server.gate().limiter.place(&self.caller)).await;
             let place = place.map_err(|full| queue_full(provider, full))?;
             // What stood well may have fallen while the call waited for its place.
-            if let Ok(watch) = server.gate.begin(&self.model, provider.calls.breaker, is_last) {
+            if let Ok(watch) = server.gate().begin(&self.model, provider.calls.breaker, is_last) {
                 return Ok(Turn { server, watch, _place: place, began: Some(Instant::now()) });
             }
         }
@@ -233,21 +260,21 @@ impl Attempts {
     /// # Errors
     ///
     /// When to look again, when nobody answers anything.
-    fn choose<'a>(&self, provider: &'a Provider, avoided: Option<&Arc<Server>>) -> Result<Choice<'a>, Nobody> {
+    fn choose<'a>(&self, provider: &'a Pool<M>, avoided: Option<&Arc<M>>) -> Result<Choice<'a, M>, Nobody> {
         let breaker = provider.calls.breaker.as_ref();
         if let [only] = provider.members.as_slice() {
-            return match only.gate.standing(&self.model, breaker) {
+            return match only.gate().standing(&self.model, breaker) {
                 Standing::Dead(wait) => Err(Nobody::Dead(wait)),
                 Standing::Probed(wait) => Err(Nobody::Probed(wait)),
                 _ => Ok(Choice { server: only, is_last: true, wait: None }),
             };
         }
-        let refuses = |server: &Arc<Server>| self.refused_by.iter().any(|refused| Arc::ptr_eq(refused, server));
+        let refuses = |server: &Arc<M>| self.refused_by.iter().any(|refused| Arc::ptr_eq(refused, server));
         let members = provider.members.iter().filter(|server| !refuses(server));
-        let members: Vec<(&Arc<Server>, Standing)> =
-            members.map(|server| (server, server.gate.standing(&self.model, breaker))).collect();
-        let is_avoided = |server: &Arc<Server>| avoided.is_some_and(|avoided| Arc::ptr_eq(avoided, server));
-        let rank = |(server, standing): &(&Arc<Server>, Standing)| match standing {
+        let members: Vec<(&Arc<M>, Standing)> =
+            members.map(|server| (server, server.gate().standing(&self.model, breaker))).collect();
+        let is_avoided = |server: &Arc<M>| avoided.is_some_and(|avoided| Arc::ptr_eq(avoided, server));
+        let rank = |(server, standing): &(&Arc<M>, Standing)| match standing {
             Standing::Fit | Standing::Due if !is_avoided(server) => Some(0),
             Standing::Suspect if !is_avoided(server) => Some(1),
             Standing::Fit | Standing::Due | Standing::Suspect => Some(2),
@@ -272,12 +299,12 @@ impl Attempts {
             let (server, wait) = cooling.min_by_key(|(_, wait)| *wait).expect("the best are cooling");
             return Ok(Choice { server, is_last: true, wait: Some(wait) });
         }
-        let best_ones: Vec<&Arc<Server>> =
+        let best_ones: Vec<&Arc<M>> =
             members.iter().filter(|member| rank(member) == Some(best)).map(|(server, _)| *server).collect();
         let server = match best_ones.as_slice() {
             [only] => only,
             several => {
-                let load = |server: &&Arc<Server>| Load { calls: server.gate.limiter.load(), weight: server.weight };
+                let load = |server: &&Arc<M>| Load { calls: server.gate().limiter.load(), weight: server.weight() };
                 let loads: Vec<Load> = several.iter().map(load).collect();
                 several[choose(&loads, &mut rand::rng()).expect("there are several")]
             }
@@ -287,7 +314,7 @@ impl Attempts {
 
     /// How long to wait for a provider of which nothing answers. Who has been asking waits until it may be asked
     /// again; who comes new is told to come back then.
-    fn pause_of_the_dead(&mut self, provider: &Provider, wait: Duration) -> Result<Duration, Failure> {
+    fn pause_of_the_dead(&mut self, provider: &Pool<M>, wait: Duration) -> Result<Duration, Failure> {
         let why = self.why_not(provider, wait);
         if self.last.is_none() {
             return Err(why);
@@ -298,12 +325,12 @@ impl Attempts {
     }
 
     /// Why no attempt is made: how the last one failed, and without any that nothing answers.
-    fn why_not(&self, provider: &Provider, wait: Duration) -> Failure {
+    fn why_not(&self, provider: &Pool<M>, wait: Duration) -> Failure {
         let failure = match &self.last {
             Some((last, _)) => last.clone(),
             None => {
                 let mut troubles: Vec<String> =
-                    provider.members.iter().filter_map(|server| server.gate.trouble(&self.model)).collect();
+                    provider.members.iter().filter_map(|server| server.gate().trouble(&self.model)).collect();
                 troubles.truncate(MOST_TROUBLES);
                 let last = match troubles.as_slice() {
                     [] => String::new(),
@@ -323,17 +350,17 @@ impl Attempts {
 
     /// Waits until a probe has come to something, which is no retry. Without it all candidates of a request but the one
     /// that is the probe would fail. A request that comes new is kept for a shorter while, and only so many are.
-    async fn await_probe(&mut self, provider: &Provider, wait: Duration) -> Result<(), Failure> {
+    async fn await_probe(&mut self, provider: &Pool<M>, wait: Duration) -> Result<(), Failure> {
         let was_let_in = self.caller.was_let_in();
         let longest = if was_let_in { LONGEST_REQUESTED_PAUSE } else { LONGEST_PAUSE };
         let left = longest.saturating_sub(self.waited);
         let left = self.circumstances(false).time_left.map_or(left, |time_left| left.min(time_left));
-        let first = &provider.members[0].gate;
+        let first = &provider.members[0].gate();
         let position = if was_let_in { None } else { first.stand_by(provider.calls.max_queued) };
         if left.is_zero() || (position.is_none() && !was_let_in) {
             return Err(self.why_not(provider, wait));
         }
-        let ends = select_all(provider.members.iter().map(|server| Box::pin(server.gate.probe_ended())));
+        let ends = select_all(provider.members.iter().map(|server| Box::pin(server.gate().probe_ended())));
         // What ended before this one listened is not heard of.
         let avoided = self.last.as_ref().map(|(_, server)| server);
         if matches!(self.choose(provider, avoided), Err(Nobody::Probed(_))) {
@@ -361,14 +388,14 @@ impl Attempts {
         Circumstances { elsewhere, time_left }
     }
 
-    fn count(&mut self, server: &Server) {
+    fn count(&mut self, server: &M) {
         if !std::mem::replace(&mut self.is_counted, true) {
-            server.gate.count_call();
+            server.gate().count_call();
         }
     }
 }
 
-fn queue_full(provider: &Provider, QueueFull(limits): QueueFull) -> Failure {
+fn queue_full<M>(provider: &Pool<M>, QueueFull(limits): QueueFull) -> Failure {
     let Limits { n_parallel, max_queued } = limits;
     let message = format!(
         "{} is called as often at once as `n_parallel` allows ({n_parallel}), and as many requests wait as `max_queued` \
