@@ -266,14 +266,7 @@ fn extra_args(named: &BTreeMap<&str, &Value>, name: &str) -> Result<Option<Extra
 }
 
 fn secret(named: &BTreeMap<&str, &Value>, name: &str) -> Result<Option<SecretSource>, SettingsError> {
-    let Some(value) = named.get(name) else { return Ok(None) };
-    let text = field::text(name, value)?;
-    // It travels in a header, which cannot hold these; the mistake is told here and not by every call.
-    if text.trim().chars().any(char::is_control) {
-        let message = format!("`{name}` must not hold line breaks or other control characters");
-        return Err(SettingsError::invalid(name, message));
-    }
-    SecretSource::parse(name, text.trim()).map(Some)
+    named.get(name).map(|value| SecretSource::of_field(name, value)).transpose()
 }
 
 fn model_mapping(value: &Value) -> Result<BTreeMap<String, String>, SettingsError> {

@@ -1,14 +1,14 @@
 //! What `extra_args` says of AWS, under the names that LiteLLM gives it: as whom Bedrock is called, and in which region.
 
 use serde_json::Value;
-use url::Url;
 
-use super::endpoint::base_url;
+use super::endpoint::Endpoint;
 use super::field::{self, SettingsError};
+use super::fields::EXTRA_ARGS;
 use super::secret::SecretSource;
 
 /// What is named; the rest is found where AWS usually has it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct AwsArgs {
     pub access_key_id: Option<SecretSource>,
     pub secret_access_key: Option<SecretSource>,
@@ -16,7 +16,7 @@ pub struct AwsArgs {
     pub region_name: Option<String>,
     pub profile_name: Option<String>,
     /// Another way to say `endpoint`.
-    pub runtime_endpoint: Option<Url>,
+    pub runtime_endpoint: Endpoint,
     /// The member that was read first, by its place.
     first: Option<String>,
 }
@@ -24,29 +24,20 @@ pub struct AwsArgs {
 /// The members that are read here begin so.
 pub const PREFIX: &str = "aws_";
 
-const NAMES: [&str; 6] = [
-    "aws_access_key_id",
-    "aws_bedrock_runtime_endpoint",
-    "aws_profile_name",
-    "aws_region_name",
-    "aws_secret_access_key",
-    "aws_session_token",
-];
-
 impl AwsArgs {
     /// Reads a member of `field`, which is `extra_args` or `judge_extra_args`.
     pub(super) fn take(&mut self, field: &str, name: &str, value: &Value) -> Result<(), SettingsError> {
         let param = format!("{field}.{name}");
         self.first.get_or_insert_with(|| param.clone());
-        let text = || field::text(&param, value).map(|text| text.trim().to_owned());
-        let secret = || SecretSource::parse(&param, &text()?);
+        let text = || field::text(&param, value).map(|text| Some(text.trim().to_owned()));
+        let secret = || SecretSource::of_field(&param, value).map(Some);
         match name {
-            "aws_access_key_id" => self.access_key_id = Some(secret()?),
-            "aws_secret_access_key" => self.secret_access_key = Some(secret()?),
-            "aws_session_token" => self.session_token = Some(secret()?),
-            "aws_region_name" => self.region_name = Some(region(&param, &text()?)?),
-            "aws_profile_name" => self.profile_name = Some(text()?),
-            "aws_bedrock_runtime_endpoint" => self.runtime_endpoint = Some(base_url(&param, &text()?)?),
+            "aws_access_key_id" => self.access_key_id = secret()?,
+            "aws_secret_access_key" => self.secret_access_key = secret()?,
+            "aws_session_token" => self.session_token = secret()?,
+            "aws_region_name" => self.region_name = text()?,
+            "aws_profile_name" => self.profile_name = text()?,
+            "aws_bedrock_runtime_endpoint" => self.runtime_endpoint = Endpoint::parse(&param, value)?,
             "aws_role_name"
             | "aws_session_name"
             | "aws_external_id"
@@ -58,7 +49,10 @@ impl AwsArgs {
                 );
                 return Err(SettingsError::invalid(param, message));
             }
-            _ => return Err(SettingsError::unknown_member(field, name, NAMES)),
+            _ => {
+                let known = EXTRA_ARGS.iter().map(|member| member.name);
+                return Err(SettingsError::unknown_member(field, name, known.filter(|name| name.starts_with(PREFIX))));
+            }
         }
         Ok(())
     }
@@ -73,17 +67,18 @@ impl AwsArgs {
     }
 }
 
-/// Checks the name of a region: one label of a host's name.
-///
-/// # Errors
-///
-/// What is none, which would lead elsewhere.
-pub fn region(param: &str, text: &str) -> Result<String, SettingsError> {
-    let is_label = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-    if text.is_empty() || !is_label || text.len() > 63 {
-        return Err(SettingsError::invalid(param, format!("`{param}` must be a region of AWS, such as us-east-1")));
+impl Default for AwsArgs {
+    fn default() -> Self {
+        Self {
+            access_key_id: None,
+            secret_access_key: None,
+            session_token: None,
+            region_name: None,
+            profile_name: None,
+            runtime_endpoint: Endpoint::Auto,
+            first: None,
+        }
     }
-    Ok(text.to_owned())
 }
 
 #[cfg(test)]
@@ -111,9 +106,9 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused_by_its_place() {
         for (aws, code, param) in [
-            (json!({"aws_region_name": "us-east-1.evil.example"}), InvalidValue, "e.aws_region_name"),
             (json!({"aws_region_name": ""}), InvalidValue, "e.aws_region_name"),
             (json!({"aws_access_key_id": 4}), InvalidValue, "e.aws_access_key_id"),
+            (json!({"aws_session_token": "a\nb"}), InvalidValue, "e.aws_session_token"),
             (json!({"aws_role_name": "r"}), InvalidValue, "e.aws_role_name"),
             (json!({"aws_region": "us-east-1"}), UnknownField, "e.aws_region"),
             (json!({"aws_bedrock_runtime_endpoint": "x"}), InvalidValue, "e.aws_bedrock_runtime_endpoint"),

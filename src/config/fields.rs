@@ -152,13 +152,39 @@ pub const BREAKER: &[Field] = &[
 ];
 
 /// Members of `extra_args` and `judge_extra_args` that are itsd's own.
-pub const EXTRA_ARGS: &[Field] = &[field(
-    "capabilities",
-    Scope::Configuration,
-    Kind::Object(CAPABILITIES),
-    "{}",
-    "What the models can do, in place of what is known of the provider.",
-)];
+pub const EXTRA_ARGS: &[Field] = &[
+    field(
+        "capabilities",
+        Scope::Configuration,
+        Kind::Object(CAPABILITIES),
+        "{}",
+        "What the models can do, in place of what is known of the provider.",
+    ),
+    field(
+        "aws_access_key_id",
+        Scope::Configuration,
+        Kind::Secret,
+        "null",
+        "The ID of the key that Bedrock's calls are signed with.",
+    ),
+    field("aws_secret_access_key", Scope::Configuration, Kind::Secret, "null", "That key."),
+    field("aws_session_token", Scope::Configuration, Kind::Secret, "null", "Its token, where it is temporary."),
+    field(
+        "aws_profile_name",
+        Scope::Configuration,
+        Kind::Text,
+        "null",
+        "A profile of the daemon's files for AWS, in place of a key.",
+    ),
+    field("aws_region_name", Scope::Configuration, Kind::Text, "null", "The region in which Bedrock is called."),
+    field(
+        "aws_bedrock_runtime_endpoint",
+        Scope::Configuration,
+        Kind::Url,
+        "null",
+        "Another way to say `endpoint` for Bedrock.",
+    ),
+];
 
 /// Members of one model's entry in `prices`, in US dollars for a million tokens.
 pub const PRICE: &[Field] = &[

@@ -4,7 +4,7 @@ use super::field::SettingsError;
 use super::word::words;
 
 words! {
-    /// Who answers: the model engine in this process, or a service that speaks OpenAI's protocol.
+    /// Who answers: the model engine in this process, a service that speaks OpenAI's protocol, or AWS Bedrock.
     pub enum ProviderName {
         OpenAi = "openai",
         /// Chooses the provider by the prefix of the model's name.

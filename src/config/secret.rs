@@ -8,10 +8,11 @@ use std::io;
 use std::path::PathBuf;
 
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::environment::Environment;
-use super::field::SettingsError;
+use super::field::{self, SettingsError};
 
 /// Where a secret comes from.
 #[derive(Debug, Clone)]
@@ -46,6 +47,21 @@ impl SecretSource {
             )),
             None => Ok(Self::Literal(SecretString::from(text))),
         }
+    }
+
+    /// Reads the secret of a field, without the white space around it.
+    ///
+    /// # Errors
+    ///
+    /// As [`SecretSource::parse`], and for what is no text of one line.
+    pub(super) fn of_field(param: &str, value: &Value) -> Result<Self, SettingsError> {
+        let text = field::text(param, value)?;
+        // It travels in a header, which cannot hold these; the mistake is told here and not by every call.
+        if text.trim().chars().any(char::is_control) {
+            let message = format!("`{param}` must not hold line breaks or other control characters");
+            return Err(SettingsError::invalid(param, message));
+        }
+        Self::parse(param, text.trim())
     }
 
     /// The secret itself.

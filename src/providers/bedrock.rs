@@ -9,6 +9,7 @@ mod address;
 mod client;
 mod credentials;
 mod error;
+mod probe;
 mod request;
 mod response;
 mod stream;

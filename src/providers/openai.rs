@@ -26,7 +26,6 @@ use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, Header
 use secrecy::ExposeSecret;
 use serde_json::{Map, Value};
 
-pub use self::probe::Findings;
 pub use self::request::PreparedRequest;
 pub use self::text::{Members, TextCall};
 pub use self::together::{NoneCame, Refusal};

@@ -6,6 +6,7 @@ use futures_util::Stream;
 use futures_util::future::Either;
 
 use super::attempts::Attempt;
+use super::findings::Findings;
 use super::limiter::Caller;
 use super::openai::{Members, NoneCame};
 use super::shared::Shared;
@@ -186,6 +187,23 @@ impl Provider {
                 Ok(completion) => Ok(vec![Ok(completion)]),
                 Err(failure) => Err(NoneCame { failure, refusal: None }),
             },
+        }
+    }
+
+    /// Asks the server what it can do with a model. Nothing is retried.
+    ///
+    /// # Errors
+    ///
+    /// When the server cannot be reached, does not answer the first question in time, refuses the key or does not know
+    /// the model.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes its connections.
+    pub async fn probe(&self, model: &str) -> Result<Findings, Failure> {
+        match self {
+            Self::OpenAi(provider) => provider.probe(model).await,
+            Self::Bedrock(provider) => provider.probe(model).await,
         }
     }
 

@@ -7,7 +7,6 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::config::active::ActiveSettings;
-use crate::config::aws::region;
 use crate::config::endpoint::{ChosenBy, Endpoint, Member, base_url};
 use crate::config::provider::AWS_ENDPOINT_VARIABLES;
 use crate::config::secret::SecretSource;
@@ -45,6 +44,9 @@ pub fn find(settings: &ActiveSettings, environment: &Environment) -> Result<Foun
     let own = own_address(&region, environment)?;
     let (members, chosen_by) = addresses(settings, environment, &own)?;
     let mut warnings = Vec::new();
+    if let Some(other) = region_of_model(settings)?.filter(|other| *other != region) {
+        warnings.push(format!("the model is one of the region {other}, but Bedrock is called in {region}"));
+    }
     let (credentials, api_key) = {
         let named = named_credentials(settings, environment, &files, says.as_ref())?;
         let is_own = |member: &Member| is_of_aws(&member.url, &own, &region);
@@ -64,6 +66,21 @@ pub fn find(settings: &ActiveSettings, environment: &Environment) -> Result<Foun
     Ok(Found { aws: Aws { region, credentials }, api_key, members, chosen_by, warnings })
 }
 
+/// The fields that a configuration leaves to variables and that these give, with the variable.
+pub fn usual_variables(settings: &ActiveSettings, environment: &Environment) -> Vec<(&'static str, &'static str)> {
+    let args = &settings.extra_args.aws;
+    let mut variables = Vec::new();
+    let first_set = |names: &[&'static str]| names.iter().copied().find(|name| environment.var(name).is_some());
+    if settings.endpoint == Endpoint::Auto && args.runtime_endpoint == Endpoint::Auto {
+        variables.extend(first_set(AWS_ENDPOINT_VARIABLES).map(|name| ("endpoint", name)));
+    }
+    let is_named = settings.api_key.is_some() || args.access_key_id.is_some() || args.profile_name.is_some();
+    if !is_named {
+        variables.extend(first_set(&[KEY_VARIABLE]).map(|name| ("api_key", name)));
+    }
+    variables
+}
+
 /// Whether the operator has named credentials for AWS, so that requests may name the provider.
 pub fn is_usual(environment: &Environment) -> bool {
     [KEY_VARIABLE, "AWS_ACCESS_KEY_ID", "AWS_PROFILE"].iter().any(|name| environment.var(name).is_some())
@@ -74,15 +91,16 @@ fn settled_region(
     environment: &Environment,
     says: Option<&ProfileSays>,
 ) -> Result<String, SettingsError> {
-    if let Some(named) = &settings.extra_args.aws.region_name {
-        return Ok(named.clone());
-    }
-    let model = settings.model_mapping.get(&settings.model).unwrap_or(&settings.model);
-    let of_model = region_of_arn(settings.provider.resolve(model)?.1);
+    let of_model = region_of_model(settings)?;
     let of_variable = REGION_VARIABLES.iter().find_map(|name| environment.var(name)).map(str::trim);
     let of_profile = says.and_then(|says| says.region.as_deref());
-    match of_model.or(of_variable).or(of_profile) {
-        Some(text) => region(REGION, text),
+    let named = settings.extra_args.aws.region_name.as_deref();
+    match named.or(of_model).or(of_variable).or(of_profile) {
+        Some(text) if is_region(text) => Ok(text.to_owned()),
+        Some(text) => {
+            let message = format!("`{text}` is no region of AWS: name one as `{REGION}`, such as us-east-1");
+            Err(SettingsError::invalid(REGION, message))
+        }
         None => Err(SettingsError::missing(
             REGION,
             format!("the region is missing: name it as `{REGION}`, such as us-east-1, or set AWS_REGION"),
@@ -90,11 +108,23 @@ fn settled_region(
     }
 }
 
-/// The region that stands in the name of a resource: `arn:aws:bedrock:REGION:ACCOUNT:…`.
+/// Whether this is one label of a host's name: anything else would lead elsewhere.
+fn is_region(text: &str) -> bool {
+    let is_label = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+    !text.is_empty() && is_label && text.len() <= 63
+}
+
+fn region_of_model(settings: &ActiveSettings) -> Result<Option<&str>, SettingsError> {
+    let model = settings.model_mapping.get(&settings.model).unwrap_or(&settings.model);
+    Ok(region_of_arn(settings.provider.resolve(model)?.1))
+}
+
+/// The region that stands in the name of a resource: `arn:aws:bedrock:REGION:ACCOUNT:…`, or of an endpoint of
+/// SageMaker's that is called by way of Bedrock.
 fn region_of_arn(model: &str) -> Option<&str> {
     let mut parts = model.strip_prefix("arn:")?.split(':');
     let (_partition, service, region) = (parts.next()?, parts.next()?, parts.next()?);
-    (service == "bedrock" && !region.is_empty()).then_some(region)
+    (["bedrock", "sagemaker"].contains(&service) && !region.is_empty()).then_some(region)
 }
 
 fn own_address(region: &str, environment: &Environment) -> Result<Url, SettingsError> {
@@ -109,15 +139,15 @@ fn addresses(
     environment: &Environment,
     own: &Url,
 ) -> Result<(Vec<Member>, ChosenBy), SettingsError> {
-    let named = settings.extra_args.aws.runtime_endpoint.as_ref();
-    if named.is_some() && settings.endpoint != Endpoint::Auto {
+    let named = &settings.extra_args.aws.runtime_endpoint;
+    if *named != Endpoint::Auto && settings.endpoint != Endpoint::Auto {
         let message = "`endpoint` and `extra_args.aws_bedrock_runtime_endpoint` each name an address; leave one out";
         return Err(SettingsError::invalid("extra_args.aws_bedrock_runtime_endpoint", message));
     }
-    match (&settings.endpoint, named) {
-        (Endpoint::Url(url), _) | (Endpoint::Auto, Some(url)) => Ok((vec![url.clone().into()], ChosenBy::Request)),
-        (Endpoint::Pool(members), _) => Ok((members.clone(), ChosenBy::Request)),
-        (Endpoint::Auto, None) => {
+    match if *named == Endpoint::Auto { &settings.endpoint } else { named } {
+        Endpoint::Url(url) => Ok((vec![url.clone().into()], ChosenBy::Request)),
+        Endpoint::Pool(members) => Ok((members.clone(), ChosenBy::Request)),
+        Endpoint::Auto => {
             let variable = AWS_ENDPOINT_VARIABLES.iter().find_map(|name| Some((*name, environment.var(name)?)));
             let url = match variable {
                 Some((name, text)) => base_url(name, text.trim()).map_err(|error| {

@@ -84,6 +84,8 @@ impl Targets {
             (named, _) => named.clone(),
         };
         let judge = ActiveSettings {
+            // A name may say in which region the model is.
+            model: source.model.clone().unwrap_or_else(|| settings.model.clone()),
             endpoint,
             api_key: source.api_key.clone().or_else(|| at_home?.api_key.clone()),
             extra_args: source.extra_args.clone().or_else(|| Some(at_home?.extra_args.clone())).unwrap_or_default(),

@@ -2,6 +2,7 @@
 //! the document, where it is seen and outlives a restart. It is said of the model that was asked for, and of no other.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -11,8 +12,8 @@ use crate::config::extra_args::CAPABILITIES;
 use crate::config::provider::ProviderName;
 use crate::config::{ActiveSettings, SettingsError, origin};
 use crate::failure::{Failure, FailureKind};
-use crate::providers::Shared;
-use crate::providers::openai::{Findings, Provider};
+use crate::metrics::UpstreamMetrics;
+use crate::providers::{Findings, Provider, Shared};
 
 use super::Runtime;
 use super::lane::{Change, ConfigureError, ConfigureOptions, Draft};
@@ -111,10 +112,6 @@ impl Runtime {
             let message = "`probe` has no meaning for the provider `llama`, which runs in this process; leave it out";
             return Err(SettingsError::invalid("probe", message).into());
         }
-        if provider == ProviderName::Bedrock {
-            let message = "`probe` is not supported yet by this version for the provider `bedrock`; leave it out";
-            return Err(SettingsError::later("probe", message).into());
-        }
         let of_all = capabilities(&draft.document).map(columns).unwrap_or_default();
         let of_model = change.document().and_then(capabilities).and_then(|said| said.get(MODELS)?.get(model));
         let of_model = of_model.and_then(Value::as_object).map(columns).unwrap_or_default();
@@ -123,11 +120,12 @@ impl Runtime {
 
         let (spec, _) = provider_spec(&settings, provider, &self.environment, self.targets.outbound())?;
         let known = spec.capabilities.clone().uncorrected().of(model);
-        let client = Provider::new(spec, &Shared::default()).map_err(refused)?;
+        let client =
+            Provider::metered(spec, &Shared::default(), Arc::new(UpstreamMetrics::unseen())).map_err(refused)?;
         let Findings { cells, notes, calls } = client
             .probe(model)
             .await
-            .map_err(|failure| ConfigureError::Probe { param: at_fault(&failure), failure })?;
+            .map_err(|failure| ConfigureError::Probe { param: at_fault(provider, &failure), failure })?;
         let known = known.cells().into_iter();
         let probe = Probe {
             calls,
@@ -169,8 +167,10 @@ fn object<'a>(document: &'a mut Document, name: &str) -> &'a mut Document {
 }
 
 /// The field to change where an endpoint cannot be asked.
-fn at_fault(failure: &Failure) -> &'static str {
+fn at_fault(provider: ProviderName, failure: &Failure) -> &'static str {
     match failure.kind {
+        // Its credentials stand in several fields there.
+        FailureKind::Auth if provider == ProviderName::Bedrock => "extra_args",
         FailureKind::Auth => "api_key",
         // A path that is not there, unless the server says that it is the model.
         FailureKind::NotFound if !failure.message.to_lowercase().contains("model") => "endpoint",

@@ -12,6 +12,7 @@ use crate::config::active::ActiveSettings;
 use crate::config::calls::CallSettings;
 use crate::config::capabilities::CapabilityTable;
 use crate::config::endpoint::{ChosenBy, Endpoint, Member, OutboundPolicy, base_url};
+use crate::config::field::SettingsCode;
 use crate::config::first::MODEL_VARIABLE;
 use crate::config::provider::{ProviderName, RemoteDefaults};
 use crate::config::{Environment, SettingsError};
@@ -105,6 +106,9 @@ fn bedrock_spec(
 /// variable.
 pub fn usual_variables(settings: &ActiveSettings, environment: &Environment) -> Vec<(&'static str, &'static str)> {
     let Ok((provider, _)) = settings.provider.resolve(&settings.model) else { return Vec::new() };
+    if provider == ProviderName::Bedrock {
+        return aws::usual_variables(settings, environment);
+    }
     let Some(defaults) = provider.remote_defaults() else { return Vec::new() };
     let Ok((members, chosen_by)) = addresses(settings, &defaults, environment) else { return Vec::new() };
     let mut variables = Vec::new();
@@ -159,11 +163,13 @@ pub fn usual_spec(
     policy: &OutboundPolicy,
 ) -> Option<Result<ProviderSpec, SettingsError>> {
     if provider == ProviderName::Bedrock {
+        // Keys for AWS alone may be for something else: a region makes them Bedrock's.
         return aws::is_usual(environment).then(|| {
             let document = serde_json::json!({"provider": provider.as_str(), "model": provider.as_str()});
             let settings = ActiveSettings::parse(document.as_object().expect("it was just written"))?;
             bedrock_spec(&ActiveSettings { calls, ..settings }, environment, policy).map(|(spec, _)| spec)
-        });
+        })
+        .filter(|spec: &Result<_, SettingsError>| !matches!(spec, Err(error) if error.code == SettingsCode::MissingField));
     }
     let defaults = provider.remote_defaults()?;
     let model_variable = (provider == ProviderName::Vllm).then_some(MODEL_VARIABLE);

@@ -19,7 +19,8 @@ pub struct Answer<'a> {
 impl<'a> Answer<'a> {
     /// The answer to request `number` with this body.
     pub fn new(step: &'a Step, body: &Value, number: u64) -> Self {
-        let mut content = if step.content.is_empty() { vec![usual(body)] } else { step.content.clone() };
+        let is_usual = step.content.is_empty() && !step.is_silent;
+        let mut content = if is_usual { vec![usual(body)] } else { step.content.clone() };
         let mut uses = 0;
         for block in &mut content {
             if let Block::ToolUse(tool_use) = block {
@@ -223,7 +224,9 @@ mod tests {
     fn answers_fit_the_service_model() {
         let model = ServiceModel::installed();
         let body = json!({"messages": [{"role": "user", "content": [{"text": "a b c"}]}]});
-        let mut steps = vec![Step::default(), everything()];
+        let silent = Step { is_silent: true, ..Step::default() };
+        assert_eq!(Answer::new(&silent, &body, 0).whole()["output"]["message"]["content"], json!([]));
+        let mut steps = vec![Step::default(), everything(), silent];
         steps.extend(REASONS.map(|reason| Step::text("x").stop_reason(reason)));
         for step in steps {
             let answer = Answer::new(&step, &body, 3);

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::documents;
 use super::failure::Failure;
 
 /// What one model does not take. The default takes everything.
@@ -19,7 +20,7 @@ pub struct ModelRules {
     /// The last message must be the user's.
     pub refuses_prefill: bool,
     pub refuses_temperature_with_top_p: bool,
-    /// Of `temperature`, `topP` and `stopSequences`, which it does not take.
+    /// What it does not take: `temperature`, `topP`, `stopSequences`, `toolConfig.toolChoice.any`, ….
     pub refused_fields: Vec<String>,
     pub refuses_system: bool,
     pub refuses_tools: bool,
@@ -45,6 +46,7 @@ pub fn check(body: &Value, rules: &ModelRules, is_stream: bool) -> Result<(), Fa
     for (at, message) in messages.iter().enumerate() {
         check_message(at, message)?;
     }
+    documents::check(messages)?;
     check_tools(body, messages)?;
     check_last(messages, rules)
 }
@@ -52,7 +54,8 @@ pub fn check(body: &Value, rules: &ModelRules, is_stream: bool) -> Result<(), Fa
 fn check_model_takes(body: &Value, messages: &[Value], rules: &ModelRules, is_stream: bool) -> Result<(), Failure> {
     let config = &body["inferenceConfig"];
     for field in &rules.refused_fields {
-        if !config[field].is_null() {
+        let elsewhere = body.pointer(&format!("/{}", field.replace('.', "/")));
+        if !config[field].is_null() || elsewhere.is_some_and(|value| !value.is_null()) {
             let message = format!("This model doesn't support the {field} field. Remove {field} and try again.");
             return Err(Failure::validation(message));
         }
@@ -365,7 +368,7 @@ mod tests {
     fn a_model_refuses_what_it_is_told_to() {
         let rules = ModelRules {
             refuses_temperature_with_top_p: true,
-            refused_fields: vec!["stopSequences".to_owned()],
+            refused_fields: vec!["stopSequences".to_owned(), "toolConfig.toolChoice.any".to_owned()],
             refuses_system: true,
             refuses_text_beside_tool_results: true,
             image_formats: Some(vec!["png".to_owned()]),
@@ -380,6 +383,12 @@ mod tests {
         assert!(with("inferenceConfig", json!({"temperature": 0.5, "topP": 1})).contains("cannot both be specified"));
         let stop = with("inferenceConfig", json!({"stopSequences": ["x"]}));
         assert_eq!(stop, "This model doesn't support the stopSequences field. Remove stopSequences and try again.");
+        let tools = |choice: &str| {
+            let tool = json!({"toolSpec": {"name": "f", "inputSchema": {"json": {}}}});
+            with("toolConfig", json!({"tools": [tool], "toolChoice": {choice: {}}}))
+        };
+        assert_eq!(tools("auto"), "");
+        assert!(tools("any").starts_with("This model doesn't support the toolConfig.toolChoice.any field."));
         assert!(with("system", json!([{"text": "x"}])).starts_with("This model doesn't support system messages"));
         let image = |format: &str| json!([{"role": "user", "content": [{"image": {"format": format}}]}]);
         assert_eq!(with("messages", image("png")), "");

@@ -27,6 +27,8 @@ pub struct Step {
     pub retry_after: Option<RetryAfter>,
     /// What the model says, in blocks; one usual sentence, or the use of a tool where one is offered, when empty.
     pub content: Vec<Block>,
+    /// It says nothing at all: there are no blocks.
+    pub is_silent: bool,
     /// `tool_use` where a tool is used and `end_turn` where none is, unless given.
     pub stop_reason: Option<String>,
     /// Counted in words unless given. Of members that are given, the others are as counted; null leaves one out.

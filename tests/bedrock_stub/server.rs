@@ -31,10 +31,10 @@
 //! bedrock.push(Step::text("42"));                                  // the next request
 //! bedrock.push(Step::tool_use("tooluse_1", "add", json!({"a": 1})));
 //! bedrock.push(Step::error("ThrottlingException").retry_after(RetryAfter::Seconds(1)));
-//! bedrock.push(Step::exception_after(3, "modelStreamErrorException")); // after three events of a stream
+//! bedrock.push(Step::exception_after(3, "ModelStreamErrorException")); // after three events of a stream
 //! bedrock.set_rules("*", ModelRules { refuses_prefill: true, ..ModelRules::default() });
 //! bedrock.answer_with(|seen| Step::text(&seen.number.to_string()));    // when no step is left
-//! // … ask `bedrock.url()` …
+//! // … ask `bedrock.url()`, signing with [`ACCESS_KEY_ID`] and [`SECRET_ACCESS_KEY`] …
 //! bedrock.wait_for(|counters| counters.streams_closed_early == 1).await;
 //! assert_eq!(bedrock.requests()[0].json()["inferenceConfig"]["maxTokens"], 5);
 //! ```
@@ -60,6 +60,7 @@ mod answer;
 mod connection;
 mod counters;
 mod deliver;
+mod documents;
 mod event_stream;
 mod failure;
 mod rules;

@@ -34,6 +34,8 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("env::var", &["config"]),
     ("llama_cpp_2", &["llama"]),
     ("reqwest::", &["providers"]),
+    ("aws_sdk_", &["providers"]),
+    ("aws_config::", &["providers"]),
     ("prometheus_client", &["metrics"]),
 ];
 

@@ -13,6 +13,7 @@ mod answers;
 mod app;
 mod azure;
 mod bedrock_configuration;
+mod bedrock_credentials;
 mod bodies;
 mod breakers;
 mod cancel_requests;

@@ -9,11 +9,16 @@ use itsd::config::provider::ProviderName;
 use serde_json::{Value, json};
 
 use crate::app::{TestApp, spawn_app_in};
+use crate::bedrock_stub::{ACCESS_KEY_ID, BedrockStub, Control, SECRET_ACCESS_KEY};
 use crate::upstream::{Profile, Seen, Upstream};
 
 /// Variables of the page that hold no key of a provider's own.
-const OTHERS: [(&str, &str); 2] =
-    [("AZURE_AUTHORIZATION", "Bearer entra-0123456789"), ("GEMINI_API_KEY", "gemini-key")];
+const OTHERS: [(&str, &str); 4] = [
+    ("AZURE_AUTHORIZATION", "Bearer entra-0123456789"),
+    ("GEMINI_API_KEY", "gemini-key"),
+    ("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID),
+    ("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY),
+];
 
 fn page() -> String {
     std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/providers.md")).unwrap()
@@ -43,7 +48,8 @@ async fn upstreams() -> BTreeMap<ProviderName, Upstream> {
     let mut upstreams = BTreeMap::new();
     for provider in ProviderName::ALL {
         let profile: Profile = match provider {
-            ProviderName::Llama | ProviderName::LiteLlm => continue,
+            // Bedrock speaks another protocol, and has a stub of its own.
+            ProviderName::Llama | ProviderName::LiteLlm | ProviderName::Bedrock => continue,
             // Google's is the example of the page.
             ProviderName::OpenAiCompatible => Profile::GeminiCompatible,
             provider => provider.as_str().parse().unwrap(),
@@ -55,7 +61,7 @@ async fn upstreams() -> BTreeMap<ProviderName, Upstream> {
 
 /// A daemon in whose environment every provider's first variable for a key is set, and that for an address where
 /// there is a server for it.
-async fn app(upstreams: &BTreeMap<ProviderName, Upstream>) -> TestApp {
+async fn app(upstreams: &BTreeMap<ProviderName, Upstream>, more: Option<(&str, String)>) -> TestApp {
     let mut variables: Vec<(&str, String)> = OTHERS.map(|(name, value)| (name, value.to_owned())).into();
     for provider in ProviderName::ALL.into_iter().filter(|provider| *provider != ProviderName::LiteLlm) {
         let Some(defaults) = provider.remote_defaults() else { continue };
@@ -64,13 +70,14 @@ async fn app(upstreams: &BTreeMap<ProviderName, Upstream>) -> TestApp {
             variables.push((name, upstream.base_url()));
         }
     }
+    variables.extend(more);
     let variables: Vec<(&str, &str)> = variables.iter().map(|(name, value)| (*name, value.as_str())).collect();
     spawn_app_in(Arc::new(tempfile::tempdir().unwrap()), &variables, |_| {}).await
 }
 
 #[tokio::test]
 async fn every_document_is_accepted_as_it_stands_and_without_a_warning() {
-    let app = app(&BTreeMap::new()).await;
+    let app = app(&BTreeMap::new(), None).await;
     for (document, _) in examples(&page()) {
         let told = app.post("/configure?validate_only=true", &document).await.ok();
         assert_eq!(told["warnings"], json!([]), "{document}");
@@ -80,12 +87,12 @@ async fn every_document_is_accepted_as_it_stands_and_without_a_warning() {
 #[tokio::test]
 async fn every_question_is_answered_by_the_server_that_its_document_leads_to() {
     let upstreams = upstreams().await;
-    let app = app(&upstreams).await;
+    let app = app(&upstreams, None).await;
     for (mut document, questions) in examples(&page()) {
         let named = ProviderName::parse("provider", &document["provider"]).unwrap();
         let model = document["model"].as_str().unwrap().to_owned();
         let (provider, model) = named.resolve(&model).unwrap();
-        let upstream = &upstreams[&provider];
+        let Some(upstream) = upstreams.get(&provider) else { continue };
         // A server of the test's stands where the page names an address.
         if let Some(endpoint) = document["endpoint"].as_str() {
             let path =
@@ -109,6 +116,36 @@ async fn every_question_is_answered_by_the_server_that_its_document_leads_to() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn every_question_to_bedrock_is_asked_of_its_model_as_whom_the_document_says() {
+    let stub = BedrockStub::start().await;
+    let bearer_keys = Some(vec![key(ProviderName::Bedrock)]);
+    stub.control(Control { bearer_keys, ..Control::default() });
+    let app = app(&BTreeMap::new(), Some(("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", stub.url()))).await;
+    let mut asked = 0;
+    for (document, questions) in examples(&page()) {
+        let named = ProviderName::parse("provider", &document["provider"]).unwrap();
+        let (provider, model) = named.resolve(document["model"].as_str().unwrap()).unwrap();
+        if provider != ProviderName::Bedrock {
+            continue;
+        }
+        app.post("/configure", &document).await.ok();
+        for question in questions {
+            let before = stub.requests().len();
+            app.post("/v1/chat/completions", &question).await.ok();
+            let calls = stub.requests().split_off(before);
+            let signs = document["extra_args"].get("aws_access_key_id").is_some();
+            for call in &calls {
+                assert_eq!(call.refused, None, "{question}");
+                assert_eq!(call.key_id.as_deref() == Some(ACCESS_KEY_ID), signs, "{document}");
+            }
+            assert_eq!(calls[0].model_id, model, "{document}");
+            asked += 1;
+        }
+    }
+    assert!(asked >= 2, "there are examples");
 }
 
 fn check_credentials(call: &Seen, provider: ProviderName, document: &Value) {
@@ -168,6 +205,6 @@ fn the_page_has_every_provider_with_its_address_and_variables_and_every_prefix()
             read += 1;
         }
     }
-    // Two of Azure's are more than prefixes.
-    assert_eq!(read, ProviderName::prefixes().count() + 2);
+    // Two of Azure's are more than prefixes, and so are two of Bedrock's.
+    assert_eq!(read, ProviderName::prefixes().count() + 4);
 }

@@ -22,6 +22,8 @@ use parking_lot::Mutex;
 use reqwest::header::HeaderMap;
 use secrecy::ExposeSecret;
 use tokio::time::{Instant, timeout_at};
+use tracing::instrument::WithSubscriber;
+use tracing::subscriber::NoSubscriber;
 
 use super::address;
 use super::error;
@@ -104,7 +106,7 @@ impl Server {
     /// The limits of an exchange hold from its first byte on; that credentials are waited for is within these.
     async fn in_time<T>(&self, call: impl Future<Output = T>) -> Result<T, AttemptFailure> {
         let deadline = Instant::now() + self.calls.timeout;
-        timeout_at(deadline, call).await.map_err(|_| self.upstream.out_of_time(&self.calls))
+        timeout_at(deadline, unlogged(call)).await.map_err(|_| self.upstream.out_of_time(&self.calls))
     }
 
     /// Puts our body and the configuration's headers into a request that is still to be signed.
@@ -122,6 +124,12 @@ impl Server {
             }
         }
     }
+}
+
+/// Keeps the SDK from logging: at its finest levels it quotes what AWS answers, which may quote what was signed, with a
+/// session's token in it.
+pub(super) async fn unlogged<T>(call: impl Future<Output = T>) -> T {
+    call.with_subscriber(NoSubscriber::default()).await
 }
 
 impl Member for Server {

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::json;
 use serde_json::value::to_raw_value;
 
-use super::client::Server;
+use super::client::{Server, unlogged};
 use super::error;
 use super::response::{self, Tokens};
 use crate::completion::{Completion, Delta, Reply};
@@ -71,7 +71,7 @@ impl Events {
 
 impl Source for Events {
     async fn next(&mut self) -> Result<Heard, AttemptFailure> {
-        match self.output.stream.recv().await {
+        match unlogged(self.output.stream.recv()).await {
             Ok(Some(event)) => Ok(self.take(event)),
             Ok(None) => self.end(),
             // The model had ended: only its usage is missing.

@@ -4,10 +4,9 @@
 //! from one that honours it, and what remains open stays as it was known.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::Provider;
 use super::chunks::{Answer, Event};
@@ -17,25 +16,11 @@ use super::server::Server;
 use crate::completion::{Completion, FinishReason};
 use crate::config::capabilities::{Capabilities, LengthLimit, Support};
 use crate::failure::{Failure, FailureKind};
+use crate::providers::findings::{self, Findings, MAX_ALL};
 use crate::providers::retry::AttemptFailure;
 use crate::providers::sse;
 use crate::providers::upstream::{MAX_BODY_BYTES, Upstream, malformed};
 
-/// What was found out.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Findings {
-    /// By the columns of the table, as a configuration would say it.
-    pub cells: Map<String, Value>,
-    /// What could not be found out, and why.
-    pub notes: Vec<String>,
-    /// Calls that were made.
-    pub calls: usize,
-}
-
-/// One call is not waited for longer.
-const MAX_CALL: Duration = Duration::from_secs(30);
-/// All of them together are not. What was learnt by then is kept.
-const MAX_ALL: Duration = Duration::from_secs(60);
 /// A question is asked again this often at most, each time without what was refused.
 const MAX_AGAIN: usize = 4;
 /// What a model may generate for a word, and for a call or a line of JSON.
@@ -350,18 +335,7 @@ impl Asker<'_> {
             let first = choices.swap_remove(0).map_err(AttemptFailure::fatal)?;
             Ok(Answered { first, choices: came, is_stream: false })
         };
-        let wait = MAX_CALL.min(self.deadline.saturating_duration_since(Instant::now()));
-        match timeout(wait, asked).await {
-            Ok(asked) => asked.map_err(|attempt| attempt.failure),
-            Err(_) => {
-                let name = &server.upstream.name;
-                let message = match wait == MAX_CALL {
-                    true => format!("{name} did not answer within {} s", MAX_CALL.as_secs()),
-                    false => format!("{name} did not answer all questions within {} s", MAX_ALL.as_secs()),
-                };
-                Err(Failure::new(FailureKind::Timeout, message))
-            }
-        }
+        findings::in_time(self.deadline, &server.upstream, asked).await
     }
 }
 
