@@ -14,6 +14,7 @@ mod app;
 mod azure;
 mod bedrock_configuration;
 mod bedrock_credentials;
+mod bedrock_requests;
 mod bodies;
 mod breakers;
 mod cancel_requests;

@@ -16,6 +16,9 @@ use crate::failure::Failure;
 /// What stands in for a first turn of the user's, which no conversation there can do without.
 const OPENING: &str = "(The assistant begins.)";
 
+/// The most documents that a conversation may hold.
+const MOST_DOCUMENTS: usize = 5;
+
 /// The longest id of a call.
 const LONGEST_ID: usize = 64;
 
@@ -220,6 +223,7 @@ impl<'a> Conversation<'a> {
             }
             Some(_) => {}
         }
+        self.check_documents()?;
         self.check_calls()?;
         if let Some(Turn { role: Role::Assistant, content }) = self.turns.last_mut()
             && let Some(Block::Text(text)) = content.iter_mut().rfind(|block| !matches!(block, Block::CachePoint(_)))
@@ -229,6 +233,23 @@ impl<'a> Conversation<'a> {
             self.warn(
                 "white space at the end of the message to continue was left out, since Bedrock refuses it".into(),
             );
+        }
+        Ok(())
+    }
+
+    fn check_documents(&self) -> Result<(), Failure> {
+        let mut count = 0;
+        for turn in &self.turns {
+            let documents = turn.content.iter().filter(|block| matches!(block, Block::Document(_))).count();
+            if documents > 0 && !turn.content.iter().any(|block| matches!(block, Block::Text(_))) {
+                let message = "a turn of `messages` holds a document and no text; Bedrock wants a text beside it";
+                return Err(Failure::invalid_param("messages", message));
+            }
+            count += documents;
+        }
+        if count > MOST_DOCUMENTS {
+            let message = format!("`messages` hold {count} documents; Bedrock takes at most {MOST_DOCUMENTS}");
+            return Err(Failure::invalid_param("messages", message));
         }
         Ok(())
     }
@@ -286,13 +307,6 @@ fn check_user(place: &str, blocks: &[Block]) -> Result<(), Failure> {
     if !blocks.iter().any(|block| !matches!(block, Block::CachePoint(_))) {
         let message =
             format!("`{place}` is blank, which Bedrock refuses; say something in it, or leave the message out");
-        return Err(Failure::invalid_param(&place, message));
-    }
-    let has = |is: fn(&Block) -> bool| blocks.iter().any(is);
-    if has(|block| matches!(block, Block::Document(_)))
-        && !has(|block| matches!(block, Block::Text(_) | Block::GuardContent(_)))
-    {
-        let message = format!("`{place}` holds a document and no text; Bedrock wants a text beside it");
         return Err(Failure::invalid_param(&place, message));
     }
     Ok(())

@@ -147,7 +147,12 @@ fn images_and_documents_go_as_bytes() {
         refused(CLAUDE, &request, &format!("messages[0].content[0].{param}"), words);
     }
     let alone = json!({"messages": [said("user", json!([file("a.pdf")]))]});
-    refused(CLAUDE, &alone, "messages[0].content", "wants a text beside it");
+    refused(CLAUDE, &alone, "messages", "wants a text beside it");
+    // What is said of it may be a message of its own.
+    let apart = json!([said("user", json!([file("a.pdf")])), said("user", json!("What is it?"))]);
+    assert_eq!(turns(apart)[0]["content"].as_array().unwrap().len(), 2);
+    let six = json!([{"type": "text", "text": "x"}, file("a"), file("a"), file("a"), file("a"), file("a"), file("a")]);
+    refused(CLAUDE, &json!({"messages": [said("user", six)]}), "messages", "6 documents; Bedrock takes at most 5");
 }
 
 #[test]
