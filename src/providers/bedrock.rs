@@ -8,11 +8,16 @@
 mod address;
 mod client;
 mod credentials;
+mod draft;
 mod error;
+mod fault;
+mod intercept;
 mod probe;
 mod request;
 mod response;
+mod said;
 mod stream;
+mod strike;
 mod transport;
 
 use std::fmt;
