@@ -34,7 +34,7 @@ pub fn provider_spec(
     if provider == ProviderName::Bedrock {
         return bedrock_spec(settings, environment, policy);
     }
-    if let Some(place) = settings.extra_args.aws.place() {
+    if let Some(place) = settings.extra_args.aws.place().filter(|_| !is_judged_on_bedrock(settings)) {
         let message =
             format!("`{place}` is for models of Bedrock, but `{}` is called; leave it out", provider.as_str());
         return Err(SettingsError::invalid(place, message));
@@ -71,6 +71,15 @@ pub fn provider_spec(
         brought: Brought::Nothing,
     };
     Ok((spec, warnings))
+}
+
+/// Whether the judge is on Bedrock, which is called with what the configuration says of AWS.
+fn is_judged_on_bedrock(settings: &ActiveSettings) -> bool {
+    let judge = settings.judge.as_ref().filter(|judge| judge.endpoint == Endpoint::Auto);
+    judge.and_then(|judge| judge.model.as_deref()).is_some_and(|judge| {
+        let model = settings.model_mapping.get(judge).map_or(judge, String::as_str);
+        settings.provider.resolve(model).is_ok_and(|(provider, _)| provider == ProviderName::Bedrock)
+    })
 }
 
 fn bedrock_spec(

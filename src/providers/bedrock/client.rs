@@ -9,7 +9,7 @@ use aws_sdk_bedrockruntime::Client;
 use aws_sdk_bedrockruntime::config::http::HttpRequest;
 use aws_sdk_bedrockruntime::config::retry::RetryConfig;
 use aws_sdk_bedrockruntime::config::timeout::TimeoutConfig;
-use aws_sdk_bedrockruntime::config::{BehaviorVersion, Config, Region, StalledStreamProtectionConfig, Token};
+use aws_sdk_bedrockruntime::config::{AppName, BehaviorVersion, Config, Region, StalledStreamProtectionConfig, Token};
 use aws_sdk_bedrockruntime::operation::converse_stream::ConverseStreamOutput;
 use aws_smithy_runtime_api::client::auth::http::HTTP_BEARER_AUTH_SCHEME_ID;
 use aws_smithy_types::body::SdkBody;
@@ -61,6 +61,7 @@ impl Server {
         let client = shared.clients.client(transport).map_err(ProviderError::Tls)?;
         let config = Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
+            .app_name(AppName::new("itsd").expect("it is letters"))
             .region(Region::new(aws.region.clone()))
             .endpoint_url(base_url)
             .http_client(Transport::new(client, calls, Arc::clone(&upstream)))

@@ -30,6 +30,8 @@ const MAX_BODY_END: Duration = Duration::from_millis(5);
 /// A member of a provider's pool, with all that it takes to call it.
 pub(super) struct Server {
     pub client: ThreadClients,
+    /// Whether a connection to it costs next to nothing.
+    pub is_near: bool,
     pub address: Address,
     pub headers: HeaderMap,
     pub calls: CallSettings,
