@@ -13,6 +13,7 @@ mod answers;
 mod app;
 mod azure;
 mod bedrock_answers;
+mod bedrock_broken_streams;
 mod bedrock_cancellation;
 mod bedrock_chaos;
 mod bedrock_configuration;

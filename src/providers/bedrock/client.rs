@@ -26,10 +26,11 @@ use super::intercept::{EventsOnly, KeptAnswer};
 use super::transport::Transport;
 use crate::config::calls::CallSettings;
 use crate::config::endpoint;
+use crate::providers::gate::Gate;
 use crate::providers::http_client;
 use crate::providers::members::{Member, terms};
 use crate::providers::retry::AttemptFailure;
-use crate::providers::shared::{Gate, Shared};
+use crate::providers::shared::Shared;
 use crate::providers::spec::{Brought, Dialect, ProviderError, ProviderSpec};
 use crate::providers::upstream::{Upstream, malformed};
 

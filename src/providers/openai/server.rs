@@ -12,11 +12,11 @@ use url::Url;
 use super::address::Address;
 use crate::config::calls::CallSettings;
 use crate::failure::{Failure, FailureKind};
+use crate::providers::gate::Gate;
 use crate::providers::habits::Habits;
 use crate::providers::http_client;
 use crate::providers::members::Member;
 use crate::providers::retry::AttemptFailure;
-use crate::providers::shared::Gate;
 use crate::providers::thread_clients::ThreadClients;
 use crate::providers::upstream::Upstream;
 
