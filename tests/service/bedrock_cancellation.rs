@@ -7,7 +7,7 @@ use tokio::task::JoinHandle;
 
 use crate::app::{Answer, TestApp, events, receive, spawn_app_with};
 use crate::bedrock_configuration::{MODEL, app_at, document};
-use crate::bedrock_stub::{BedrockStub, Point, Step};
+use crate::bedrock_stub::{BedrockStub, Point, RetryAfter, Step};
 
 /// What ends the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,6 +176,31 @@ async fn a_client_that_leaves_a_stream_in_the_middle_closes_it() {
     let counters = stub.wait_for(|counters| counters.in_flight == 0).await;
     assert_eq!((counters.closed_early, counters.streams_closed_early), (1, 1));
     // Whoever asks next is served.
+    let next = app.post("/v1/chat/completions", &question(json!({}))).await;
+    assert_eq!(next.status, 200, "{}", next.text);
+}
+
+#[tokio::test]
+async fn who_waits_for_a_turn_or_to_try_again_is_called_off_too() {
+    let stub = BedrockStub::start().await;
+    stub.push(Step::error("ThrottlingException").retry_after(RetryAfter::Seconds(60)));
+    stub.push(Step::hang_at(Point::Request));
+    let fields = json!({"n_parallel": 1, "max_retries": 3, "retry_budget": 20, "breaker": {"enabled": false}});
+    let app = app_for(&stub, Cause::Endpoint, fields).await;
+    let pausing = ask_as(&app, "pausing", json!({}));
+    stub.wait_for(|counters| counters.throttled == 1 && counters.in_flight == 0).await;
+    app.wait_for_providers(|providers| providers[0]["in_flight"] == 0).await;
+    let occupant = ask_as(&app, "occupant", json!({}));
+    stub.wait_for(|counters| counters.hung == 1).await;
+    let queued = ask_as(&app, "queued", json!({}));
+    app.somebody_queues().await;
+    for (id, victim) in [("pausing", pausing), ("queued", queued), ("occupant", occupant)] {
+        cancel(&app, id).await.ok();
+        assert_eq!(victim.await.unwrap().error(499)["code"], "request_cancelled", "{id}");
+    }
+    let counters = stub.wait_for(|counters| counters.in_flight == 0).await;
+    assert_eq!((counters.requests, counters.closed_early), (2, 1));
+    // The only place is free.
     let next = app.post("/v1/chat/completions", &question(json!({}))).await;
     assert_eq!(next.status, 200, "{}", next.text);
 }

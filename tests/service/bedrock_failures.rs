@@ -10,7 +10,7 @@ use crate::bedrock_stub::{
 use crate::log_watch::{CANARY, watch_log};
 use crate::metrics::scrape_when;
 
-async fn app_for(stub: &BedrockStub, fields: Value) -> TestApp {
+pub async fn app_for(stub: &BedrockStub, fields: Value) -> TestApp {
     let app = app_at(stub).await;
     app.post("/configure", &document(fields)).await.ok();
     app
@@ -18,7 +18,7 @@ async fn app_for(stub: &BedrockStub, fields: Value) -> TestApp {
 
 /// The error that a stream has ended with, after what was said.
 #[track_caller]
-fn broken_off(answer: &Answer) -> (String, Value) {
+pub fn broken_off(answer: &Answer) -> (String, Value) {
     assert_eq!(answer.status, 200, "{}", answer.text);
     assert!(!answer.text.contains("[DONE]"), "{}", answer.text);
     let told = events(&answer.text);
@@ -120,6 +120,10 @@ async fn bodies_that_are_not_awss_are_read_as_far_as_they_can_be() {
             assert!(error["message"].as_str().unwrap().contains(said), "{error}");
         }
     }
+    let elsewhere = Step::status(307, "").header("location", "https://elsewhere.example/");
+    stub.push(elsewhere);
+    let error = ask(&app, json!({})).await.error(502);
+    assert!(error["message"].as_str().unwrap().contains("a redirect, which is not followed"), "{error}");
     // A success that is no stream of events.
     for (step, said) in [
         (html(200), "text/html instead of a stream of events"),
@@ -133,115 +137,17 @@ async fn bodies_that_are_not_awss_are_read_as_far_as_they_can_be() {
 }
 
 #[tokio::test]
-async fn a_stream_that_fails_before_its_first_word_is_made_again_unseen() {
-    let stub = BedrockStub::start().await;
-    let app = app_for(&stub, json!({"max_retries": 1, "retry_budget": 20, "breaker": {"enabled": false}})).await;
-    let unmodelled = Failure { unmodelled: true, ..Failure::saying("InternalFailure", "lost") };
-    for broken in [
-        Step::exception_after(0, "ThrottlingException"),
-        Step::exception_after(1, "ModelStreamErrorException"),
-        Step::exception_after(1, "InternalServerException"),
-        Step::exception_after(1, "ServiceUnavailableException"),
-        Step::exception_after(1, "ModelTimeoutException"),
-        Step { exception: Some(unmodelled), exception_after: Some(1), ..Step::default() },
-        Step { bad_checksum_at: Some(0), ..Step::default() },
-        Step { bad_checksum_at: Some(1), ..Step::default() },
-        Step { cut_at: Some(0), ..Step::default() },
-        Step { cut_at: Some(1), ..Step::default() },
-        Step::close_at(Point::Request),
-        Step::close_at(Point::Head),
-        Step::reset_at(Point::Head),
-        Step::events([]),
-        Step::events([("messageStart", json!({"role": "assistant"}))]),
-    ] {
-        let asked = stub.counters().requests;
-        stub.push(broken.clone());
-        stub.push(Step::text("One two"));
-        let answer = ask(&app, json!({"stream": true})).await;
-        let said: String =
-            answer.events().iter().filter_map(|event| event["choices"][0]["delta"]["content"].as_str()).collect();
-        assert_eq!(said, "One two", "{broken:?}");
-        assert_eq!(stub.counters().requests, asked + 2, "{broken:?}");
-    }
-    // A request that is refused in the middle is refused for good.
-    let asked = stub.counters().requests;
-    stub.push(Step {
-        exception: Some(Failure::validation("messages.0: no")),
-        exception_after: Some(1),
-        ..Step::default()
-    });
-    let error = ask(&app, json!({"stream": true})).await.error(400);
-    assert_eq!((&error["code"], &error["param"]), (&json!("invalid_value"), &json!("messages")));
-    assert_eq!(stub.counters().requests, asked + 1);
-}
-
-#[tokio::test]
-async fn a_stream_that_fails_after_it_ends_with_an_error_that_says_why() {
-    let stub = BedrockStub::start().await;
-    let app = app_for(&stub, json!({"max_retries": 3, "retry_budget": 20, "breaker": {"enabled": false}})).await;
-    let of_model = Failure { original_status: Some(529), ..Failure::saying("ModelStreamErrorException", "broken") };
-    let unmodelled = Failure { unmodelled: true, ..Failure::saying("InternalFailure", "lost") };
-    let excepted = |failure: Failure| Step { exception: Some(failure), exception_after: Some(3), ..Step::default() };
-    let delta = |text: &str| ("contentBlockDelta", json!({"contentBlockIndex": 0, "delta": {"text": text}}));
-    for (step, code, said) in [
-        (
-            excepted(of_model),
-            "upstream_unavailable",
-            "answered ModelStreamErrorException: broken (the model's server answered 529) [the model's server answered 529]",
-        ),
-        (excepted(unmodelled), "upstream_unavailable", "answered InternalFailure: lost"),
-        (
-            excepted(Failure::new("ThrottlingException")),
-            "rate_limit_exceeded",
-            "answered ThrottlingException: Too many",
-        ),
-        (excepted(Failure::new("ModelTimeoutException")), "upstream_timeout", "answered ModelTimeoutException"),
-        (excepted(Failure::new("AccessDeniedException")), "upstream_auth", "answered AccessDeniedException"),
-        (Step { bad_checksum_at: Some(3), ..Step::default() }, "upstream_malformed", "a stream that cannot be read"),
-        (Step { cut_at: Some(3), ..Step::default() }, "upstream_unavailable", "broke off its stream"),
-        (Step::close_at(Point::Body), "upstream_unavailable", ""),
-        (
-            Step::events([("messageStart", json!({"role": "assistant"})), delta("One "), delta("two")]),
-            "upstream_unavailable",
-            "broke off its stream before the answer was complete",
-        ),
-        (
-            Step::events([
-                delta("One "),
-                delta("two"),
-                ("messageStop", json!({"stopReason": "malformed_model_output"})),
-            ]),
-            "upstream_malformed",
-            "malformed_model_output",
-        ),
-    ] {
-        let asked = stub.counters().requests;
-        let content = Step::text("One two three four").content;
-        stub.push(Step { content, ..step.clone() });
-        let (words, error) = broken_off(&ask(&app, json!({"stream": true})).await);
-        assert!(words.starts_with("One two"), "{words} {error}");
-        assert_eq!(error["code"], code, "{step:?} {error}");
-        assert!(error["message"].as_str().unwrap().contains(said), "{error}");
-        assert_eq!(stub.counters().requests, asked + 1, "what was said cannot be taken back");
-    }
-}
-
-#[tokio::test]
-async fn an_answer_that_has_ended_is_one_whatever_comes_after() {
-    let stub = BedrockStub::start().await;
-    let app = app_for(&stub, json!({})).await;
-    // Of two words: the start, two pieces, the block's end, the message's end, and what it cost.
-    for step in [
-        Step::exception_after(5, "InternalServerException"),
-        Step { bad_checksum_at: Some(5), ..Step::default() },
-        Step { cut_at: Some(5), ..Step::default() },
-    ] {
-        let content = Step::text("One two").content;
-        stub.push(Step { content, ..step });
-        let chunks = ask(&app, json!({"stream": true, "return_response_only": false})).await.events();
-        let metadata = &chunks.iter().find(|chunk| chunk.get("metadata").is_some()).unwrap()["metadata"];
-        assert_eq!(metadata["usage_by_phase"]["generate"]["unknown_calls"], 1, "{metadata}");
-    }
+async fn an_address_where_nobody_listens_is_named_and_nothing_is_spent() {
+    let gone = BedrockStub::start().await;
+    let app = app_for(&gone, json!({"max_retries": 1})).await;
+    let address = gone.url();
+    drop(gone);
+    let error = ask(&app, json!({})).await.error(502);
+    assert_eq!(error["code"], "upstream_unavailable");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains(&address), "{message}");
+    let scrape = scrape_when(&app, |scrape| scrape.sum("itsd_upstream_attempts_total") == 2.0).await;
+    assert_eq!(scrape.sum("itsd_unknown_usage_calls_total"), 0.0);
 }
 
 #[tokio::test]

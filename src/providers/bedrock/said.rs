@@ -132,7 +132,13 @@ impl Said {
             Some("IncompleteSignatureException" | "IncompleteSignature") => {
                 "the signature did not arrive whole; does something on the way change headers?".to_owned()
             }
-            _ => message.filter(|message| !message.is_empty()).unwrap_or("no reason given").to_owned(),
+            _ => match message.filter(|message| !message.is_empty()) {
+                Some(message) => message.to_owned(),
+                None if self.status.is_some_and(|status| (300..400).contains(&status)) => {
+                    "a redirect, which is not followed; the address that is set must be the final one".to_owned()
+                }
+                None => "no reason given".to_owned(),
+            },
         };
         if let Some(original) = self.original_message.as_deref().filter(|original| message != Some(original)) {
             words = format!("{words} ({original})");
