@@ -89,9 +89,11 @@ impl Provider {
     /// As [`super::Provider::fit`].
     pub(super) fn fit(&self, prompt: &mut Prompt) -> Result<Vec<String>, Failure> {
         let row = &self.capabilities(&prompt.model);
-        let warnings = fit::fit(prompt, &fit::Target { provider: &self.pool.name, row, configured: &self.extra })?;
+        request::before_fitting(prompt, row)?;
+        let mut warnings = fit::fit(prompt, &fit::Target { provider: &self.pool.name, row, configured: &self.extra })?;
         // What the API has no words for is refused before anything is spent.
-        self.prepare(prompt).body().map(|_| warnings).map_err(Failure::clone)
+        warnings.extend(request::told(prompt, &self.extra, row)?);
+        Ok(warnings)
     }
 
     /// Writes what the candidates of a run share. What cannot be written fails when it is sent.

@@ -18,6 +18,7 @@ mod bedrock_cancellation;
 mod bedrock_chaos;
 mod bedrock_configuration;
 mod bedrock_credentials;
+mod bedrock_requests;
 mod bedrock_failures;
 mod bedrock_limits;
 mod bodies;
