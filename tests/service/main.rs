@@ -21,6 +21,7 @@ mod bedrock_credentials;
 mod bedrock_requests;
 mod bedrock_failures;
 mod bedrock_limits;
+mod bedrock_probe;
 mod bodies;
 mod breakers;
 mod cancel_requests;
