@@ -49,9 +49,7 @@ impl Jinja {
         environment.add_filter("e", html_escaped);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", move |format: &str| python::strftime(clock(), format));
-        environment
-            .add_template_owned(NAME, without_training_marks(source))
-            .map_err(|error| error.to_string())?;
+        environment.add_template_owned(NAME, without_training_marks(source)).map_err(|error| error.to_string())?;
         Ok(Self { environment })
     }
 

@@ -18,6 +18,13 @@ pub(super) struct Reading {
     pub(super) separates_thoughts: bool,
 }
 
+impl Reading {
+    /// Whether the template takes earlier calls only under ids of nine characters.
+    pub(super) fn wants_short_ids(&self) -> bool {
+        self.tools.as_ref().is_some_and(|(format, _)| format.wants_short_ids())
+    }
+}
+
 /// A part of a message, in the order of the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Piece {
@@ -80,12 +87,16 @@ pub(super) struct ReplyReader {
 }
 
 impl ReplyReader {
-    pub(super) fn new(reading: &Reading) -> Self {
-        let Reading { tools, marks, is_thought_opened, separates_thoughts } = reading;
-        let tells_thoughts = *separates_thoughts || tools.is_some();
+    /// Without a way to read it, all of a text is content.
+    pub(super) fn new(reading: Option<&Reading>) -> Self {
+        let needed = reading.filter(|reading| reading.separates_thoughts || reading.tools.is_some());
+        let thoughts = |Reading { marks, is_thought_opened, separates_thoughts, .. }: &Reading| {
+            ThoughtReader::new(*marks, *is_thought_opened, *separates_thoughts)
+        };
+        let tools = needed.and_then(|reading| reading.tools.as_ref());
         Self {
-            thoughts: tells_thoughts.then(|| ThoughtReader::new(*marks, *is_thought_opened, *separates_thoughts)),
-            calls: tools.as_ref().map(|(format, tools)| CallReader::new(format.clone(), tools.to_vec())),
+            thoughts: needed.map(thoughts),
+            calls: tools.map(|(format, tools)| CallReader::new(format.clone(), tools.clone())),
             out: Out::default(),
             read_bytes: 0,
         }
@@ -94,11 +105,11 @@ impl ReplyReader {
     /// Reads on, and gives what has become certain.
     pub(super) fn push(&mut self, text: &str) -> Vec<Piece> {
         self.read_bytes += text.len();
+        let Some(thoughts) = &mut self.thoughts else {
+            return if text.is_empty() { Vec::new() } else { vec![Piece::Content(text.to_owned())] };
+        };
         for c in text.chars() {
-            match &mut self.thoughts {
-                Some(thoughts) => thoughts.step(c, &mut self.calls, &mut self.out),
-                None => self.out.content(c),
-            }
+            thoughts.step(c, &mut self.calls, &mut self.out);
         }
         std::mem::take(&mut self.out.pieces)
     }

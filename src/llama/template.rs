@@ -5,6 +5,8 @@ use serde_json::Value as Json;
 use time::OffsetDateTime;
 
 use super::jinja::Jinja;
+use super::reasoning::ThoughtMarks;
+use super::tool_calls::ToolFormat;
 use super::vocabulary::Vocabulary;
 use crate::failure::Failure;
 
@@ -13,6 +15,8 @@ use crate::failure::Failure;
 pub(super) struct ChatTemplate {
     jinja: Jinja,
     takes_tools: bool,
+    tool_format: ToolFormat,
+    thought_marks: ThoughtMarks,
 }
 
 impl ChatTemplate {
@@ -24,12 +28,27 @@ impl ChatTemplate {
     }
 
     fn with_clock(source: &str, clock: fn() -> OffsetDateTime) -> Result<Self, String> {
-        Ok(Self { jinja: Jinja::new(source, clock)?, takes_tools: source.contains("tools") })
+        Ok(Self {
+            jinja: Jinja::new(source, clock)?,
+            takes_tools: source.contains("tools"),
+            tool_format: ToolFormat::of(source),
+            thought_marks: ThoughtMarks::of(source),
+        })
     }
 
     /// Whether the template puts tool definitions before the model at all.
     pub(super) fn takes_tools(&self) -> bool {
         self.takes_tools
+    }
+
+    /// How the model writes tool calls.
+    pub(super) fn tool_format(&self) -> &ToolFormat {
+        &self.tool_format
+    }
+
+    /// How the model marks what it thinks.
+    pub(super) fn thought_marks(&self) -> ThoughtMarks {
+        self.thought_marks
     }
 
     /// Renders a conversation up to where the model is to answer.

@@ -6,6 +6,8 @@
 //! cut off or malformed are those that the model wrote. A marked call may name any tool, as with every provider; one
 //! without marks must name a tool that was offered, since it may as well be the answer that was asked.
 
+use std::sync::Arc;
+
 use serde_json::Value as Json;
 
 use code::CodeScan;
@@ -14,6 +16,7 @@ use named::{DEEPSEEK_MARK, DeepSeekCall, MistralCall};
 use tagged::TaggedCall;
 
 use super::reply::Out;
+use crate::completion::Tool;
 
 mod code;
 mod json_call;
@@ -58,6 +61,13 @@ pub(super) struct OfferedTool {
     pub(super) name: String,
     /// A JSON Schema, where there is one.
     pub(super) parameters: Option<Json>,
+}
+
+impl OfferedTool {
+    /// `None` where the tool is no function.
+    pub(super) fn of(tool: &Tool) -> Option<Self> {
+        Some(Self { name: tool.name.clone()?, parameters: tool.parameters.clone() })
+    }
 }
 
 /// How a model writes its calls.
@@ -162,7 +172,7 @@ enum Body {
 #[derive(Debug)]
 pub(super) struct CallReader {
     format: ToolFormat,
-    tools: Vec<OfferedTool>,
+    tools: Arc<[OfferedTool]>,
     body: Option<Body>,
     /// The beginning of what may be a mark.
     mark: String,
@@ -181,7 +191,7 @@ pub(super) struct CallReader {
 }
 
 impl CallReader {
-    pub(super) fn new(format: ToolFormat, tools: Vec<OfferedTool>) -> Self {
+    pub(super) fn new(format: ToolFormat, tools: Arc<[OfferedTool]>) -> Self {
         Self {
             format,
             tools,

@@ -100,7 +100,10 @@ pub(super) enum DeepSeekCall {
     /// The name, or the type of what is called, until the mark.
     Head(String),
     /// After the mark: the arguments, or the name where the head was a type.
-    AfterMark { head: String, name: String },
+    AfterMark {
+        head: String,
+        name: String,
+    },
     /// The fence before the arguments.
     Fence(String),
     Arguments(ValueScan),

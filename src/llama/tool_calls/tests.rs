@@ -1,7 +1,5 @@
 //! Every format whole and in every cutting, against what a client should read.
 
-use std::sync::Arc;
-
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -32,7 +30,7 @@ fn reading(template: &str) -> Reading {
 }
 
 fn read_pieces<'a>(reading: &Reading, pieces: impl IntoIterator<Item = &'a str>) -> Message {
-    let mut reader = ReplyReader::new(reading);
+    let mut reader = ReplyReader::new(Some(reading));
     let mut all: Vec<Piece> = pieces.into_iter().flat_map(|piece| reader.push(piece)).collect();
     assert!(reader.decided_bytes() <= reader.read_bytes());
     all.extend(reader.finish());
@@ -77,7 +75,9 @@ const FAMILIES: &[&str] = &["", HERMES, QWEN_CODER, LLAMA, MISTRAL, PHI, DEEPSEE
 #[test]
 fn text_without_calls_stays_as_it_is() {
     for template in FAMILIES {
-        for text in ["", " ", "plain", " \n spaced \n", "a < b [c] {d} `e` ```f``` ｜<｜", "é😀\u{FDD0}", "[1] {2}", "{}"] {
+        for text in
+            ["", " ", "plain", " \n spaced \n", "a < b [c] {d} `e` ```f``` ｜<｜", "é😀\u{FDD0}", "[1] {2}", "{}"]
+        {
             assert_eq!(read(template, text), message(text, &[]), "{template}");
         }
     }
@@ -90,7 +90,10 @@ fn hermes_calls_are_json_between_marks() {
         message("", &[("add", "{\"a\": 1, \"b\": {\"c\": []}}")])
     );
     assert_eq!(
-        read(HERMES, "Let me see. \n<tool_call>{\"name\":\"f\",\"arguments\":{}}</tool_call>\n<tool_call>{\"name\":\"g\"}</tool_call> Done.\n"),
+        read(
+            HERMES,
+            "Let me see. \n<tool_call>{\"name\":\"f\",\"arguments\":{}}</tool_call>\n<tool_call>{\"name\":\"g\"}</tool_call> Done.\n"
+        ),
         message("Let me see.\nDone.", &[("f", "{}"), ("g", "{}")])
     );
     let list = r#"<tool_call>[{"name":"f","arguments":{"x":1}}, {"arguments":{"y":"]"},"name":"g"}]</tool_call>"#;
@@ -161,10 +164,7 @@ fn a_call_that_was_told_of_keeps_what_the_model_wrote() {
             "{end}"
         );
     }
-    assert_eq!(
-        read(HERMES, "<tool_call>{\"name\":\"f\",\"arguments\":{}}} done"),
-        message("} done", &[("f", "{}")])
-    );
+    assert_eq!(read(HERMES, "<tool_call>{\"name\":\"f\",\"arguments\":{}}} done"), message("} done", &[("f", "{}")]));
 }
 
 #[test]
@@ -209,17 +209,18 @@ fn qwen_coder_calls_are_tags_with_values_of_the_schema() {
     let text = "I call.\n<tool_call>\n<function=send>\n<parameter=text>\nfn main() {\n  \"</p>\"\n}\n</parameter>\n\
                 <parameter=a>\n3\n</parameter>\n<parameter=on>\nTrue\n</parameter>\n<parameter=list>\n[1, {\"b\": 2}]\n\
                 </parameter>\n<parameter=other>\n5\n</parameter>\n</function>\n</tool_call>";
-    let arguments = r#"{"text": "fn main() {\n  \"</p>\"\n}", "a": 3, "on": true, "list": [1, {"b": 2}], "other": "5"}"#;
+    let arguments =
+        r#"{"text": "fn main() {\n  \"</p>\"\n}", "a": 3, "on": true, "list": [1, {"b": 2}], "other": "5"}"#;
     assert_eq!(read(QWEN_CODER, text), message("I call.", &[("send", arguments)]));
     assert_eq!(
-        read(QWEN_CODER, "<function=add>\n</function>\n<tool_call><function=add><parameter=a>x</parameter></function></tool_call>"),
+        read(
+            QWEN_CODER,
+            "<function=add>\n</function>\n<tool_call><function=add><parameter=a>x</parameter></function></tool_call>"
+        ),
         message("", &[("add", "{}"), ("add", "{\"a\": \"x\"}")])
     );
     // Without an end: the arguments that are whole stand, and one that is cut off leaves them open.
-    assert_eq!(
-        read(QWEN_CODER, "<function=add><parameter=a>1</parameter>\n"),
-        message("", &[("add", "{\"a\": 1}")])
-    );
+    assert_eq!(read(QWEN_CODER, "<function=add><parameter=a>1</parameter>\n"), message("", &[("add", "{\"a\": 1}")]));
     assert_eq!(
         read(QWEN_CODER, "<function=add><parameter=a>1</parameter><parameter=text>hal"),
         message("", &[("add", "{\"a\": 1")])
@@ -232,16 +233,27 @@ fn qwen_coder_calls_are_tags_with_values_of_the_schema() {
 #[test]
 fn mistral_calls_are_a_list_or_named() {
     assert_eq!(
-        read(MISTRAL, r#"[TOOL_CALLS] [{"name": "add", "arguments": {"a": 1}, "id": "abcdef123"}, {"name": "send", "arguments": {}}]"#),
+        read(
+            MISTRAL,
+            r#"[TOOL_CALLS] [{"name": "add", "arguments": {"a": 1}, "id": "abcdef123"}, {"name": "send", "arguments": {}}]"#
+        ),
         message("", &[("add", "{\"a\": 1}"), ("send", "{}")])
     );
     assert_eq!(
-        read(MISTRAL, r#"Yes.[TOOL_CALLS]add[ARGS]{"a": [1]}[TOOL_CALLS]send[CALL_ID]abcdef123[ARGS]{"text": "[TOOL_CALLS]"}"#),
+        read(
+            MISTRAL,
+            r#"Yes.[TOOL_CALLS]add[ARGS]{"a": [1]}[TOOL_CALLS]send[CALL_ID]abcdef123[ARGS]{"text": "[TOOL_CALLS]"}"#
+        ),
         message("Yes.", &[("add", "{\"a\": [1]}"), ("send", "{\"text\": \"[TOOL_CALLS]\"}")])
     );
     assert_eq!(read(MISTRAL, r#"[TOOL_CALLS]add{"a": 1}"#), message("", &[("add", "{\"a\": 1}")]));
-    for text in ["[TOOL_CALLS]", "[TOOL_CALLS]add", "[TOOL_CALLS]add[ARGS]", "[TOOL_CALLS]two words[ARGS]{}", "[TOOL_CALLS]a[B]{}"]
-    {
+    for text in [
+        "[TOOL_CALLS]",
+        "[TOOL_CALLS]add",
+        "[TOOL_CALLS]add[ARGS]",
+        "[TOOL_CALLS]two words[ARGS]{}",
+        "[TOOL_CALLS]a[B]{}",
+    ] {
         assert_eq!(read(MISTRAL, text), message(text, &[]));
     }
     assert!(ToolFormat::of(MISTRAL).wants_short_ids());
@@ -251,7 +263,10 @@ fn mistral_calls_are_a_list_or_named() {
 #[test]
 fn phi_calls_are_a_list_between_marks() {
     assert_eq!(
-        read(PHI, r#"<|tool_call|>[{"name": "add", "arguments": {"a": 1}}, {"name": "send", "arguments": {}}]<|/tool_call|>"#),
+        read(
+            PHI,
+            r#"<|tool_call|>[{"name": "add", "arguments": {"a": 1}}, {"name": "send", "arguments": {}}]<|/tool_call|>"#
+        ),
         message("", &[("add", "{\"a\": 1}"), ("send", "{}")])
     );
 }
@@ -264,8 +279,11 @@ fn deepseek_calls_have_a_mark_after_the_name() {
     let plain = "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>add<｜tool▁sep｜>{\"a\": 1}<｜tool▁call▁end｜>\
                  <｜tool▁call▁begin｜>send<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜>";
     assert_eq!(read(DEEPSEEK, plain), message("", &[("add", "{\"a\": 1}"), ("send", "{}")]));
-    for text in ["<｜tool▁calls▁begin｜> and", "<｜tool▁call▁begin｜>function<｜tool▁sep｜>add", "<｜tool▁call▁begin｜>a\nb<｜tool▁sep｜>{}"]
-    {
+    for text in [
+        "<｜tool▁calls▁begin｜> and",
+        "<｜tool▁call▁begin｜>function<｜tool▁sep｜>add",
+        "<｜tool▁call▁begin｜>a\nb<｜tool▁sep｜>{}",
+    ] {
         assert_eq!(read(DEEPSEEK, text), message(text, &[]));
     }
 }
@@ -305,7 +323,7 @@ fn gemma_calls_are_code_or_json_in_a_fence() {
 
 #[test]
 fn the_name_comes_before_the_arguments_and_these_as_they_are_written() {
-    let mut reader = ReplyReader::new(&reading(HERMES));
+    let mut reader = ReplyReader::new(Some(&reading(HERMES)));
     let mut told = Vec::new();
     for piece in ["Hi <tool", "_call>{\"name\": \"a", "dd\", \"arguments\": ", "{\"a\": ", "1", "}}</tool_call>"] {
         told.push(reader.push(piece));
@@ -372,7 +390,7 @@ fn a_prompt_may_have_opened_the_thought() {
     ] {
         assert_eq!(read_as(&reading, text), expected, "{text}");
     }
-    let mut reader = ReplyReader::new(&reading);
+    let mut reader = ReplyReader::new(Some(&reading));
     assert!(reader.is_thinking());
     reader.push("Two </think>");
     assert!(!reader.is_thinking());
@@ -394,11 +412,49 @@ fn a_thought_that_stays_in_the_text_is_as_the_model_wrote_it_and_holds_no_calls(
 /// Texts made of what the formats are made of.
 fn likely_text() -> impl Strategy<Value = String> {
     let fragments = prop::sample::select(vec![
-        "<tool_call>", "</tool_call>", "<function=add>", "</function>", "<parameter=a>", "</parameter>", "[TOOL_CALLS]",
-        "[ARGS]", "[CALL_ID]", "<|tool_call|>", "<|/tool_call|>", "<|python_tag|>", "<｜tool▁calls▁begin｜>",
-        "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>", "<｜tool▁call▁end｜>", "```tool_code\n", "```json\n", "```", "<think>",
-        "</think>", "[THINK]", "{\"name\": \"add\", \"arguments\": {\"a\": 1}}", "{\"name\": \"add\"", "\"arguments\": {",
-        "{", "}", "[", "]", "\"", "\\", ":", ",", ";", " ", "\n", "add", "add(a='x')", "function", "é😀", "<", "｜", "name",
+        "<tool_call>",
+        "</tool_call>",
+        "<function=add>",
+        "</function>",
+        "<parameter=a>",
+        "</parameter>",
+        "[TOOL_CALLS]",
+        "[ARGS]",
+        "[CALL_ID]",
+        "<|tool_call|>",
+        "<|/tool_call|>",
+        "<|python_tag|>",
+        "<｜tool▁calls▁begin｜>",
+        "<｜tool▁call▁begin｜>",
+        "<｜tool▁sep｜>",
+        "<｜tool▁call▁end｜>",
+        "```tool_code\n",
+        "```json\n",
+        "```",
+        "<think>",
+        "</think>",
+        "[THINK]",
+        "{\"name\": \"add\", \"arguments\": {\"a\": 1}}",
+        "{\"name\": \"add\"",
+        "\"arguments\": {",
+        "{",
+        "}",
+        "[",
+        "]",
+        "\"",
+        "\\",
+        ":",
+        ",",
+        ";",
+        " ",
+        "\n",
+        "add",
+        "add(a='x')",
+        "function",
+        "é😀",
+        "<",
+        "｜",
+        "name",
         "null",
     ]);
     let piece = prop_oneof![8 => fragments.prop_map(str::to_owned), 1 => any::<char>().prop_map(String::from)];
