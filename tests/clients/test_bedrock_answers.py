@@ -10,7 +10,8 @@ import openai
 import pytest
 from conftest import client_of
 from harness import ROOT, BedrockStub, Daemon
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, pydantic_function_tool
+from pydantic import BaseModel
 
 MODEL = "bedrock/us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 QUESTION = {"role": "user", "content": "What is 847 * 293 + 156?"}
@@ -24,6 +25,15 @@ USAGE = {
 }
 # Planted as the key that signs; no test may ever see it in a log or an answer.
 SECRET = "canary/5b0d9a71c3e24f68a1f7wJalrXUtnFEMI"
+
+
+class Calculator(BaseModel):
+    """Perform arithmetic calculations."""
+
+    expression: str
+
+
+TOOLS = [pydantic_function_tool(Calculator)]
 
 budgets = pytest.mark.parametrize("budget", [1, 3])
 
@@ -110,7 +120,7 @@ def check_reasoned_calls(message) -> None:
 @budgets
 def test_a_whole_answer_has_calls_reasoning_and_usage(completions, stub, budget):
     stub.always(REASONED_CALLS)
-    answer = completions.create(model=MODEL, messages=[QUESTION], extra_body={"budget": budget})
+    answer = completions.create(model=MODEL, messages=[QUESTION], tools=TOOLS, extra_body={"budget": budget})
     check_reasoned_calls(answer.choices[0].message)
     assert answer.choices[0].finish_reason == "tool_calls"
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (23 * budget, 3 * budget)
@@ -121,7 +131,11 @@ def test_a_whole_answer_has_calls_reasoning_and_usage(completions, stub, budget)
 def test_the_stream_helper_puts_the_same_message_together(completions, stub, budget):
     stub.always(REASONED_CALLS)
     with completions.stream(
-        model=MODEL, messages=[QUESTION], stream_options={"include_usage": True}, extra_body={"budget": budget}
+        model=MODEL,
+        messages=[QUESTION],
+        tools=TOOLS,
+        stream_options={"include_usage": True},
+        extra_body={"budget": budget},
     ) as stream:
         events = list(stream)
         final = stream.get_final_completion()
@@ -130,13 +144,44 @@ def test_the_stream_helper_puts_the_same_message_together(completions, stub, bud
     assert (final.usage.prompt_tokens, final.usage.completion_tokens) == (23 * budget, 3 * budget)
     assert final.usage.prompt_tokens_details.cached_tokens == 5 * budget
     done = [event for event in events if event.type == "tool_calls.function.arguments.done"]
-    assert [(event.name, event.index, json.loads(event.arguments)) for event in done] == [
-        ("Calculator", 0, {"expression": EXPRESSION}),
-        ("Calculator", 1, {"expression": "1 + 1"}),
+    assert [(event.name, event.index, event.parsed_arguments) for event in done] == [
+        ("Calculator", 0, Calculator(expression=EXPRESSION)),
+        ("Calculator", 1, Calculator(expression="1 + 1")),
     ]
     # Live, words and arguments come as they are generated; a winner's come whole.
     words = [event.delta for event in events if event.type == "content.delta" and event.delta]
     assert words == (["Two", " calls:"] if budget == 1 else ["Two calls:"])
+
+
+@budgets
+@pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
+def test_an_agent_hands_the_message_back_with_what_the_model_thought(completions, stub, budget, streamed):
+    stub.steps(*[REASONED_CALLS] * budget, *[{"content": [{"text": "It is 248327."}]}] * budget)
+    messages = [QUESTION]
+
+    def turn():
+        asked = {"model": MODEL, "messages": messages, "tools": TOOLS, "extra_body": {"budget": budget}}
+        if not streamed:
+            return completions.create(**asked).choices[0].message
+        with completions.stream(**asked) as stream:
+            return stream.get_final_completion().choices[0].message
+
+    message = turn()
+    results = [
+        {"role": "tool", "tool_call_id": called.id, "content": result}
+        for called, result in zip(message.tool_calls, ["248327", "2"], strict=True)
+    ]
+    messages += [message, *results]
+    assert turn().content == "It is 248327."
+    told = stub.seen()[-1]["body"]["messages"]
+    assert told[1]["content"] == [
+        {"reasoningContent": {"reasoningText": {"text": "Let me calculate.", "signature": "c2ln"}}},
+        {"reasoningContent": {"redactedContent": "aGlkZGVu"}},
+        {"text": "Two calls:"},
+        {"toolUse": {"toolUseId": "tooluse_a", "name": "Calculator", "input": {"expression": EXPRESSION}}},
+        {"toolUse": {"toolUseId": "tooluse_b", "name": "Calculator", "input": {"expression": "1 + 1"}}},
+    ]
+    assert [block["toolResult"]["toolUseId"] for block in told[2]["content"]] == ["tooluse_a", "tooluse_b"]
 
 
 def test_a_call_alone_has_no_content(completions, stub):

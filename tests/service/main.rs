@@ -22,6 +22,7 @@ mod bedrock_failures;
 mod bedrock_limits;
 mod bedrock_any_request;
 mod bedrock_requests;
+mod bedrock_probe;
 mod bodies;
 mod breakers;
 mod cancel_requests;

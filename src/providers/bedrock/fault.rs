@@ -1,5 +1,52 @@
-//! What is wrong with a request that Bedrock or its model does not take, as far as their words tell it. All words are
-//! looked for in small letters, since each model has its own.
+//! What AWS's names of exceptions mean, and what is wrong with a request that Bedrock or its model does not take, as far
+//! as their words tell it. Words are looked for in small letters, since each model has its own.
+
+use crate::failure::FailureKind;
+
+/// The name of a quota that is used up, which no waiting brings back.
+pub(super) const QUOTA: &str = "ServiceQuotaExceededException";
+
+/// What an exception means: those of Bedrock's service model, and those that are common to AWS's services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Exception {
+    Kind(FailureKind),
+    Throttled,
+    /// The request is not taken; its words say why.
+    Refused,
+    /// The model's own server has failed, and may have said why.
+    OfModel,
+}
+
+impl Exception {
+    /// `None` for a name that is not known: its status has to tell.
+    pub fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "ThrottlingException" | "Throttling" | "TooManyRequestsException" | "RequestLimitExceeded" | "SlowDown" => {
+                Self::Throttled
+            }
+            QUOTA => Self::Kind(FailureKind::RateLimited),
+            "ModelNotReadyException" | "ServiceUnavailableException" | "ServiceUnavailable" => {
+                Self::Kind(FailureKind::Unavailable)
+            }
+            "InternalServerException" | "InternalServerError" | "InternalFailure" | "InternalError" => {
+                Self::Kind(FailureKind::Unavailable)
+            }
+            "ModelTimeoutException" => Self::Kind(FailureKind::Timeout),
+            "ModelErrorException" | "ModelStreamErrorException" => Self::OfModel,
+            "AccessDeniedException" | "AccessDenied" | "NotAuthorized" | "OptInRequired" => {
+                Self::Kind(FailureKind::Auth)
+            }
+            "ExpiredTokenException" | "ExpiredToken" | "RequestExpired" => Self::Kind(FailureKind::Auth),
+            "UnrecognizedClientException" | "InvalidClientTokenId" => Self::Kind(FailureKind::Auth),
+            "InvalidSignatureException" | "SignatureDoesNotMatch" => Self::Kind(FailureKind::Auth),
+            "IncompleteSignatureException" | "IncompleteSignature" => Self::Kind(FailureKind::Auth),
+            "MissingAuthenticationTokenException" | "MissingAuthenticationToken" => Self::Kind(FailureKind::Auth),
+            "ResourceNotFoundException" | "UnknownOperationException" => Self::Kind(FailureKind::NotFound),
+            "ValidationException" | "SerializationException" => Self::Refused,
+            _ => return None,
+        })
+    }
+}
 
 /// Whether prompt and answer do not fit the model's context.
 pub(super) fn is_overflow(said: &str) -> bool {

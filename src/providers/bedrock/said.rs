@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::fault::{is_content_policy, is_overflow, is_unknown_model, param_at_fault};
+use super::fault::{Exception, QUOTA, is_content_policy, is_overflow, is_unknown_model, param_at_fault};
 use super::strike::strike;
 use crate::failure::{Failure, FailureKind};
 use crate::providers::retry::AttemptFailure;
@@ -97,8 +97,9 @@ impl Said {
             _ => String::new(),
         };
         let words = self.words();
+        // What we know to be secret first: of what is cut out of its middle, the rest would not be known.
         let message =
-            upstream.clean(&strike(&format!("{opening}{} answered {answered}{refused}: {words}", upstream.name)));
+            strike(&upstream.clean(&format!("{opening}{} answered {answered}{refused}: {words}", upstream.name)));
         let param = match kind {
             FailureKind::InvalidRequest => self.message.as_deref().and_then(param_at_fault),
             _ => None,
@@ -107,7 +108,7 @@ impl Said {
         let attempt = AttemptFailure { is_verdict: self.is_verdict(kind), ..AttemptFailure::from(failure) };
         match self.code.as_deref() {
             // It does not pass by waiting: AWS's own clients do not repeat it either.
-            Some("ServiceQuotaExceededException") => AttemptFailure { may_retry: false, ..attempt }.refused(),
+            Some(QUOTA) => AttemptFailure { may_retry: false, ..attempt }.refused(),
             // The SDK learns AWS's time from the refusal, and signs with it from then on.
             Some("InvalidSignatureException") if self.is_about_time() => {
                 AttemptFailure { may_retry: true, ..attempt }.refused()
@@ -150,45 +151,17 @@ impl Said {
     }
 
     fn kind(&self) -> FailureKind {
-        match self.code.as_deref().unwrap_or_default() {
-            "ThrottlingException"
-            | "Throttling"
-            | "TooManyRequestsException"
-            | "ServiceQuotaExceededException"
-            | "RequestLimitExceeded"
-            | "SlowDown" => FailureKind::RateLimited,
-            "ModelNotReadyException"
-            | "ServiceUnavailableException"
-            | "ServiceUnavailable"
-            | "InternalServerException"
-            | "InternalServerError"
-            | "InternalFailure"
-            | "InternalError" => FailureKind::Unavailable,
-            "ModelTimeoutException" => FailureKind::Timeout,
+        match self.code.as_deref().and_then(Exception::named) {
+            Some(Exception::Kind(kind)) => kind,
+            Some(Exception::Throttled) => FailureKind::RateLimited,
+            Some(Exception::Refused) => self.kind_of_refusal(),
             // What the model's server says of a request holds for the model, if that is what it says.
-            "ModelErrorException" | "ModelStreamErrorException" => match self.original_status {
+            Some(Exception::OfModel) => match self.original_status {
                 Some(429) => FailureKind::RateLimited,
                 Some(400 | 413 | 422) => self.kind_of_refusal(),
                 _ => FailureKind::Unavailable,
             },
-            "AccessDeniedException"
-            | "AccessDenied"
-            | "ExpiredTokenException"
-            | "ExpiredToken"
-            | "RequestExpired"
-            | "UnrecognizedClientException"
-            | "InvalidClientTokenId"
-            | "InvalidSignatureException"
-            | "SignatureDoesNotMatch"
-            | "IncompleteSignatureException"
-            | "IncompleteSignature"
-            | "MissingAuthenticationTokenException"
-            | "MissingAuthenticationToken"
-            | "NotAuthorized"
-            | "OptInRequired" => FailureKind::Auth,
-            "ResourceNotFoundException" | "UnknownOperationException" => FailureKind::NotFound,
-            "ValidationException" | "SerializationException" => self.kind_of_refusal(),
-            _ => match self.status.map_or(FailureKind::Unavailable, by_status) {
+            None => match self.status.map_or(FailureKind::Unavailable, by_status) {
                 FailureKind::InvalidRequest => self.kind_of_refusal(),
                 kind => kind,
             },
@@ -219,6 +192,8 @@ impl Said {
             | FailureKind::Auth
             | FailureKind::NotFound => true,
             FailureKind::Unavailable | FailureKind::Timeout => false,
+            // Some services throttle with the status of a refusal.
+            FailureKind::RateLimited => self.code.as_deref() == Some(QUOTA) || self.status == Some(402),
             kind => is_verdict(self.status, kind),
         }
     }
@@ -255,7 +230,7 @@ mod tests {
         // Whether it may be made again, whether nothing was spent, and whether the upstream is well.
         for (status, error_type, kind, may_retry, was_refused, is_verdict) in [
             (429, "ThrottlingException", RateLimited, true, true, false),
-            (400, "ThrottlingException", RateLimited, true, true, true),
+            (400, "ThrottlingException", RateLimited, true, true, false),
             (400, "ServiceQuotaExceededException", RateLimited, false, true, true),
             (429, "ModelNotReadyException", Unavailable, true, true, false),
             (408, "ModelTimeoutException", Timeout, true, false, false),

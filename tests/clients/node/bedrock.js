@@ -11,6 +11,12 @@ import { client, QUESTION, upstream } from './service.js';
 const model = 'bedrock/us.anthropic.claude-sonnet-4-5-20250929-v1:0';
 const ask = { model, messages: QUESTION };
 const callOf = (expression, id) => ({ tool_use: { id, name: 'calculator', input: { expression } } });
+const calculator = {
+  name: 'calculator',
+  description: 'Perform arithmetic calculations',
+  parameters: { type: 'object', properties: { expression: { type: 'string' } }, required: ['expression'] },
+};
+const tools = [{ type: 'function', function: calculator }];
 const content = [
   { reasoning: { text: 'Let me calculate.', signature: 'c2ln' } },
   { redacted: 'aGlkZGVu' },
@@ -26,7 +32,7 @@ const thinking = [
 for (const budget of [1, 3]) {
   test(`the stream helper tells calls apart and keeps what the model thought, at budget ${budget}`, async () => {
     await upstream.always({ content });
-    const runner = client.chat.completions.stream({ ...ask, budget });
+    const runner = client.chat.completions.stream({ ...ask, tools, budget });
     const done = [];
     runner.on('tool_calls.function.arguments.done', ({ index, name }) => done.push([index, name]));
     const { choices } = await runner.finalChatCompletion();
@@ -56,6 +62,25 @@ for (const budget of [1, 3]) {
     }
     assert.deepEqual([text, reasoning], ['Two calls:', 'Let me calculate.']);
     assert.equal(usage.completion_tokens, 3 * budget);
+  });
+}
+
+for (const stream of [false, true]) {
+  test(`runTools calls the function and ends${stream ? ', streamed' : ''}`, async () => {
+    const call = { content: [callOf('847 * 293 + 156', 'tooluse_a')] };
+    await upstream.steps(call, { content: [{ text: 'It is 248327.' }] });
+    const asked = [];
+    const answer = ({ expression }) => {
+      asked.push(expression);
+      return '248327';
+    };
+    const runner = client.chat.completions.runTools({
+      ...ask,
+      stream,
+      tools: [{ type: 'function', function: { ...calculator, parse: JSON.parse, function: answer } }],
+    });
+    assert.equal(await runner.finalContent(), 'It is 248327.');
+    assert.deepEqual(asked, ['847 * 293 + 156']);
   });
 }
 
