@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
+use super::read;
 use crate::completion::{MaxTokens, MaxTokensName, Prompt, Sampling};
 use crate::config::capabilities::{Capabilities, Support};
 use crate::failure::Failure;
@@ -22,7 +23,7 @@ impl<'a> Asked<'a> {
     ///
     /// # Errors
     ///
-    /// A field of the configuration that cannot be read.
+    /// A field that cannot be read, such as a number that is none here.
     pub fn new(prompt: &'a Prompt, extra: &Map<String, Value>, row: &Capabilities) -> Result<Self, Failure> {
         let mut asked = Self {
             sampling: prompt.sampling.clone(),
@@ -34,7 +35,7 @@ impl<'a> Asked<'a> {
             asked.take(name, value, row)?;
         }
         for (name, value) in &prompt.passthrough {
-            asked.fields.insert(name.clone(), serde_json::from_str(value.get()).unwrap_or_default());
+            asked.fields.insert(name.clone(), read(name, value)?);
         }
         Ok(asked)
     }

@@ -11,6 +11,7 @@ use super::body::{Block, CachePoint, Reasoning, Role, ToolResult, ToolUse, Turn}
 use super::media::Names;
 use super::parts::{self, Of, Text};
 use super::{Scope, cache, read, shown, tools};
+use crate::config::capabilities::Prefill;
 use crate::failure::Failure;
 
 /// What stands in for a first turn of the user's, which no conversation there can do without.
@@ -37,6 +38,8 @@ struct Message<'a> {
     role: Cow<'a, str>,
     #[serde(borrow)]
     content: Option<&'a RawValue>,
+    #[serde(borrow)]
+    name: Option<&'a RawValue>,
     #[serde(borrow)]
     refusal: Option<Text<'a>>,
     #[serde(borrow)]
@@ -69,6 +72,10 @@ impl<'a> Conversation<'a> {
             let message: Message = read(&place, message)?;
             let mark = message.cache_control.map(|raw| cache::point(&format!("{place}.cache_control"), raw));
             let mark = mark.transpose()?;
+            // A result needs no name beside the id of its call.
+            if message.name.is_some() && message.role != "tool" {
+                conversation.warn(format!("`name` of messages was left out: {} knows nobody by name", scope.who));
+            }
             match &*message.role {
                 "system" | "developer" => {
                     let blocks = conversation.content(&place, message.content, Of::System)?;
@@ -225,6 +232,12 @@ impl<'a> Conversation<'a> {
         }
         self.check_documents()?;
         self.check_calls()?;
+        let ends_with_assistant = self.turns.last().is_some_and(|turn| turn.role == Role::Assistant);
+        if ends_with_assistant && scope.row.prefill == Prefill::Refused {
+            // Instructions that come last are no turn of their own.
+            let why = "continues no message of the assistant's; end with one of the user's";
+            return Err(Failure::invalid_param("messages", format!("{} {why}", scope.who)));
+        }
         if let Some(Turn { role: Role::Assistant, content }) = self.turns.last_mut()
             && let Some(Block::Text(text)) = content.iter_mut().rfind(|block| !matches!(block, Block::CachePoint(_)))
             && text.ends_with(char::is_whitespace)

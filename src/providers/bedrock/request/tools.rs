@@ -97,6 +97,14 @@ pub(super) fn call<'a>(place: &str, raw: &'a RawValue) -> Result<Call<'a>, Failu
 ///
 /// What is no function, a name that Bedrock does not take, and a choice that the tools cannot make true.
 pub(super) fn toolbox<'a>(tools: &'a [Tool], wishes: &Wishes<'a>, scope: &Scope) -> Result<Toolbox<'a>, Failure> {
+    if scope.row.tools == Support::No && !wishes.used.is_empty() {
+        let message = format!(
+            "{} takes no tools, and `messages` hold calls of some; leave these and their results out (or correct \
+             `extra_args.capabilities.tools`, if this is wrong)",
+            scope.who
+        );
+        return Err(Failure::invalid_param("messages", message));
+    }
     let mut toolbox = Toolbox::default();
     let choice = choice(wishes.choice)?;
     let mut offered = Vec::new();

@@ -106,6 +106,8 @@ fn a_message_is_continued_by_models_that_do_so_and_refused_by_others() {
     for model in [CLAUDE_4_6, CLAUDE_5] {
         refused(model, &request("So"), "messages", "extra_args.capabilities.prefill");
     }
+    let instructed = json!([said("user", json!("Hi")), said("assistant", json!("So")), said("system", json!("x"))]);
+    refused(CLAUDE_4_6, &json!({"messages": instructed}), "messages", "end with one of the user's");
     let trimmed = warned(CLAUDE, &request("So: \n"), "white space at the end");
     assert_eq!(trimmed["messages"][1]["content"], json!([{"text": "So:"}]));
     // Elsewhere it is nobody's business.
@@ -345,4 +347,11 @@ fn what_a_guardrail_is_to_look_at_is_marked() {
     let messages = json!([said("user", json!([{"type": "guarded_text", "text": "a"}, {"type": "text", "text": "b"}]))]);
     let expected = json!([{"role": "user", "content": [{"guardContent": {"text": {"text": "a"}}}, {"text": "b"}]}]);
     assert_eq!(turns(messages), expected);
+}
+
+#[test]
+fn names_of_speakers_are_left_out_and_that_is_told_once() {
+    let named = json!({"role": "user", "content": "a", "name": "ann"});
+    let body = warned(CLAUDE, &json!({"messages": [named, named]}), "`name` of messages was left out");
+    assert_eq!(body["messages"], json!([{"role": "user", "content": [{"text": "a"}, {"text": "a"}]}]));
 }

@@ -50,6 +50,8 @@ fn parameters_beyond_what_converse_takes_are_refused() {
         refused(CLAUDE, &request, param, words);
     }
     assert_eq!(beside(NOVA, &json!({"stop": ["\n"]})), json!({"inferenceConfig": {"stopSequences": ["\n"]}}));
+    let failure = text_of(CLAUDE, r#"{"odd": 1e999}"#, json!({})).unwrap_err();
+    assert_eq!(failure.param.as_deref(), Some("odd"), "{}", failure.message);
     refused("openai.gpt-oss-20b-1:0", &json!({"stop": ["x"]}), "stop", "takes no `stop`");
     refused(
         CLAUDE_4_5,

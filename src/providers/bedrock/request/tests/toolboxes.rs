@@ -63,6 +63,12 @@ fn tools_that_bedrock_does_not_take_are_refused_by_their_place() {
         refused(CLAUDE, &json!({"tools": tools}), param, words);
     }
     refused("amazon.titan-text-express-v1", &json!({"tools": [tool("f")]}), "tools", "takes no tools");
+    refused(
+        "amazon.titan-text-express-v1",
+        &json!({"messages": used()}),
+        "messages",
+        "leave these and their results out",
+    );
 }
 
 #[test]
