@@ -38,6 +38,8 @@ pub struct ActiveSettings {
     pub prices: Prices,
     pub calls: CallSettings,
     pub extra_args: ExtraArgs,
+    /// What of `extra_args` goes nowhere, and why.
+    pub left_out: Vec<String>,
 }
 
 /// Where the judge is.
@@ -87,7 +89,7 @@ impl ActiveSettings {
         let model = field::text("model", model)?;
         // Refuses prefixes of providers that cannot be reached, as early as the name is known.
         provider.resolve(&model)?;
-        let settings = Self {
+        let mut settings = Self {
             provider,
             endpoint: named
                 .get("endpoint")
@@ -105,9 +107,16 @@ impl ActiveSettings {
             prices: named.get("prices").map_or(Ok(Prices::default()), |value| Prices::parse(value))?,
             calls: CallSettings::parse(&named)?,
             extra_args: extra_args(&named, "extra_args")?.unwrap_or_default(),
+            left_out: Vec::new(),
             model,
         };
         settings.check_together(&named)?;
+        // A LiteLLM proxy, which reads them of a request, may be what is compatible.
+        if provider != ProviderName::OpenAiCompatible {
+            let judges = settings.judge.iter_mut().filter_map(|judge| judge.extra_args.as_mut());
+            let all = std::iter::once(&mut settings.extra_args).chain(judges);
+            settings.left_out = all.flat_map(ExtraArgs::leave_out_litellms).collect();
+        }
         Ok(settings)
     }
 
@@ -308,6 +317,25 @@ mod tests {
         assert_eq!(settings.run.tool_vote, ToolVote::ToolHierarchical);
         assert_eq!(settings.run.vote_on, VoteOn::Auto);
         assert_eq!(settings.run.stop_rule, StopRule::Decided);
+    }
+
+    #[test]
+    fn what_litellm_keeps_to_itself_goes_to_no_model_but_by_a_proxy_of_its_own() {
+        let parsed = |provider: &str| {
+            parse(json!({
+                "provider": provider, "model": "m", "endpoint": "https://x.example",
+                "extra_args": {"num_retries": 3}, "judge_extra_args": {"timeout": 60}
+            }))
+            .unwrap()
+        };
+        for provider in ["openai", "litellm", "vllm"] {
+            let settings = parsed(provider);
+            assert!(settings.extra_args.is_empty());
+            let told = settings.left_out.join("\n");
+            assert!(told.contains("`extra_args.num_retries`") && told.contains("`judge_extra_args.timeout`"), "{told}");
+        }
+        let settings = parsed("openai-compatible");
+        assert!(!settings.extra_args.is_empty() && settings.left_out.is_empty());
     }
 
     #[test]

@@ -47,6 +47,35 @@ const RESERVED_HEADERS: [&str; 9] = [
 /// The member that says what the models can do. It goes nowhere.
 pub const CAPABILITIES: &str = "capabilities";
 
+/// What LiteLLM reads for itself and never sends, so that no model should get it from here either, with what says the
+/// same here. `metadata` is not among them: it is a field of OpenAI's protocol too.
+const LITELLMS_OWN: [(&str, Option<&str>); 24] = [
+    ("allowed_openai_params", None),
+    ("base_model", None),
+    ("cache", None),
+    ("caching", None),
+    ("client", None),
+    ("context_window_fallback_dict", None),
+    ("cooldown_time", None),
+    ("custom_llm_provider", Some("`provider`")),
+    ("drop_params", None),
+    ("fallbacks", Some("`endpoint`, which may be a list,")),
+    ("force_timeout", Some("`timeout_ms`")),
+    ("input_cost_per_token", Some("`prices`")),
+    ("litellm_call_id", None),
+    ("max_retries", Some("`max_retries`")),
+    ("mock_response", None),
+    ("modify_params", None),
+    ("no-log", None),
+    ("num_retries", Some("`max_retries`")),
+    ("output_cost_per_token", Some("`prices`")),
+    ("request_timeout", Some("`timeout_ms`")),
+    ("retry_policy", Some("`max_retries`")),
+    ("retry_strategy", Some("`max_retries`")),
+    ("stream_timeout", Some("`first_byte_timeout_ms`")),
+    ("timeout", Some("`timeout_ms`")),
+];
+
 /// Body fields that itsd itself sets.
 const RESERVED_BODY: [&str; 5] = ["model", "messages", "stream", "stream_options", "n"];
 
@@ -78,6 +107,22 @@ impl ExtraArgs {
             refused = refused.take().or(SecretSource::parse(place, text).err());
         });
         refused.map_or(Ok(extra), Err)
+    }
+
+    /// Takes away what LiteLLM keeps to itself, and says so, each field with what to set in its place.
+    pub fn leave_out_litellms(&mut self) -> Vec<String> {
+        let field = &self.body.field;
+        let mut told = Vec::new();
+        for (name, here) in LITELLMS_OWN {
+            if self.body.fields.shift_remove(name).is_some() {
+                let advice = here.map(|here| format!("; set {here} of the configuration in its place"));
+                told.push(format!(
+                    "`{field}.{name}` is a setting of LiteLLM's own, which no model gets: it is left out{}",
+                    advice.unwrap_or_default()
+                ));
+            }
+        }
+        told
     }
 
     pub fn is_empty(&self) -> bool {
@@ -227,6 +272,24 @@ mod tests {
         visit_secrets("extra_args", extra.as_object_mut().unwrap(), &mut |place, _| panic!("{place} is no secret"));
         let only = ExtraArgs::parse("extra_args", &json!({"capabilities": {"seed": false}})).unwrap();
         assert!(!only.is_empty());
+    }
+
+    #[test]
+    fn what_litellm_keeps_to_itself_is_left_out_with_what_to_set() {
+        let given = json!({"drop_params": true, "top_k": 5, "num_retries": 3, "timeout": 600, "metadata": {"a": "b"}});
+        let mut extra = ExtraArgs::parse("judge_extra_args", &given).unwrap();
+        let told = extra.leave_out_litellms();
+        let body = Value::from(extra.body.resolve(&Environment::default()).unwrap());
+        assert_eq!(body, json!({"top_k": 5, "metadata": {"a": "b"}}));
+        for (told, words) in told.iter().zip([
+            ["`judge_extra_args.drop_params`", "left out"],
+            ["`judge_extra_args.num_retries`", "`max_retries`"],
+            ["`judge_extra_args.timeout`", "`timeout_ms`"],
+        ]) {
+            assert!(words.iter().all(|words| told.contains(words)), "{told}");
+        }
+        assert_eq!(told.len(), 3);
+        assert!(extra.leave_out_litellms().is_empty());
     }
 
     #[test]

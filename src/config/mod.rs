@@ -3,6 +3,7 @@
 
 pub mod active;
 pub mod aws;
+mod bedrock_name;
 pub mod calls;
 pub mod capabilities;
 mod choices;

@@ -1,5 +1,6 @@
 //! The providers that can be named, as data: where they are and which variable holds their key.
 
+use super::bedrock_name;
 use super::field::SettingsError;
 use super::word::words;
 
@@ -29,7 +30,7 @@ words! {
 }
 
 /// The prefixes by which `litellm` chooses, LiteLLM's several spellings of one server beside each other.
-const PREFIXES: [(&str, ProviderName); 16] = [
+const PREFIXES: [(&str, ProviderName); 17] = [
     ("openai", ProviderName::OpenAi),
     ("openrouter", ProviderName::OpenRouter),
     ("deepinfra", ProviderName::DeepInfra),
@@ -37,6 +38,7 @@ const PREFIXES: [(&str, ProviderName); 16] = [
     ("together_ai", ProviderName::Together),
     ("azure", ProviderName::Azure),
     (BEDROCK, ProviderName::Bedrock),
+    (BEDROCK_CONVERSE, ProviderName::Bedrock),
     ("ollama", ProviderName::Ollama),
     ("ollama_chat", ProviderName::Ollama),
     ("lm_studio", ProviderName::LmStudio),
@@ -55,10 +57,12 @@ const AZURE_FAMILIES: [&str; 2] = ["o_series/", "gpt5_series/"];
 /// The prefix of Bedrock's models, which is also taken where the provider has been named already: no model's own name
 /// begins so.
 const BEDROCK: &str = "bedrock";
+/// Another spelling of it.
+const BEDROCK_CONVERSE: &str = "bedrock_converse";
 
-/// What LiteLLM takes off a Bedrock model's name after the prefix: it tells it by which API to call, which here is
-/// always Converse.
-const BEDROCK_ROUTES: [&str; 2] = ["converse/", "invoke/"];
+/// What LiteLLM takes off a Bedrock model's name after the prefix: it tells it to call Converse, which is always called
+/// here. Its other words there ask for something else.
+const BEDROCK_ROUTES: [&str; 1] = ["converse/"];
 
 /// Prefixes that choose a provider in LiteLLM and are part of the name here. Those that are the name of a well-known
 /// publisher of models too, such as `nvidia`, are left out.
@@ -113,16 +117,25 @@ pub struct RemoteDefaults {
 
 impl ProviderName {
     /// The provider that really answers, and the model's name there. Only `litellm` takes a prefix off; one
-    /// that it does not know, such as `Qwen/`, is part of the name.
+    /// that it does not know, such as `Qwen/`, is part of the name. A name that only Bedrock has needs none.
     ///
     /// # Errors
     ///
-    /// When no name follows the prefix.
+    /// When no name follows the prefix, and what can be no model of Bedrock's.
     pub fn resolve(self, model: &str) -> Result<(Self, &str), SettingsError> {
         let (prefix, rest) = match (self, model.split_once('/')) {
+            (Self::LiteLlm, _) if bedrock_name::is_of_bedrock(model) => {
+                bedrock_name::check("", model)?;
+                return Ok((Self::Bedrock, model));
+            }
             (Self::LiteLlm, Some(parts)) => parts,
             (Self::LiteLlm, None) => return Ok((Self::OpenAi, model)),
-            (Self::Bedrock, Some(parts @ (BEDROCK, _))) => parts,
+            (Self::Bedrock, Some(parts @ (BEDROCK | BEDROCK_CONVERSE, _))) => parts,
+            (Self::Bedrock, _) => {
+                let model = BEDROCK_ROUTES.iter().find_map(|route| model.strip_prefix(route)).unwrap_or(model);
+                bedrock_name::check("", model)?;
+                return Ok((self, model));
+            }
             _ => return Ok((self, model)),
         };
         let Some((_, provider)) = PREFIXES.into_iter().find(|(known, _)| *known == prefix) else {
@@ -136,6 +149,9 @@ impl ProviderName {
         let rest = routes.iter().find_map(|route| rest.strip_prefix(route)).unwrap_or(rest);
         if rest.is_empty() {
             return Err(SettingsError::invalid("model", format!("`model` names no model after `{prefix}/`")));
+        }
+        if provider == Self::Bedrock {
+            bedrock_name::check(&format!("{prefix}/"), rest)?;
         }
         Ok((provider, rest))
     }
@@ -275,14 +291,32 @@ mod tests {
                 ProviderName::Bedrock,
                 "arn:aws:bedrock:us-east-1:1:inference-profile/us.x",
             ),
+            ("bedrock_converse/amazon.nova-pro-v1:0", ProviderName::Bedrock, "amazon.nova-pro-v1:0"),
+            ("us.anthropic.claude-v2", ProviderName::Bedrock, "us.anthropic.claude-v2"),
+            (
+                "arn:aws:bedrock:us-east-1:1:inference-profile/us.x",
+                ProviderName::Bedrock,
+                "arn:aws:bedrock:us-east-1:1:inference-profile/us.x",
+            ),
             ("openrouter/o_series/x", ProviderName::OpenRouter, "o_series/x"),
         ] {
             assert_eq!(litellm.resolve(name).unwrap(), (provider, model), "{name}");
         }
         let bedrock = ProviderName::Bedrock;
-        for (name, model) in [("bedrock/a.b", "a.b"), ("a.b", "a.b"), ("arn:x/bedrock/y", "arn:x/bedrock/y")] {
+        for (name, model) in [
+            ("bedrock/a.b", "a.b"),
+            ("bedrock_converse/a.b", "a.b"),
+            ("converse/a.b", "a.b"),
+            ("a.b", "a.b"),
+            ("arn:x/bedrock/y", "arn:x/bedrock/y"),
+        ] {
             assert_eq!(bedrock.resolve(name).unwrap(), (bedrock, model), "{name}");
         }
+        for name in ["bedrock/invoke/a.b", "bedrock/nova/arn:aws:bedrock:x:1:y/z", "bedrock/a b"] {
+            assert_eq!(litellm.resolve(name).unwrap_err().code, SettingsCode::InvalidValue, "{name}");
+            assert_eq!(bedrock.resolve(name).unwrap_err().code, SettingsCode::InvalidValue, "{name}");
+        }
+        assert!(litellm.resolve("bedrock/nova/x").unwrap_err().message.contains("write `bedrock/x`"));
         for nameless in ["openai/", "azure/", "azure/gpt5_series/", "bedrock/"] {
             assert_eq!(litellm.resolve(nameless).unwrap_err().code, SettingsCode::InvalidValue, "{nameless}");
         }

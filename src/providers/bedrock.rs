@@ -27,7 +27,7 @@ use std::time::Instant;
 use futures_util::Stream;
 use serde_json::{Map, Value};
 
-pub use self::address::usual_address;
+pub use self::address::{is_usual_origin, usual_address};
 pub use self::credentials::{Aws, Credentials, Keys, ProfileFiles, ProfileSays};
 pub use self::request::PreparedRequest;
 

@@ -6,7 +6,7 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value};
 
-use super::bedrock::Aws;
+use super::bedrock::{Aws, Credentials, is_usual_origin};
 use super::upstream::{Upstream, Wording};
 use crate::config::calls::CallSettings;
 use crate::config::capabilities::CapabilityTable;
@@ -141,7 +141,18 @@ impl ProviderSpec {
 
     /// The upstream at an origin as failures speak of it.
     pub(super) fn upstream(&self, origin: String) -> Upstream {
-        Upstream { name: self.name.clone(), origin, secrets: self.secrets(), wording: self.wording() }
+        let mut wording = self.wording();
+        let mut profile = None;
+        if let Dialect::Bedrock(aws) = &self.dialect {
+            // The region makes the address there.
+            if self.brought != Brought::Endpoint && is_usual_origin(&origin, &aws.region) {
+                wording.endpoint = "aws_region_name";
+            }
+            if let Credentials::Profile { name, .. } = &aws.credentials {
+                profile = Some(name.clone());
+            }
+        }
+        Upstream { name: self.name.clone(), origin, secrets: self.secrets(), wording, profile }
     }
 
     /// What the upstream knows its client by.

@@ -25,6 +25,8 @@ pub(super) struct Upstream {
     pub origin: String,
     pub secrets: Vec<SecretString>,
     pub wording: Wording,
+    /// The profile of AWS that says as whom to call, where one is named.
+    pub profile: Option<String>,
 }
 
 /// How failures speak of what can be changed about it.

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use crate::config::active::ActiveSettings;
@@ -11,7 +11,7 @@ use crate::config::endpoint::{ChosenBy, Endpoint, Member, base_url};
 use crate::config::provider::AWS_ENDPOINT_VARIABLES;
 use crate::config::secret::SecretSource;
 use crate::config::{Environment, SettingsError};
-use crate::providers::bedrock::{Aws, Credentials, Keys, ProfileFiles, ProfileSays, usual_address};
+use crate::providers::bedrock::{Aws, Credentials, Keys, ProfileFiles, ProfileSays, is_usual_origin, usual_address};
 
 /// The variables that name a region.
 const REGION_VARIABLES: [&str; 3] = ["AWS_REGION_NAME", "AWS_REGION", "AWS_DEFAULT_REGION"];
@@ -40,6 +40,12 @@ pub fn find(settings: &ActiveSettings, environment: &Environment) -> Result<Foun
     let files = profile_files(environment);
     let profile = args.profile_name.as_deref().or_else(|| environment.var("AWS_PROFILE")).unwrap_or("default");
     let says = files.profile(profile).map_err(|why| unreadable(&files, &why))?;
+    // Before what the profile would have said is missed.
+    if let (Some(name), None) = (&args.profile_name, &says) {
+        let param = "extra_args.aws_profile_name";
+        let message = format!("`{param}` `{name}` is in none of the daemon's files of profiles");
+        return Err(SettingsError::invalid(param, message));
+    }
     let region = settled_region(settings, environment, says.as_ref())?;
     let own = own_address(&region, environment)?;
     let (members, chosen_by) = addresses(settings, environment, &own)?;
@@ -63,6 +69,9 @@ pub fn find(settings: &ActiveSettings, environment: &Environment) -> Result<Foun
             None => usual_credentials(environment, files, profile, says.as_ref(), &mut warnings)?,
         }
     };
+    if let Credentials::Keys(keys) = &credentials {
+        warnings.extend(without_token(keys));
+    }
     Ok(Found { aws: Aws { region, credentials }, api_key, members, chosen_by, warnings })
 }
 
@@ -163,9 +172,7 @@ fn addresses(
 /// Whether an address is AWS's: one of the region's own, or one of Bedrock's in somebody's private network.
 fn is_of_aws(url: &Url, region: &str) -> bool {
     let is_private = |host: &str| host.ends_with(&format!(".bedrock-runtime.{region}.vpce.amazonaws.com"));
-    let variants = [(false, false), (false, true), (true, false), (true, true)];
-    let mut own = variants.iter().filter_map(|(fips, dual_stack)| usual_address(region, *fips, *dual_stack));
-    own.any(|own| own.origin() == url.origin()) || (url.scheme() == "https" && url.host_str().is_some_and(is_private))
+    is_usual_origin(&url.origin().ascii_serialization(), region) || (url.scheme() == "https" && url.host_str().is_some_and(is_private))
 }
 
 type Named = (Credentials, Option<SecretString>);
@@ -183,6 +190,14 @@ fn named_credentials(
     };
     let api_key = settings.api_key.as_ref().map(|source| source.resolve("api_key", environment)).transpose()?;
     let id = given(&args.access_key_id, "aws_access_key_id")?;
+    if id.as_ref().is_some_and(|id| !is_key_id(id)) {
+        let param = "extra_args.aws_access_key_id";
+        let message = format!(
+            "`{param}` holds characters that no key's id has; is it the secret, which goes into \
+             `extra_args.aws_secret_access_key`?"
+        );
+        return Err(SettingsError::invalid(param, message));
+    }
     let key = given(&args.secret_access_key, "aws_secret_access_key")?;
     let session_token = given(&args.session_token, "aws_session_token")?;
     let missing = |name: &str, other: &str| {
@@ -221,6 +236,21 @@ fn named_credentials(
         },
         (None, None, None) => Ok(None),
     }
+}
+
+/// Whether this may be a key's id: letters and digits, in AWS's own, while secrets have `/` and `+` too.
+fn is_key_id(id: &SecretString) -> bool {
+    id.expose_secret().bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+}
+
+/// What is to be said of keys of a session that come without its token: AWS knows them together only.
+fn without_token(keys: &Keys) -> Option<String> {
+    let is_of_session = keys.access_key_id.expose_secret().starts_with("ASIA");
+    (is_of_session && keys.session_token.is_none()).then(|| {
+        "the key's id is of temporary credentials (ASIA…), but no session token goes with it, without which AWS refuses \
+         them; name it as `extra_args.aws_session_token`, or set AWS_SESSION_TOKEN where the keys are variables"
+            .to_owned()
+    })
 }
 
 /// The daemon's own credentials, in the order in which AWS looks for them.

@@ -5,6 +5,7 @@
 
 use crate::config::active::{ActiveSettings, JudgeSource};
 use crate::config::endpoint::Endpoint;
+use crate::config::field::SettingsCode;
 use crate::config::provider::ProviderName;
 use crate::config::{Environment, SettingsError};
 use crate::scorers::{JudgeTarget, Lessons};
@@ -48,7 +49,9 @@ impl Targets {
             }
             self.local_judge(model).await?
         } else {
-            let (target, told) = self.remote_judge(settings, source, model, environment).map_err(as_of_the_judge)?;
+            let (target, told) = self
+                .remote_judge(settings, source, model, environment)
+                .map_err(|error| as_of_the_judge(in_bedrock(settings, source, model, error)))?;
             for warning in told.iter().filter(|warning| !warnings.contains(warning)).collect::<Vec<_>>() {
                 warnings.push(format!("the judge: {}", in_its_fields(warning)));
             }
@@ -132,6 +135,27 @@ impl Targets {
     }
 }
 
+/// Whoever gives the judge an address of its own under `bedrock` and nothing that Bedrock needs has another service in
+/// mind.
+fn in_bedrock(
+    settings: &ActiveSettings,
+    source: &JudgeSource,
+    model: &str,
+    error: SettingsError,
+) -> SettingsError {
+    let is_elsewhere = settings.provider == ProviderName::Bedrock && source.endpoint != Endpoint::Auto;
+    if !is_elsewhere || error.code != SettingsCode::MissingField {
+        return error;
+    }
+    let own = settings.model.strip_prefix("bedrock/").unwrap_or(&settings.model);
+    let message = format!(
+        "under the provider `bedrock` the judge is on Bedrock too, and so is `judge_base_url`; for a judge elsewhere set \
+         `provider` to `litellm`, `model` to `bedrock/{own}` and `judge_model` to `openai/{model}`; for one on Bedrock: {}",
+        in_its_fields(&error.message)
+    );
+    SettingsError { message, ..error }
+}
+
 /// An error about a field of the model that answers, as one about the judge's field of the same meaning.
 fn as_of_the_judge(error: SettingsError) -> SettingsError {
     let renamed = JUDGE_FIELDS.iter().find_map(|(field, judges)| {
@@ -209,6 +233,24 @@ mod tests {
     #[tokio::test]
     async fn a_configuration_that_names_no_judge_has_none_of_its_own() {
         assert!(judge(json!({"model": "a", "judge_criterion": "correctness"}), &[]).await.unwrap().0.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_judge_elsewhere_under_bedrock_is_told_how_to_be_named() {
+        let elsewhere = json!({
+            "provider": "bedrock", "model": "amazon.nova-lite-v1:0", "judge_model": "gpt-4o",
+            "judge_base_url": "https://judge.example/v1", "judge_api_key": "k",
+            "extra_args": {"aws_region_name": "us-east-1", "aws_access_key_id": "AKIA", "aws_secret_access_key": "s"}
+        });
+        let message = judge(elsewhere.clone(), &[]).await.err().unwrap().message;
+        for words in ["on Bedrock too", "`litellm`", "`model` to `bedrock/amazon.nova-lite-v1:0`", "`openai/gpt-4o`"] {
+            assert!(message.contains(words), "{message}");
+        }
+        let mut mended = elsewhere;
+        mended["provider"] = json!("litellm");
+        mended["model"] = json!("bedrock/amazon.nova-lite-v1:0");
+        mended["judge_model"] = json!("openai/gpt-4o");
+        assert_eq!(judge(mended, &[]).await.unwrap().0.unwrap().model, "gpt-4o");
     }
 
     #[tokio::test]

@@ -309,6 +309,7 @@ impl Runtime {
         let Draft { mut document, origin, field_origins } = draft;
         let settings = ActiveSettings::parse(&document)?;
         let mut warnings = settings.warnings_of_names();
+        warnings.extend_from_slice(&settings.left_out);
         let names = self.targets.prepare(&settings, &self.environment, &mut warnings).await?;
         let judge = self.targets.prepare_judge(&settings, &self.environment, &mut warnings).await?;
         let rules =

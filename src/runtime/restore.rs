@@ -22,15 +22,15 @@ use super::lane::{Change, ConfigureError, ConfigureOptions, Draft};
 
 /// Revisions read from the store at a time.
 const PAGE: u32 = 16;
+/// How what is said of a revision that was not restored begins.
+const REVISION: &str = "revision ";
 
 impl Runtime {
     pub(super) async fn restore(&self, settings: &Settings) -> Result<(), StoreError> {
         let mut failures = Vec::new();
         let restored =
             self.restore_configured(settings, &mut failures).await? || self.use_shipped_model(&mut failures).await;
-        for failure in &failures {
-            tracing::warn!("{failure}");
-        }
+        self.tell(&failures);
         if !restored {
             tracing::warn!("no configuration is active; POST /configure sets one");
         }
@@ -39,6 +39,26 @@ impl Runtime {
             self.tell_of_unheeded_variable();
         }
         Ok(())
+    }
+
+    /// Tells what was not restored: of many revisions, which mostly fail for one reason, no more than how many, and the
+    /// newest one's.
+    fn tell(&self, failures: &[String]) {
+        let (revisions, others): (Vec<&String>, Vec<&String>) =
+            failures.iter().partition(|failure| failure.starts_with(REVISION));
+        for failure in others {
+            tracing::warn!("{failure}");
+        }
+        let Some((newest, rest)) = revisions.split_first() else { return };
+        let active = match self.snapshot() {
+            Some(active) if active.revision > 0 => format!("revision {} is active", active.revision),
+            Some(active) => format!("the model that ships is active ({})", active.names.model),
+            None => "none is active".to_owned(),
+        };
+        tracing::error!("{} revisions were not restored, and {active}; the newest: {newest}", revisions.len());
+        for failure in rest {
+            tracing::debug!("{failure}");
+        }
     }
 
     /// What was configured once wins over what is exported now, which is not what everybody expects.
@@ -130,7 +150,7 @@ impl Runtime {
             for revision in page {
                 match self.restore_one(&revision).await {
                     Ok(()) => return Ok(true),
-                    Err(why) => failures.push(format!("revision {} was not restored: {why}", revision.number)),
+                    Err(why) => failures.push(format!("{REVISION}{} was not restored: {why}", revision.number)),
                 }
             }
         }

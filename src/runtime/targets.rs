@@ -98,7 +98,11 @@ impl Targets {
         let capabilities = spec.capabilities.clone();
         let generator = self.remote(spec)?;
         let target = |upstream: &str, param: &str| {
-            let (chosen, model) = settings.provider.resolve(upstream)?;
+            let (chosen, model) = settings.provider.resolve(upstream).map_err(|error| SettingsError {
+                param: param.to_owned(),
+                message: error.message.replace("`model`", &format!("`{param}`")),
+                ..error
+            })?;
             if chosen != provider {
                 return Err(SettingsError::invalid(
                     param,

@@ -15,6 +15,13 @@ pub fn usual_address(region: &str, fips: bool, dual_stack: bool) -> Option<Url> 
     Url::parse(endpoint.url()).ok().filter(|url| is_region && url.has_host())
 }
 
+/// Whether an origin is AWS's own in a region, by whichever of its names, so that a wrong region is a wrong address.
+pub fn is_usual_origin(origin: &str, region: &str) -> bool {
+    let variants = [(false, false), (false, true), (true, false), (true, true)];
+    let mut own = variants.iter().filter_map(|(fips, dual_stack)| usual_address(region, *fips, *dual_stack));
+    own.any(|own| own.origin().ascii_serialization() == origin)
+}
+
 /// The address that the SDK appends its paths to. An address without a path is read as one that ends in `/v1`
 /// wherever it is configured.
 pub(super) fn base(url: &Url) -> String {

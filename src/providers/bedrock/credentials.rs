@@ -145,7 +145,7 @@ impl Aws {
         let client = shared.clients.client(any).map_err(ProviderError::Tls)?;
         let service = "the service that gives credentials".to_owned();
         let wording = Wording { key: "the credentials", endpoint: "the profile" };
-        let upstream = Upstream { name: service.clone(), origin: service, secrets: Vec::new(), wording };
+        let upstream = Upstream { name: service.clone(), origin: service, secrets: Vec::new(), wording, profile: None };
         let transport = Transport::new(client, calls, Arc::new(upstream));
         let region = Some(Region::new(self.region.clone()));
         Ok(ProviderConfig::without_region().with_region(region).with_http_client(transport))

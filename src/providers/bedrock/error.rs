@@ -89,10 +89,9 @@ where
         if let Some(credentials) = error.downcast_ref::<aws_credential_types::provider::error::CredentialsError>() {
             let words = strike(&upstream.clean(&root_cause(credentials)));
             let message = format!(
-                "{} was not called: there are no credentials to sign with ({words}); name them in `extra_args` of \
-                 /configure, as `aws_access_key_id` and `aws_secret_access_key` or as `aws_profile_name`, or give the \
-                 daemon the usual variables of AWS",
-                upstream.name
+                "{} was not called: there are no credentials to sign with ({words}); {}",
+                upstream.name,
+                remedy(upstream)
             );
             return Some(AttemptFailure::fatal(Failure::new(FailureKind::Auth, message)).refused());
         }
@@ -102,6 +101,19 @@ where
         cause = error.source();
     }
     None
+}
+
+/// What helps where there are no credentials. No variable is read once a profile is named.
+fn remedy(upstream: &Upstream) -> String {
+    match &upstream.profile {
+        Some(name) => format!(
+            "mend the profile `{name}` in the daemon's files of profiles; for one of SSO, run `aws sso login --profile \
+             {name}`"
+        ),
+        None => "name them in `extra_args` of /configure, as `aws_access_key_id` and `aws_secret_access_key` or as \
+                 `aws_profile_name`, or give the daemon the usual variables of AWS"
+            .to_owned(),
+    }
 }
 
 fn unknown<E, R>(error: &SdkError<E, R>, upstream: &Upstream) -> AttemptFailure

@@ -93,6 +93,11 @@ impl Said {
             (None, code) => code.unwrap_or("with an error").to_owned(),
         };
         let refused = match kind {
+            FailureKind::Auth if self.is_about_permission() => {
+                " (the credentials may not call this model: the account has no access to the model, or the policy does \
+                 not allow the call)"
+                    .to_owned()
+            }
             FailureKind::Auth => format!(" and refused {}", upstream.wording.key),
             _ => String::new(),
         };
@@ -117,6 +122,14 @@ impl Said {
             Some("ModelErrorException" | "ModelStreamErrorException" | "ModelTimeoutException") => attempt,
             _ => attempt.refused(),
         }
+    }
+
+    /// Whether AWS knows who calls, who may not do this.
+    fn is_about_permission(&self) -> bool {
+        let message = self.message.as_deref().unwrap_or_default().to_ascii_lowercase();
+        let words = ["access to the model", "model access", "not authorized to perform", "not authorized to invoke"];
+        self.code.as_deref().is_some_and(|code| code.starts_with("AccessDenied"))
+            && words.iter().any(|words| message.contains(words))
     }
 
     /// Whether the signature is of another time than AWS's.
@@ -288,6 +301,24 @@ mod tests {
         // Too many of them a minute is something else.
         let throttled = response(429, "ThrottlingException", "Too many tokens, please wait before trying again.");
         assert_eq!(throttled.failure.kind, RateLimited);
+    }
+
+    #[test]
+    fn credentials_that_are_right_but_may_not_are_told_from_wrong_ones() {
+        for (message, may_not) in [
+            ("You don't have access to the model with the specified model ID.", true),
+            ("User: me is not authorized to perform: bedrock:InvokeModel on resource: x", true),
+            ("Authentication failed: Please make sure your API Key is valid.", false),
+        ] {
+            let failure = response(403, "AccessDeniedException", message).failure;
+            assert_eq!(failure.kind, Auth, "{message}");
+            let told = failure.message;
+            assert_eq!(told.contains("the credentials may not call this model"), may_not, "{told}");
+            assert_eq!(told.contains("refused"), !may_not, "{told}");
+            assert!(told.ends_with(message), "{told}");
+        }
+        let unknown = response(403, "UnrecognizedClientException", "not authorized to perform").failure.message;
+        assert!(unknown.contains("refused the key"), "{unknown}");
     }
 
     #[test]
