@@ -211,3 +211,36 @@ impl fmt::Debug for ProviderSpec {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::bedrock::{Keys, ProfileFiles};
+    use super::*;
+
+    fn of_bedrock(credentials: Credentials) -> ProviderSpec {
+        ProviderSpec {
+            name: "bedrock".to_owned(),
+            members: Vec::new(),
+            dialect: Dialect::Bedrock(Aws { region: "us-esat-1".to_owned(), credentials }),
+            api_key: None,
+            headers: Vec::new(),
+            body: Map::new(),
+            capabilities: CapabilityTable::new(crate::config::provider::ProviderName::Bedrock),
+            calls: CallSettings::default(),
+            brought: Brought::Nothing,
+        }
+    }
+
+    #[test]
+    fn where_the_region_makes_the_address_it_is_the_region_that_may_be_wrong() {
+        let keys = Keys { access_key_id: "AKIA".into(), secret_access_key: "s".into(), session_token: None };
+        let spec = of_bedrock(Credentials::Keys(keys));
+        let endpoint = |origin: &str| spec.upstream(origin.to_owned()).wording.endpoint;
+        assert_eq!(endpoint("https://bedrock-runtime.us-esat-1.amazonaws.com"), "aws_region_name");
+        assert_eq!(endpoint("https://bedrock-runtime-fips.us-esat-1.amazonaws.com"), "aws_region_name");
+        assert_eq!(endpoint("https://gateway.example"), "endpoint");
+        assert_eq!(spec.upstream(String::new()).profile, None);
+        let named = Credentials::Profile { name: "work".to_owned(), files: ProfileFiles::default() };
+        assert_eq!(of_bedrock(named).upstream(String::new()).profile.as_deref(), Some("work"));
+    }
+}

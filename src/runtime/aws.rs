@@ -172,7 +172,8 @@ fn addresses(
 /// Whether an address is AWS's: one of the region's own, or one of Bedrock's in somebody's private network.
 fn is_of_aws(url: &Url, region: &str) -> bool {
     let is_private = |host: &str| host.ends_with(&format!(".bedrock-runtime.{region}.vpce.amazonaws.com"));
-    is_usual_origin(&url.origin().ascii_serialization(), region) || (url.scheme() == "https" && url.host_str().is_some_and(is_private))
+    is_usual_origin(&url.origin().ascii_serialization(), region)
+        || (url.scheme() == "https" && url.host_str().is_some_and(is_private))
 }
 
 type Named = (Credentials, Option<SecretString>);

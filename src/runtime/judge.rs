@@ -137,12 +137,7 @@ impl Targets {
 
 /// Whoever gives the judge an address of its own under `bedrock` and nothing that Bedrock needs has another service in
 /// mind.
-fn in_bedrock(
-    settings: &ActiveSettings,
-    source: &JudgeSource,
-    model: &str,
-    error: SettingsError,
-) -> SettingsError {
+fn in_bedrock(settings: &ActiveSettings, source: &JudgeSource, model: &str, error: SettingsError) -> SettingsError {
     let is_elsewhere = settings.provider == ProviderName::Bedrock && source.endpoint != Endpoint::Auto;
     if !is_elsewhere || error.code != SettingsCode::MissingField {
         return error;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
+use tracing::Level;
 
 use crate::config::Settings;
 use crate::config::document::{Document, Secrets, content_hash};
@@ -44,20 +45,17 @@ impl Runtime {
     /// Tells what was not restored: of many revisions, which mostly fail for one reason, no more than how many, and the
     /// newest one's.
     fn tell(&self, failures: &[String]) {
-        let (revisions, others): (Vec<&String>, Vec<&String>) =
-            failures.iter().partition(|failure| failure.starts_with(REVISION));
-        for failure in others {
-            tracing::warn!("{failure}");
-        }
-        let Some((newest, rest)) = revisions.split_first() else { return };
         let active = match self.snapshot() {
             Some(active) if active.revision > 0 => format!("revision {} is active", active.revision),
             Some(active) => format!("the model that ships is active ({})", active.names.model),
             None => "none is active".to_owned(),
         };
-        tracing::error!("{} revisions were not restored, and {active}; the newest: {newest}", revisions.len());
-        for failure in rest {
-            tracing::debug!("{failure}");
+        for (level, line) in lines(failures, &active) {
+            match level {
+                Level::ERROR => tracing::error!("{line}"),
+                Level::WARN => tracing::warn!("{line}"),
+                _ => tracing::debug!("{line}"),
+            }
         }
     }
 
@@ -189,6 +187,45 @@ impl Runtime {
     }
 }
 
+/// What the log says of failures to restore, newest first, where `active` says what is active in their place.
+fn lines(failures: &[String], active: &str) -> Vec<(Level, String)> {
+    let (revisions, others): (Vec<&String>, Vec<&String>) =
+        failures.iter().partition(|failure| failure.starts_with(REVISION));
+    let mut lines: Vec<_> = others.into_iter().map(|failure| (Level::WARN, failure.clone())).collect();
+    if let Some((newest, rest)) = revisions.split_first() {
+        let summary = match rest.len() {
+            0 => format!("{newest}; {active}"),
+            more => format!("{newest}; nor were {more} before it; {active}"),
+        };
+        lines.push((Level::ERROR, summary));
+        lines.extend(rest.iter().map(|failure| (Level::DEBUG, (*failure).clone())));
+    }
+    lines
+}
+
 fn seconds_now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_revisions_that_were_not_restored_are_one_line_of_the_log() {
+        let of = |number: u32| format!("revision {number} was not restored: the key is gone");
+        let mut failures: Vec<String> = (2..=53).rev().map(of).collect();
+        failures.insert(0, "the file's `[active]` was not applied: no".to_owned());
+        let lines = lines(&failures, "revision 1 is active");
+        let at = |level: Level| lines.iter().filter(|(at, _)| *at == level).map(|(_, line)| line).collect::<Vec<_>>();
+        assert_eq!(at(Level::WARN), ["the file's `[active]` was not applied: no"]);
+        assert_eq!(
+            at(Level::ERROR),
+            ["revision 53 was not restored: the key is gone; nor were 51 before it; revision 1 is active"]
+        );
+        assert_eq!(at(Level::DEBUG).len(), 51);
+        let one = super::lines(&failures[1..2], "none is active");
+        assert_eq!(one, [(Level::ERROR, "revision 53 was not restored: the key is gone; none is active".to_owned())]);
+        assert!(super::lines(&[], "x").is_empty());
+    }
 }

@@ -189,7 +189,11 @@ async fn credentials_that_are_not_to_be_had_are_told_of_at_once_and_nothing_is_c
         let error = answer.error(502);
         assert_eq!(error["code"], "upstream_auth", "{error}");
         let message = error["message"].as_str().unwrap();
-        assert!(message.contains("no credentials to sign with") && message.contains("aws_profile_name"), "{message}");
+        assert!(message.contains("no credentials to sign with"), "{message}");
+        assert!(
+            message.contains("`aws sso login --profile broken`") && !message.contains("usual variables"),
+            "{message}"
+        );
     }
     assert_eq!(stub.counters().requests, 0);
 

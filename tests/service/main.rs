@@ -23,6 +23,7 @@ mod bedrock_failures;
 mod bedrock_limits;
 mod bedrock_probe;
 mod bedrock_requests;
+mod bedrock_told;
 mod bodies;
 mod breakers;
 mod cancel_requests;

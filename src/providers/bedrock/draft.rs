@@ -167,7 +167,13 @@ pub(super) mod tests {
 
     pub(in super::super) fn upstream() -> Upstream {
         let wording = Wording { key: "the key", endpoint: "endpoint" };
-        Upstream { name: "bedrock".to_owned(), origin: "http://localhost".to_owned(), secrets: Vec::new(), wording, profile: None }
+        Upstream {
+            name: "bedrock".to_owned(),
+            origin: "http://localhost".to_owned(),
+            secrets: Vec::new(),
+            wording,
+            profile: None,
+        }
     }
 
     fn finished(draft: Draft, stop_reason: &str) -> (Value, String) {

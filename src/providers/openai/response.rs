@@ -245,7 +245,13 @@ mod tests {
 
     fn upstream() -> Upstream {
         let wording = Wording { key: "the key", endpoint: "endpoint" };
-        Upstream { name: "test".to_owned(), origin: "http://localhost".to_owned(), secrets: Vec::new(), wording, profile: None }
+        Upstream {
+            name: "test".to_owned(),
+            origin: "http://localhost".to_owned(),
+            secrets: Vec::new(),
+            wording,
+            profile: None,
+        }
     }
 
     fn several(asked: usize, body: &str) -> Result<Several, AttemptFailure> {
