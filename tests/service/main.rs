@@ -23,6 +23,7 @@ mod bedrock_limits;
 mod bedrock_any_request;
 mod bedrock_requests;
 mod bedrock_probe;
+mod bedrock_profiles;
 mod bodies;
 mod breakers;
 mod cancel_requests;
