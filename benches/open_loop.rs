@@ -23,7 +23,7 @@ use tokio::runtime;
 
 /// Requests that may be under way at once; further ones wait, and their latency counts from when they were due.
 const CONNECTIONS: usize = 64;
-/// How long the last answers are waited for.
+/// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 const USAGE: &str = "ADDRESS REQUESTS_PER_SECOND SECONDS BODY";
 
@@ -87,13 +87,15 @@ fn main() {
 impl Desk {
     /// A free connection for a request that is due, as soon as there is one.
     fn take(&self, due: Instant) -> usize {
+        let deadline = due + PATIENCE;
         let mut state = self.state.lock();
         loop {
             if let Some(connection) = state.free.pop() {
                 state.due[connection] = due;
                 return connection;
             }
-            self.freed.wait(&mut state);
+            let is_late = self.freed.wait_until(&mut state, deadline).timed_out();
+            assert!(!is_late, "the service answers no more");
         }
     }
 

@@ -293,9 +293,16 @@ impl Reply {
 
     /// Builds an assistant message from its parts, in OpenAI's shape.
     pub fn new(content: Option<String>, tool_calls: Vec<ToolCall>) -> Self {
+        Self::with_reasoning(None, content, tool_calls)
+    }
+
+    /// The same of a model that has thought first: what it thought is `reasoning_content`, as many servers have it.
+    pub fn with_reasoning(reasoning: Option<&str>, content: Option<String>, tool_calls: Vec<ToolCall>) -> Self {
         #[derive(Serialize)]
         struct Message<'a> {
             role: &'static str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            reasoning_content: Option<&'a str>,
             content: Option<&'a str>,
             refusal: Option<&'a str>,
             #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -334,6 +341,7 @@ impl Reply {
 
         let message = Message {
             role: "assistant",
+            reasoning_content: reasoning,
             content: content.as_deref(),
             refusal: None,
             tool_calls: tool_calls.iter().map(shown).collect(),
@@ -400,6 +408,10 @@ pub struct Usage {
     pub completion_tokens: u64,
     /// The part of `prompt_tokens` that the provider read from its cache.
     pub cached_tokens: u64,
+    /// The part of `prompt_tokens`, beside that, which the provider wrote to its cache, where it says so: some prices tell
+    /// it apart.
+    #[serde(skip)]
+    pub cache_write_tokens: u64,
     /// The part of `completion_tokens` spent on hidden reasoning.
     pub reasoning_tokens: u64,
     /// Calls that were made but whose usage is not known (cancelled, failed, or not reported).
@@ -417,6 +429,7 @@ impl AddAssign for Usage {
         self.prompt_tokens = self.prompt_tokens.saturating_add(other.prompt_tokens);
         self.completion_tokens = self.completion_tokens.saturating_add(other.completion_tokens);
         self.cached_tokens = self.cached_tokens.saturating_add(other.cached_tokens);
+        self.cache_write_tokens = self.cache_write_tokens.saturating_add(other.cache_write_tokens);
         self.reasoning_tokens = self.reasoning_tokens.saturating_add(other.reasoning_tokens);
         self.unknown_calls = self.unknown_calls.saturating_add(other.unknown_calls);
     }

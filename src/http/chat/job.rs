@@ -160,10 +160,12 @@ impl Job {
         self.plan.budget
     }
 
-    /// Whether the run may stay on the thread that serves its client: connections cost it nothing, and reading an answer
-    /// is soon done. Log-probabilities are many times as long as the answer that they belong to.
+    /// Whether the run may stay on the thread that serves its client: connections cost it nothing, and its answers are
+    /// soon read. Log-probabilities are many times as long as the answer that they belong to.
     pub fn may_stay(&self) -> bool {
-        let reads_much = self.prompt.wanted_logprobs().is_some();
+        // Long answers take some milliseconds each to be compared, in which other clients of the thread wait.
+        const MOST_ANSWERS: usize = 16;
+        let reads_much = self.plan.budget > MOST_ANSWERS || self.prompt.wanted_logprobs().is_some();
         !reads_much && !self.plan.is_scored() && self.generator.is_near()
     }
 
