@@ -70,7 +70,8 @@ const MISTRAL: &str = "[TOOL_CALLS] [THINK] length != 9";
 const PHI: &str = "<|tool_call|>";
 const DEEPSEEK: &str = "<｜tool▁call▁begin｜>";
 const GEMMA: &str = "```tool_code";
-const FAMILIES: &[&str] = &["", HERMES, QWEN_CODER, LLAMA, MISTRAL, PHI, DEEPSEEK, GEMMA, "<function=x>{"];
+const GEMMA_4: &str = "<|tool_call>call: <|channel>thought";
+const FAMILIES: &[&str] = &["", HERMES, QWEN_CODER, LLAMA, MISTRAL, PHI, DEEPSEEK, GEMMA, GEMMA_4, "<function=x>{"];
 
 #[test]
 fn text_without_calls_stays_as_it_is() {
@@ -322,6 +323,29 @@ fn gemma_calls_are_code_or_json_in_a_fence() {
 }
 
 #[test]
+fn gemma_4_calls_have_bare_keys_and_marked_strings() {
+    let text = "So.\n<|tool_call>call:send{text:<|\"|>it's {a}: \"1\", é<|\"|>,a:-2.5,on:true,no:None,m:{x:[1,<|\"|><|\"|>]}}<tool_call|>";
+    let arguments = r#"{"text":"it's {a}: \"1\", é","a":-2.5,"on":true,"no":null,"m":{"x":[1,""]}}"#;
+    assert_eq!(read(GEMMA_4, text), message("So.", &[("send", arguments)]));
+    assert_eq!(
+        read(GEMMA_4, "<|tool_call>call:add{}<tool_call|><|tool_call>call:send{a:1}"),
+        message("", &[("add", "{}"), ("send", "{\"a\":1}")])
+    );
+    for text in [
+        "<|tool_call>",
+        "<|tool_call>call:add<tool_call|>",
+        "<|tool_call>call:{}<tool_call|>",
+        "<|tool_call>call:add{a:b}<tool_call|>",
+        "<|tool_call>call:add{a:<|\"|>open}<tool_call|>",
+        "<|tool_call>call:add{a:1",
+    ] {
+        assert_eq!(read(GEMMA_4, text), message(text, &[]));
+    }
+    let answer = read(GEMMA_4, "<|channel>thought\nTwo.\n<channel|>Four.");
+    assert_eq!((answer.reasoning.as_str(), answer.content.as_str()), ("Two.", "Four."));
+}
+
+#[test]
 fn the_name_comes_before_the_arguments_and_these_as_they_are_written() {
     let mut reader = ReplyReader::new(Some(&reading(HERMES)));
     let mut told = Vec::new();
@@ -421,6 +445,10 @@ fn likely_text() -> impl Strategy<Value = String> {
         "[TOOL_CALLS]",
         "[ARGS]",
         "[CALL_ID]",
+        "<|tool_call>call:add{",
+        "<tool_call|>",
+        "<|\"|>",
+        "a:1",
         "<|tool_call|>",
         "<|/tool_call|>",
         "<|python_tag|>",
