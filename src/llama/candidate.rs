@@ -3,10 +3,13 @@
 
 use std::fmt::Write as _;
 
+use llama_cpp_2::token::LlamaToken;
 use rand::distr::{Alphanumeric, SampleString};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::asked_form;
+use super::grammar::{Compiled, Constraint, FormError, Progress};
 use super::outlet::Seat;
 use super::request::Request;
 use super::sampling::{self, Drawn, LEAST_LOGPROB, Sampler, SamplingError};
@@ -14,13 +17,15 @@ use super::text::{StopMatcher, Utf8Decoder};
 use super::tool_calls;
 use super::vocabulary::Vocabulary;
 use crate::completion::{Completion, Delta, FinishReason, Reply, StepEvent, TokenSignals, ToolCall, Usage};
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
 
 /// The state of a running candidate.
 #[derive(Debug)]
 pub(super) struct Candidate {
     seat: Seat,
     sampler: Sampler,
+    /// Where the text is in the form that it must have.
+    constraint: Option<Constraint>,
     decoder: Utf8Decoder,
     stops: StopMatcher,
     /// The text as the client may see it.
@@ -64,10 +69,13 @@ pub(super) enum Next {
 }
 
 impl Candidate {
-    pub(super) fn new(seat: Seat, seed: u64, request: &Request) -> Self {
+    /// A candidate without a token yet, which answers a prompt of these tokens.
+    pub(super) fn new(seat: Seat, seed: u64, request: &Request, prompt: &[LlamaToken]) -> Self {
+        let prompt = prompt.iter().map(|token| token.0.cast_unsigned());
         Self {
             seat,
-            sampler: Sampler::new(seed),
+            sampler: Sampler::new(seed, &request.plan, prompt),
+            constraint: request.compiled.as_ref().map(Compiled::begin),
             decoder: Utf8Decoder::default(),
             stops: StopMatcher::new(request.stops.clone()),
             text: String::new(),
@@ -85,6 +93,10 @@ impl Candidate {
 
     /// Draws the next token from its logits, and streams what text has become certain. `limit` is the
     /// greatest number of tokens that the candidate may have.
+    ///
+    /// # Errors
+    ///
+    /// Why the candidate cannot go on.
     pub(super) fn advance(
         &mut self,
         row: &[f32],
@@ -92,15 +104,19 @@ impl Candidate {
         request: &Request,
         vocabulary: &Vocabulary,
         scratch: &mut Vec<(u32, f64)>,
-    ) -> Result<Next, SamplingError> {
-        let drawn = self.sampler.draw(row, &request.plan, scratch)?;
+    ) -> Result<Next, Failure> {
+        let allowed = match &mut self.constraint {
+            Some(constraint) => Some(constraint.allowed().map_err(|error| broken_form(&error, request))?),
+            None => None,
+        };
+        let drawn = self.sampler.draw(row, &request.plan, allowed, scratch).map_err(|error| not_drawn(&error))?;
         self.tokens += 1;
         self.logprob_sum += drawn.logprob.max(LEAST_LOGPROB);
         if vocabulary.ends_turn(drawn.token) {
             return Ok(Next::Ended(FinishReason::Stop));
         }
         if request.top_logprobs.is_some() || request.signals.is_some() {
-            self.note(drawn, row, request, vocabulary)?;
+            self.note(drawn, row, request, vocabulary).map_err(|error| not_drawn(&error))?;
         }
         let mut decoded = String::new();
         self.decoder.push(&vocabulary.piece(drawn.token, request.tools_offered), &mut decoded);
@@ -112,6 +128,12 @@ impl Candidate {
             self.logprobs.retain(|entry| entry.start < end);
             self.signals.retain(|entry| entry.start < end);
             return Ok(Next::Ended(FinishReason::Stop));
+        }
+        if let Some(constraint) = &mut self.constraint {
+            let progress = constraint.accept(drawn.token).map_err(|error| broken_form(&error, request))?;
+            if progress == Progress::Complete {
+                return Ok(Next::Ended(FinishReason::Stop));
+            }
         }
         if self.tokens >= limit {
             return Ok(Next::Ended(FinishReason::Length));
@@ -132,12 +154,7 @@ impl Candidate {
             self.stops.finish(&mut self.text);
         }
         let text = std::mem::take(&mut self.text);
-        let calling =
-            if request.tools_offered { tool_calls::parse(&text, &request.tool_names, fresh_call_id) } else { None };
-        let (content, calls) = match calling {
-            Some(reply) => (reply.content, reply.calls),
-            None => (Some(text), Vec::new()),
-        };
+        let (content, calls) = read_reply(text, request);
         let finish_reason = match reason {
             FinishReason::Stop if !calls.is_empty() => FinishReason::ToolCalls,
             reason => reason,
@@ -208,6 +225,10 @@ impl Candidate {
         if !self.role_sent {
             self.role_sent = self.seat.offer(role_delta());
         }
+        if request.form.as_ref().is_some_and(|form| form.is_call) {
+            // It is a call, and content only if it is cut short.
+            return;
+        }
         let certain =
             if request.tools_offered { tool_calls::releasable(&self.text, self.text_sent) } else { self.text.len() };
         if !self.role_sent || certain <= self.text_sent {
@@ -232,6 +253,36 @@ impl Candidate {
         self.logprobs_sent = end;
         Some(object)
     }
+}
+
+/// What a text says and what it calls.
+fn read_reply(text: String, request: &Request) -> (Option<String>, Vec<ToolCall>) {
+    if request.form.as_ref().is_some_and(|form| form.is_call)
+        && let Some((name, arguments)) = asked_form::read_call(&text)
+    {
+        return (None, vec![ToolCall::function(fresh_call_id(), name, arguments)]);
+    }
+    let calling =
+        if request.tools_offered { tool_calls::parse(&text, &request.tool_names, fresh_call_id) } else { None };
+    match calling {
+        Some(reply) => (reply.content, reply.calls),
+        None => (Some(text), Vec::new()),
+    }
+}
+
+fn not_drawn(error: &SamplingError) -> Failure {
+    match error {
+        SamplingError::NoneLeft => Failure::invalid_param("logit_bias", error.to_string()),
+        SamplingError::NotFinite | SamplingError::Empty => {
+            Failure::new(FailureKind::Internal, format!("the in-process engine failed: {error}"))
+        }
+    }
+}
+
+/// The form was taken, and yet the text cannot be held to it: the request asks for too much.
+fn broken_form(error: &FormError, request: &Request) -> Failure {
+    let param = request.form.as_ref().map_or("response_format", |form| form.param);
+    Failure::invalid_param(param, format!("`{param}`: {error}"))
 }
 
 fn logprob_entry(drawn: Drawn, leaders: &[(u32, f64)], vocabulary: &Vocabulary) -> String {
