@@ -96,7 +96,7 @@ async fn streams_votes_and_log_probabilities_keep_the_form_too() {
     let body = ask(&app, fields).await.ok();
     let choice = &body["choices"][0];
     assert_eq!(check(choice, &sum()), "stop");
-    assert_eq!(body["metadata"]["candidates"].as_array().unwrap().len(), 8, "{body}");
+    assert_eq!(body["metadata"]["all_responses"].as_array().unwrap().len(), 8, "{body}");
     let tokens = choice["logprobs"]["content"].as_array().unwrap();
     let spelt: Vec<u8> = tokens
         .iter()
@@ -209,7 +209,7 @@ async fn a_form_that_cannot_be_kept_is_a_400_that_names_its_field() {
 async fn penalties_bans_and_typical_sampling_reach_the_engine() {
     let app = spawn_app().await;
     let text = |body: &Value| body["choices"][0]["message"]["content"].as_str().unwrap().to_owned();
-    let greedy = json!({"temperature": 0, "max_tokens": 30});
+    let greedy = json!({"temperature": 0, "max_tokens": 30, "budget": 1});
     let plain = ask(&app, greedy.clone()).await;
     assert_eq!(plain.header("x-its-warnings"), None);
     let plain = text(&plain.ok());

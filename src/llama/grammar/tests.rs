@@ -98,7 +98,7 @@ fn every_text_that_comes_to_an_end_keeps_its_schema() {
             grammars.compile(&Form::Schema(schema.clone())).unwrap_or_else(|error| panic!("{schema}: {error}"));
         let validator = jsonschema::validator_for(&schema).unwrap();
         let mut ended = 0;
-        for seed in 0..60 {
+        for seed in 0..25 {
             let (text, has_ended) = walk(&compiled, seed, 400);
             if has_ended {
                 ended += 1;
@@ -106,7 +106,7 @@ fn every_text_that_comes_to_an_end_keeps_its_schema() {
                 assert!(validator.is_valid(&value), "{text} breaks {schema}");
             }
         }
-        assert!(ended > 20, "{schema}: {ended}");
+        assert!(ended > 8, "{schema}: {ended}");
     }
 }
 
@@ -168,7 +168,7 @@ fn what_cannot_be_read_or_kept_is_refused_in_words() {
     for (form, word) in [
         (regex("("), "unclosed group"),
         (regex("a(?=b)"), "look-around"),
-        (regex(&"(".repeat(50_000)), "nest"),
+        (regex(&format!("{}a{}", "(".repeat(5000), ")".repeat(5000))), "nest"),
         (regex("[^\\x00-\\x{10FFFF}]"), "no token may come first"),
         (lark("start: \"a"), "1("),
         (lark("nothing: \"a\""), "start"),
