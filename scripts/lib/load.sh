@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Loads that take turns, and their figures. Sourced by scripts/bench; wants $root, $scratch, $seconds and $oha set.
+# Loads that take turns, and their figures. Sourced by scripts/bench; wants $root, $scratch and $seconds set, and build.sh.
 
 # Names of loads, in the order of their turns, and what each is.
 loads=()
@@ -49,15 +49,11 @@ run_loads() {
   done
 }
 
-# run_open NAME SERVICE RATE BODY: sends at a rate that does not wait for answers, so that a pause of the service is seen
-# by all who would have asked meanwhile.
+# run_open NAME SERVICE RATE BODY: sends at random moments, whether or not there are answers, so that a pause of the
+# service is seen by all who would have asked meanwhile.
 run_open() {
-  local figures
-  figures=$("$oha" --no-tui --output-format json --latency-correction -q "$3" -c 64 -z "${seconds}s" \
-    -m POST -T application/json -d "$4" "$2/v1/chat/completions")
-  jq -e '.summary.successRate == 1' <<<"$figures" >/dev/null || fail "requests failed under the load $1"
-  jq -r '[.summary.requestsPerSec, .latencyPercentiles.p50 * 1e6, .latencyPercentiles.p99 * 1e6, 0] | map(tostring) | join(" ")' \
-    <<<"$figures" >>"$scratch/figures.$1"
+  bench_native --bench open_loop -- "$2" "$3" "$seconds" "$4" | awk '{ print $1, $2, $3, 0 }' >>"$scratch/figures.$1" \
+    || fail "requests failed under the load $1"
 }
 
 # of NAME: the figures of the load's median run, which is the one of the median rate; of an open loop, whose rate is

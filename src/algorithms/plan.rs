@@ -140,9 +140,13 @@ impl Plan {
         }
     }
 
-    /// Whether one answer is passed on as it is, with nothing to choose or to make of it.
-    pub fn is_plain(&self) -> bool {
-        matches!(self.algorithm, Algorithm::Single)
+    /// Whether a scorer has a part in the run: another model that judges, or much to compute.
+    pub fn is_scored(&self) -> bool {
+        match &self.algorithm {
+            Algorithm::BestOfN(_) => true,
+            Algorithm::SelfConsistency(vote) => vote.scorer.is_some(),
+            Algorithm::Single | Algorithm::Several | Algorithm::MixtureOfN(_) | Algorithm::Wait => false,
+        }
     }
 
     /// The algorithm's name in headers, metadata and logs.
@@ -327,7 +331,6 @@ mod tests {
         let settings = RunSettings::default();
         let (plan, warning) = Plan::resolve(&settings, resources(&settings), wanted, &mut sampling).unwrap();
         assert_eq!((plan.algorithm_name(), plan.budget, plan.answers), ("none", 3, 3));
-        assert!(!plan.is_plain(), "several answers may be long in the reading");
         let warning = warning.unwrap();
         assert!(warning.starts_with("3 plain calls") && warning.contains("instead of a choice among 8"), "{warning}");
     }

@@ -61,6 +61,17 @@ impl AwsArgs {
         self.first.is_none()
     }
 
+    /// Whether they say as whom to call.
+    pub fn has_credentials(&self) -> bool {
+        self.access_key_id.is_some() || self.secret_access_key.is_some() || self.profile_name.is_some()
+    }
+
+    /// The same but for as whom to call.
+    #[must_use]
+    pub fn without_credentials(self) -> Self {
+        Self { access_key_id: None, secret_access_key: None, session_token: None, profile_name: None, ..self }
+    }
+
     /// The place of a member that was given, where there is one.
     pub fn place(&self) -> Option<&str> {
         self.first.as_deref()

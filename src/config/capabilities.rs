@@ -3,6 +3,8 @@
 //! A row says what is known of a server before it is asked; `extra_args.capabilities` says it better where somebody
 //! knows better. Whoever needs more than the row has is refused, or served another way that a warning names.
 
+mod bedrock;
+mod bedrock_names;
 mod columns;
 mod overrides;
 mod rows;
@@ -12,6 +14,7 @@ use url::Url;
 
 use super::provider::ProviderName;
 
+pub use bedrock_names::foundation_model;
 pub(super) use columns::MEMBERS;
 pub use columns::{Capabilities, ForcedTool, LengthLimit, Prefill, StructuredOutput, Support};
 pub use overrides::{CapabilityOverrides, MODELS};

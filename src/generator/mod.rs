@@ -66,6 +66,12 @@ pub trait Generator: Send + Sync {
         false
     }
 
+    /// Whether a connection to it costs next to nothing, so that every thread may have some of its own. One that has to be
+    /// secured, or that carries many calls at once, is better shared.
+    fn is_near(&self) -> bool {
+        true
+    }
+
     /// The configuration that made it is in effect from now on, and with it the limits that it puts on what it shares
     /// with others.
     fn take_effect(&self) {}

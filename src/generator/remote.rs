@@ -68,6 +68,10 @@ impl Generator for Remote {
         self.provider.capabilities(model).stops_billing == Support::Yes
     }
 
+    fn is_near(&self) -> bool {
+        self.provider.is_near()
+    }
+
     fn whereabouts(&self) -> Option<Whereabouts> {
         let address = self.provider.origins().join(", ");
         Some(Whereabouts { provider: self.provider.name().to_owned(), address })

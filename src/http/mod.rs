@@ -44,7 +44,7 @@ use request_log::RequestRecord;
 pub struct AppState {
     pub runtime: Arc<Runtime>,
     pub metrics: Arc<Metrics>,
-    /// Where runs live that do more than to pass an answer on: one multi-threaded runtime.
+    /// Where runs live that share their connections, or have much to read: one multi-threaded runtime.
     pub workers: Handle,
     pub hosts: HostPolicy,
     /// Requests that can be told to end.
@@ -56,10 +56,10 @@ pub struct AppState {
 }
 
 impl AppState {
-    /// Where the work of a request lives. A plain call stays on the thread that serves the client, so that nothing has to
-    /// wake up for it; where there is something to compute, or much to read, it must not keep other clients waiting.
-    fn home(&self, is_plain: bool) -> Handle {
-        if is_plain { Handle::current() } else { self.workers.clone() }
+    /// Where the work of a request lives. One that may stay lives on the thread that serves the client, so that no other
+    /// thread has to wake up for it or for its calls.
+    fn home(&self, may_stay: bool) -> Handle {
+        if may_stay { Handle::current() } else { self.workers.clone() }
     }
 }
 

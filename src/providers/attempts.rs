@@ -8,11 +8,11 @@ use futures_util::future::select_all;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::breaker::Standing;
+use super::gate::{Pulse, Watch};
 use super::limiter::{Caller, Limits, Place, QueueFull};
 use super::members::{Member, Pool};
 use super::pool::{Load, choose};
 use super::retry::{AttemptFailure, Circumstances, LONGEST_PAUSE, LONGEST_REQUESTED_PAUSE, Retries};
-use super::shared::{Pulse, Watch};
 use crate::completion::Usage;
 use crate::failure::{Failure, FailureKind};
 use crate::metrics::UpstreamMetrics;

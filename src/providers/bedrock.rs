@@ -8,11 +8,16 @@
 mod address;
 mod client;
 mod credentials;
+mod draft;
 mod error;
+mod fault;
+mod intercept;
 mod probe;
 mod request;
 mod response;
+mod said;
 mod stream;
+mod strike;
 mod transport;
 
 use std::fmt;
@@ -29,8 +34,9 @@ pub use self::request::PreparedRequest;
 use self::client::Server;
 use super::attempts::{Attempt, Attempts};
 use super::fit;
+use super::gate::Pulse;
 use super::members::Pool;
-use super::shared::{Pulse, Shared};
+use super::shared::Shared;
 use super::spec::{ProviderError, ProviderSpec};
 use super::streamed;
 use crate::completion::{Completion, Prompt, StepEvent};
@@ -83,9 +89,11 @@ impl Provider {
     /// As [`super::Provider::fit`].
     pub(super) fn fit(&self, prompt: &mut Prompt) -> Result<Vec<String>, Failure> {
         let row = &self.capabilities(&prompt.model);
-        let warnings = fit::fit(prompt, &fit::Target { provider: &self.pool.name, row, configured: &self.extra })?;
+        request::before_fitting(prompt, row)?;
+        let mut warnings = fit::fit(prompt, &fit::Target { provider: &self.pool.name, row, configured: &self.extra })?;
         // What the API has no words for is refused before anything is spent.
-        self.prepare(prompt).body().map(|_| warnings).map_err(Failure::clone)
+        warnings.extend(request::told(prompt, &self.extra, row)?);
+        Ok(warnings)
     }
 
     /// Writes what the candidates of a run share. What cannot be written fails when it is sent.

@@ -34,7 +34,7 @@ pub(super) fn fit(prompt: &mut Prompt, target: &Target) -> Result<Vec<String>, F
     fitting.logprobs()?;
     fitting.tools()?;
     fitting.response_format()?;
-    fitting.messages();
+    fitting.messages()?;
     fitting.unknown_fields();
     Ok(fitting.warnings)
 }
@@ -96,6 +96,7 @@ impl Fitting<'_> {
                 }
             }
         }
+        self.one_sampler();
         if row.top_k == Support::No {
             let sampling = &mut self.prompt.sampling;
             let taken = [("top_k", sampling.top_k.take().is_some()), ("min_p", sampling.min_p.take().is_some())];
@@ -117,6 +118,23 @@ impl Fitting<'_> {
                 Err(self.incapable("stop", &why, "max_stop"))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Leaves one of `temperature` and `top_p` where both together are refused. At 1 either means nothing.
+    fn one_sampler(&mut self) {
+        let sampling = &mut self.prompt.sampling;
+        let (Some(temperature), Some(top_p)) = (sampling.temperature, sampling.top_p) else { return };
+        if self.target.row.temperature_with_top_p != Support::No {
+            return;
+        }
+        if temperature == 1.0 && top_p != 1.0 {
+            sampling.temperature = None;
+            return;
+        }
+        sampling.top_p = None;
+        if top_p != 1.0 {
+            self.left_out(&["top_p"], "takes `temperature` or `top_p`, and not both");
         }
     }
 
@@ -217,7 +235,7 @@ impl Fitting<'_> {
         Ok(())
     }
 
-    fn messages(&mut self) {
+    fn messages(&mut self) -> Result<(), Failure> {
         let row = self.target.row;
         if row.developer_role == Support::No
             && let Some(messages) = with_system_for_developer(&self.prompt.messages)
@@ -225,23 +243,29 @@ impl Fitting<'_> {
             self.prompt.messages = messages;
         }
         let continues = match row.prefill {
-            Prefill::Continued | Prefill::Unknown => return,
-            Prefill::NewTurn => "",
+            Prefill::Continued | Prefill::Unknown => return Ok(()),
+            Prefill::NewTurn | Prefill::Refused => "",
             Prefill::ByField => {
                 const FIELD: &str = "continue_final_message";
                 let is_set = |field: Option<&str>| field == Some("true");
                 let configured = self.target.configured.get(FIELD) == Some(&Value::Bool(true));
                 if configured || is_set(self.prompt.passthrough.get(FIELD).map(|value| value.get())) {
-                    return;
+                    return Ok(());
                 }
                 "; to have it continued, send `continue_final_message: true` and `add_generation_prompt: false`"
             }
         };
-        if last_role(&self.prompt.messages).as_deref() == Some("assistant") {
-            let who = self.who();
-            self.warnings
-                .push(format!("the last message is the assistant's, and {who} begins a new turn after it{continues}"));
+        if last_role(&self.prompt.messages).as_deref() != Some("assistant") {
+            return Ok(());
         }
+        if row.prefill == Prefill::Refused {
+            let why = "continues no message of the assistant's; end with one of the user's";
+            return Err(self.incapable("messages", why, "prefill"));
+        }
+        let who = self.who();
+        self.warnings
+            .push(format!("the last message is the assistant's, and {who} begins a new turn after it{continues}"));
+        Ok(())
     }
 
     fn unknown_fields(&mut self) {

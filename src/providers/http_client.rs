@@ -35,6 +35,11 @@ impl Transport {
     pub fn to(url: &Url, http2: bool, connect_timeout: Duration) -> Self {
         Self { tls: url.scheme() == "https", http2, connect_timeout }
     }
+
+    /// Whether another connection costs next to nothing: it is not secured, and carries one call at a time.
+    pub fn is_cheap(&self) -> bool {
+        !self.tls && !self.http2
+    }
 }
 
 /// The clients, for each transport those of all threads. The first reads the system's certificates, so that requests

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::attempts::Attempt;
+use super::gate::{Gate, Terms};
 use super::limiter::Limits;
-use super::shared::{Gate, Terms};
 use crate::config::calls::CallSettings;
 use crate::metrics::UpstreamMetrics;
 

@@ -5,8 +5,8 @@
 //! which of them still matter, is the caller's business: dropping a call closes its connection.
 //!
 //! The rules of the calls are pure parts, one a file: who gets a place (`limiter`), whether to try again (`retry`,
-//! `retry_budget`), whom to leave alone (`breaker`) and which member to ask (`pool`). `shared` keeps their state, and
-//! `attempts` goes by them, whatever protocol is spoken.
+//! `retry_budget`), whom to leave alone (`breaker`) and which member to ask (`pool`). The `gate` of an upstream keeps
+//! their state, `shared` finds it by what it stands before, and `attempts` goes by them, whatever protocol is spoken.
 
 pub mod bedrock;
 pub mod openai;
@@ -19,6 +19,7 @@ mod streamed;
 mod fit;
 mod upstream;
 mod shared;
+mod gate;
 mod habits;
 mod limiter;
 mod retry;

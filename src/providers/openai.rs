@@ -34,9 +34,10 @@ use self::address::Address;
 use self::server::Server;
 use super::attempts::{Attempt, Attempts};
 use super::fit;
+use super::gate::Pulse;
 use super::http_client::Transport;
 use super::members::{Pool, terms};
-use super::shared::{Pulse, Shared};
+use super::shared::Shared;
 use super::spec::{Brought, Dialect, ProviderError, ProviderSpec};
 use super::upstream::MAX_BODY_BYTES;
 use crate::completion::{Completion, Prompt, StepEvent};
@@ -82,6 +83,11 @@ impl Provider {
     /// under way, or wait, stay.
     pub fn take_effect(&self) {
         self.pool.take_effect();
+    }
+
+    /// Whether connections to its members cost next to nothing: they are neither secured nor shared by several calls.
+    pub fn is_near(&self) -> bool {
+        self.pool.members.iter().all(|server| server.is_near)
     }
 
     /// What it is called.
@@ -181,6 +187,7 @@ fn server(member: &Member, spec: &ProviderSpec, headers: &HeaderMap, shared: &Sh
     let address = Address::new(&member.url, &spec.dialect)?;
     let transport = Transport::to(&member.url, calls.http2, calls.connect_timeout);
     let client = shared.clients.client(transport).map_err(ProviderError::Tls)?;
+    let is_near = transport.is_cheap();
     let origin = address.origin();
     let gate = shared.gate(&origin, address.path(), spec.key(), terms(&calls));
     if spec.brought == Brought::Nothing {
@@ -189,7 +196,7 @@ fn server(member: &Member, spec: &ProviderSpec, headers: &HeaderMap, shared: &Sh
     let habits = shared.habits(&origin);
     let upstream = spec.upstream(origin);
     let (headers, weight) = (headers.clone(), member.weight);
-    Ok(Server { client, address, headers, calls, upstream, weight, gate, habits })
+    Ok(Server { client, is_near, address, headers, calls, upstream, weight, gate, habits })
 }
 
 fn headers(spec: &ProviderSpec) -> Result<HeaderMap, ProviderError> {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use futures_util::Stream;
 use futures_util::future::Either;
+use futures_util::{FutureExt, Stream};
 
 use super::attempts::Attempt;
 use super::findings::Findings;
@@ -84,6 +84,15 @@ impl Provider {
         }
     }
 
+    /// Whether connections to its members cost next to nothing: they are neither secured nor shared by several calls.
+    pub fn is_near(&self) -> bool {
+        match self {
+            Self::OpenAi(provider) => provider.is_near(),
+            // AWS is reached over TLS.
+            Self::Bedrock(_) => false,
+        }
+    }
+
     /// Makes a prompt fit for the model that it names, and says of everything that is asked for in another way than it
     /// was.
     ///
@@ -122,7 +131,10 @@ impl Provider {
     ) -> Result<Completion, Failure> {
         match (self, request) {
             (Self::OpenAi(provider), PreparedRequest::OpenAi(request)) => provider.complete(request, seed, told).await,
-            (Self::Bedrock(provider), PreparedRequest::Bedrock(request)) => provider.complete(request, told).await,
+            (Self::Bedrock(provider), PreparedRequest::Bedrock(request)) => {
+                // A call's future is moved as often as there are calls: the larger of the two is not part of it.
+                provider.complete(request, told).boxed().await
+            }
             _ => Err(of_another()),
         }
     }

@@ -49,7 +49,7 @@ pub fn find(settings: &ActiveSettings, environment: &Environment) -> Result<Foun
     }
     let (credentials, api_key) = {
         let named = named_credentials(settings, environment, &files, says.as_ref())?;
-        let is_own = |member: &Member| is_of_aws(&member.url, &own, &region);
+        let is_own = |member: &Member| is_of_aws(&member.url, &region);
         match named {
             Some(named) => named,
             None if chosen_by == ChosenBy::Request && !members.iter().all(is_own) => {
@@ -160,10 +160,12 @@ fn addresses(
     }
 }
 
-/// Whether an address is AWS's: the region's own, or one of Bedrock's in somebody's private network.
-fn is_of_aws(url: &Url, own: &Url, region: &str) -> bool {
+/// Whether an address is AWS's: one of the region's own, or one of Bedrock's in somebody's private network.
+fn is_of_aws(url: &Url, region: &str) -> bool {
     let is_private = |host: &str| host.ends_with(&format!(".bedrock-runtime.{region}.vpce.amazonaws.com"));
-    url.origin() == own.origin() || (url.scheme() == "https" && url.host_str().is_some_and(is_private))
+    let variants = [(false, false), (false, true), (true, false), (true, true)];
+    let mut own = variants.iter().filter_map(|(fips, dual_stack)| usual_address(region, *fips, *dual_stack));
+    own.any(|own| own.origin() == url.origin()) || (url.scheme() == "https" && url.host_str().is_some_and(is_private))
 }
 
 type Named = (Credentials, Option<SecretString>);
@@ -275,4 +277,44 @@ fn unreadable(files: &ProfileFiles, why: &str) -> SettingsError {
         [&files.config, &files.credentials].into_iter().flatten().map(|path| path.display().to_string()).collect();
     let message = format!("the daemon's files of profiles cannot be read ({}): {why}", paths.join(", "));
     SettingsError::invalid("extra_args.aws_profile_name", message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_region_of_a_resource_stands_in_its_name() {
+        for (model, expected) in [
+            ("arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.a.b", Some("us-east-1")),
+            ("arn:aws-us-gov:bedrock:us-gov-west-1::foundation-model/a.b", Some("us-gov-west-1")),
+            ("arn:aws:sagemaker:eu-west-1:123456789012:endpoint/mine", Some("eu-west-1")),
+            ("arn:aws:bedrock:::foundation-model/a.b", None),
+            ("arn:aws:iam:us-east-1:1:role/x", None),
+            ("us.anthropic.claude", None),
+            ("arn:", None),
+            ("", None),
+        ] {
+            assert_eq!(region_of_arn(model), expected, "{model}");
+        }
+    }
+
+    #[test]
+    fn only_addresses_of_bedrock_in_this_very_region_are_aws_own() {
+        for (address, expected) in [
+            ("https://bedrock-runtime.us-east-1.amazonaws.com/v1", true),
+            ("https://bedrock-runtime-fips.us-east-1.amazonaws.com/v1", true),
+            ("https://bedrock-runtime.us-east-1.api.aws/v1", true),
+            ("https://vpce-1.bedrock-runtime.us-east-1.vpce.amazonaws.com", true),
+            ("http://bedrock-runtime.us-east-1.amazonaws.com", false),
+            ("http://vpce-1.bedrock-runtime.us-east-1.vpce.amazonaws.com", false),
+            ("https://bedrock-runtime.us-east-1.amazonaws.com:8443", false),
+            ("https://bedrock-runtime.us-west-2.amazonaws.com", false),
+            ("https://vpce-1.s3.us-east-1.vpce.amazonaws.com", false),
+            ("https://bedrock-runtime.us-east-1.vpce.amazonaws.com.evil.example", false),
+            ("https://evilbedrock-runtime.us-east-1.vpce.amazonaws.com", false),
+        ] {
+            assert_eq!(is_of_aws(&Url::parse(address).unwrap(), "us-east-1"), expected, "{address}");
+        }
+    }
 }

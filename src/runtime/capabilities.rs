@@ -77,7 +77,8 @@ impl ActiveConfig {
 
 /// A question of which nothing matters but how it is sampled.
 fn prompt(model: &str, sampling: Sampling) -> Prompt {
-    let messages = RawValue::from_string("[]".to_owned()).expect("a list is JSON");
+    // Without a question some providers have nothing to write.
+    let messages = RawValue::from_string(r#"[{"role":"user","content":"?"}]"#.to_owned()).expect("a list is JSON");
     Prompt {
         model: model.to_owned(),
         messages,

@@ -173,12 +173,13 @@ impl ActiveConfig {
             };
         }
         let Some(usual) = elsewhere.usual.get(&provider) else { return Err(self.unavailable(provider).into()) };
-        let structured_output = usual.spec.capabilities.of(requested).structured_output();
+        let (_, model) = provider.resolve(requested)?;
+        let structured_output = usual.spec.capabilities.of(model).structured_output();
         let generator = match api_key {
             Some(api_key) => elsewhere.client_with(usual.spec.clone(), api_key)?,
             None => elsewhere.usual_client(usual)?,
         };
-        let (model, lessons) = (requested.to_owned(), Lessons::default());
+        let (model, lessons) = (model.to_owned(), Lessons::default());
         Ok(Route { generator, model, scaled: false, structured_output, lessons })
     }
 

@@ -83,12 +83,23 @@ impl Targets {
             (Endpoint::Auto, Some(settings)) => settings.endpoint.clone(),
             (named, _) => named.clone(),
         };
+        let mut extra_args =
+            source.extra_args.clone().or_else(|| Some(at_home?.extra_args.clone())).unwrap_or_default();
+        // AWS's credentials are like a key: they belong to its addresses, whatever else goes with calls there.
+        let is_in_aws = provider == ProviderName::Bedrock && (source.endpoint == Endpoint::Auto || at_home.is_some());
+        if is_in_aws && extra_args.aws.is_empty() {
+            extra_args.aws = settings.extra_args.aws.clone();
+        }
+        let has_own = source.extra_args.as_ref().is_some_and(|extra| extra.aws.has_credentials());
+        if source.api_key.is_some() && !has_own {
+            extra_args.aws = extra_args.aws.without_credentials();
+        }
         let judge = ActiveSettings {
             // A name may say in which region the model is.
             model: source.model.clone().unwrap_or_else(|| settings.model.clone()),
             endpoint,
-            api_key: source.api_key.clone().or_else(|| at_home?.api_key.clone()),
-            extra_args: source.extra_args.clone().or_else(|| Some(at_home?.extra_args.clone())).unwrap_or_default(),
+            api_key: source.api_key.clone().or_else(|| at_home.filter(|_| !has_own)?.api_key.clone()),
+            extra_args,
             ..settings.clone()
         };
         let (spec, warnings) = provider_spec(&judge, provider, environment, self.outbound())?;

@@ -15,6 +15,7 @@ use crate::config::endpoint::{ChosenBy, Endpoint, Member, OutboundPolicy, base_u
 use crate::config::field::SettingsCode;
 use crate::config::first::MODEL_VARIABLE;
 use crate::config::provider::{ProviderName, RemoteDefaults};
+use crate::config::secret::SecretSource;
 use crate::config::{Environment, SettingsError};
 use crate::providers::{Brought, Dialect, ProviderSpec};
 
@@ -34,7 +35,7 @@ pub fn provider_spec(
     if provider == ProviderName::Bedrock {
         return bedrock_spec(settings, environment, policy);
     }
-    if let Some(place) = settings.extra_args.aws.place() {
+    if let Some(place) = settings.extra_args.aws.place().filter(|_| !is_judged_on_bedrock(settings)) {
         let message =
             format!("`{place}` is for models of Bedrock, but `{}` is called; leave it out", provider.as_str());
         return Err(SettingsError::invalid(place, message));
@@ -42,10 +43,7 @@ pub fn provider_spec(
     let defaults = provider.remote_defaults().expect("only remote providers are called");
     let mut warnings = Vec::new();
     let (members, chosen_by) = addresses(settings, &defaults, environment)?;
-    for (at, member) in members.iter().enumerate() {
-        let param = if members.len() > 1 { format!("endpoint[{at}]") } else { "endpoint".to_owned() };
-        policy.check(&param, &member.url, chosen_by)?;
-    }
+    hold_to(policy, &members, chosen_by)?;
     let mut body = settings.extra_args.body.resolve(environment)?;
     let dialect = dialect(provider, &mut body, environment)?;
     let api_key = match &settings.api_key {
@@ -53,10 +51,7 @@ pub fn provider_spec(
         None if has_credential(settings, &dialect) => None,
         None => usual_key(&members, chosen_by, &defaults, environment, &mut warnings),
     };
-    let mut headers = Vec::new();
-    for (name, source) in &settings.extra_args.headers {
-        headers.push((name.clone(), source.resolve(&format!("extra_args.headers.{name}"), environment)?));
-    }
+    let headers = headers(settings, environment)?;
     let addresses = members.iter().map(|member| &member.url);
     let capabilities = CapabilityTable::at(provider, addresses).with(settings.extra_args.capabilities.clone());
     let spec = ProviderSpec {
@@ -73,20 +68,23 @@ pub fn provider_spec(
     Ok((spec, warnings))
 }
 
+/// Whether the judge is on Bedrock, which is called with what the configuration says of AWS.
+fn is_judged_on_bedrock(settings: &ActiveSettings) -> bool {
+    let judge = settings.judge.as_ref().filter(|judge| judge.endpoint == Endpoint::Auto);
+    judge.and_then(|judge| judge.model.as_deref()).is_some_and(|judge| {
+        let model = settings.model_mapping.get(judge).map_or(judge, String::as_str);
+        settings.provider.resolve(model).is_ok_and(|(provider, _)| provider == ProviderName::Bedrock)
+    })
+}
+
 fn bedrock_spec(
     settings: &ActiveSettings,
     environment: &Environment,
     policy: &OutboundPolicy,
 ) -> Result<(ProviderSpec, Vec<String>), SettingsError> {
     let aws::Found { aws, api_key, members, chosen_by, warnings } = aws::find(settings, environment)?;
-    for (at, member) in members.iter().enumerate() {
-        let param = if members.len() > 1 { format!("endpoint[{at}]") } else { "endpoint".to_owned() };
-        policy.check(&param, &member.url, chosen_by)?;
-    }
-    let mut headers = Vec::new();
-    for (name, source) in &settings.extra_args.headers {
-        headers.push((name.clone(), source.resolve(&format!("extra_args.headers.{name}"), environment)?));
-    }
+    hold_to(policy, &members, chosen_by)?;
+    let headers = headers(settings, environment)?;
     let capabilities = CapabilityTable::new(ProviderName::Bedrock).with(settings.extra_args.capabilities.clone());
     let spec = ProviderSpec {
         name: ProviderName::Bedrock.as_str().to_owned(),
@@ -203,6 +201,21 @@ pub fn bare_spec(name: &str, provider: ProviderName, base_url: Url, calls: CallS
         calls,
         brought: Brought::Endpoint,
     }
+}
+
+fn hold_to(policy: &OutboundPolicy, members: &[Member], chosen_by: ChosenBy) -> Result<(), SettingsError> {
+    for (at, member) in members.iter().enumerate() {
+        let param = if members.len() > 1 { format!("endpoint[{at}]") } else { "endpoint".to_owned() };
+        policy.check(&param, &member.url, chosen_by)?;
+    }
+    Ok(())
+}
+
+fn headers(settings: &ActiveSettings, environment: &Environment) -> Result<Vec<(String, SecretString)>, SettingsError> {
+    let resolved = |(name, source): &(String, SecretSource)| {
+        Ok((name.clone(), source.resolve(&format!("extra_args.headers.{name}"), environment)?))
+    };
+    settings.extra_args.headers.iter().map(resolved).collect()
 }
 
 fn addresses(

@@ -223,8 +223,11 @@ async fn requests_name_bedrock_where_the_operator_has_keys_and_a_region() {
     let asked = json!({"model": MODEL, "provider": "bedrock"});
     let app = app_with(&stub, &[&keys[..], &[("AWS_REGION", "us-east-1")]].concat()).await;
     assert_eq!(app.post("/configure", &elsewhere).await.ok()["warnings"], json!([]));
-    ask(&app, asked.clone()).await.ok();
-    assert_eq!(one_call(&stub).key_id.as_deref(), Some(ACCESS_KEY_ID));
+    for name in [MODEL.to_owned(), format!("bedrock/{MODEL}")] {
+        ask(&app, json!({"model": name, "provider": "bedrock"})).await.ok();
+        let call = one_call(&stub);
+        assert_eq!((call.key_id.as_deref(), call.model_id.as_str()), (Some(ACCESS_KEY_ID), MODEL));
+    }
     let app = app_with(&stub, &keys).await;
     assert_eq!(app.post("/configure", &elsewhere).await.ok()["warnings"], json!([]));
     assert_eq!(ask(&app, asked).await.error(400)["param"], "provider");

@@ -38,6 +38,8 @@ words! {
         ByField = "by_field",
         /// The model answers it with a message of its own.
         NewTurn = "new_turn",
+        /// The request is refused.
+        Refused = "refused",
         Unknown = "unknown",
     }
 }
@@ -161,6 +163,7 @@ columns! {
     /// `None` where there is no limit, or none that is known.
     max_n: Option<u16> = "The most that `n` may be.",
     sampling: Support = "Whether `temperature`, `top_p` and the penalties are taken other than at their defaults.",
+    temperature_with_top_p: Support = "Whether `temperature` and `top_p` are taken together.",
     top_k: Support = "Whether `top_k` and `min_p` are taken.",
     logit_bias: Support = "Whether `logit_bias` is taken.",
     seed: Support = "Whether `seed` is taken.",

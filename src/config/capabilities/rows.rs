@@ -3,6 +3,7 @@
 
 use super::columns::Support::{No, Unknown, Yes};
 use super::columns::{Capabilities, ForcedTool, LengthLimit, Prefill};
+use super::{bedrock, bedrock_names};
 use crate::completion::Logprobs;
 use crate::config::provider::ProviderName;
 
@@ -16,9 +17,12 @@ pub struct Row {
 
 impl Row {
     /// Whether a model of this name is one of the row's. A fine-tuned model of OpenAI's, `ft:NAME:…`, is what it was
-    /// made of.
+    /// made of, and on Bedrock a profile is the model that it leads to.
     pub fn is_of(&self, model: &str) -> bool {
-        let model = model.strip_prefix("ft:").map_or(model, |tuned| tuned.split(':').next().unwrap_or(tuned));
+        let model = match self.provider {
+            ProviderName::Bedrock => bedrock_names::foundation_model(model),
+            _ => model.strip_prefix("ft:").map_or(model, |tuned| tuned.split(':').next().unwrap_or(tuned)),
+        };
         self.models.iter().any(|name| match name.strip_suffix('*') {
             Some(beginning) => model.starts_with(beginning),
             None => model == *name,
@@ -27,10 +31,11 @@ impl Row {
 }
 
 /// Any server that speaks the protocol: whatever a client asks for is asked of it.
-const ANY: Capabilities = Capabilities {
+pub(super) const ANY: Capabilities = Capabilities {
     n: Unknown,
     max_n: None,
     sampling: Unknown,
+    temperature_with_top_p: Unknown,
     top_k: Unknown,
     logit_bias: Unknown,
     seed: Unknown,
@@ -293,22 +298,6 @@ const LLAMA: Capabilities = Capabilities {
     ..OWN_SERVER
 };
 
-/// Whatever AWS Bedrock serves by its Converse API, which asks for no more than all of its models understand.
-const BEDROCK: Capabilities = Capabilities {
-    n: No,
-    sampling: Yes,
-    logit_bias: No,
-    seed: No,
-    length_limit: LengthLimit::MaxTokens,
-    logprobs: No,
-    json_object: No,
-    json_schema: No,
-    // Both are instructions beside the conversation there.
-    developer_role: Yes,
-    stream_usage: Yes,
-    ..ANY
-};
-
 const fn row(provider: ProviderName, models: &'static [&'static str], capabilities: Capabilities) -> Row {
     Row { provider, models, capabilities }
 }
@@ -340,5 +329,20 @@ pub const ROWS: &[Row] = &[
     row(P::Azure, AZURE_GPT, OPENAI),
     row(P::Azure, AZURE_GPT_OLD, OPENAI_OLD),
     row(P::Azure, ALL, AZURE),
-    row(P::Bedrock, ALL, BEDROCK),
+    row(P::Bedrock, bedrock::CLAUDE_2, bedrock::CLAUDE_WITHOUT_TOOLS),
+    row(P::Bedrock, bedrock::CLAUDE_3, bedrock::CLAUDE_WITHOUT_CACHE),
+    row(P::Bedrock, bedrock::CLAUDE_3_5, bedrock::CLAUDE),
+    row(P::Bedrock, bedrock::CLAUDE_4_1, bedrock::CLAUDE_ONE_SAMPLER),
+    row(P::Bedrock, bedrock::CLAUDE_4_5, bedrock::CLAUDE_WITH_SCHEMAS),
+    row(P::Bedrock, bedrock::CLAUDE_4_6, bedrock::CLAUDE_WITHOUT_PREFILL),
+    row(P::Bedrock, bedrock::CLAUDE_5_5, bedrock::CLAUDE_UNFORCED),
+    row(P::Bedrock, bedrock::CLAUDE_LATER, bedrock::CLAUDE_WITHOUT_SAMPLING),
+    row(P::Bedrock, bedrock::NOVA_1, bedrock::NOVA),
+    row(P::Bedrock, bedrock::NOVA_LATER, bedrock::NOVA_REASONING),
+    row(P::Bedrock, bedrock::WITHOUT_TOOLS, bedrock::PLAIN),
+    row(P::Bedrock, bedrock::DEEPSEEK_R1, bedrock::DEEPSEEK_REASONING),
+    row(P::Bedrock, bedrock::UNFORCED, bedrock::TOOLS_AT_WILL),
+    row(P::Bedrock, bedrock::MISTRAL_LARGE, bedrock::MISTRAL),
+    row(P::Bedrock, bedrock::GPT_OSS, bedrock::GPT_WITHOUT_STOP),
+    row(P::Bedrock, ALL, bedrock::OTHER),
 ];

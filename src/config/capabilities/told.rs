@@ -10,7 +10,18 @@ use crate::config::provider::ProviderName;
 const GROUPS: [(&str, &[&str]); 3] = [
     (
         "Sampling",
-        &["n", "max_n", "sampling", "top_k", "logit_bias", "seed", "max_stop", "length_limit", "explicit_sampling"],
+        &[
+            "n",
+            "max_n",
+            "sampling",
+            "temperature_with_top_p",
+            "top_k",
+            "logit_bias",
+            "seed",
+            "max_stop",
+            "length_limit",
+            "explicit_sampling",
+        ],
     ),
     (
         "Tools, formats and log-probabilities",

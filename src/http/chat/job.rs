@@ -160,10 +160,13 @@ impl Job {
         self.plan.budget
     }
 
-    /// Whether the run is one plain call, and reading its answer is soon done. Log-probabilities are many times as long
-    /// as the answer that they belong to.
-    pub fn is_plain(&self) -> bool {
-        self.plan.is_plain() && self.prompt.logprobs.is_none()
+    /// Whether the run may stay on the thread that serves its client: connections cost it nothing, and its answers are
+    /// soon read. Log-probabilities are many times as long as the answer that they belong to.
+    pub fn may_stay(&self) -> bool {
+        // Long answers take some milliseconds each to be compared, in which other clients of the thread wait.
+        const MOST_ANSWERS: usize = 16;
+        let reads_much = self.plan.budget > MOST_ANSWERS || self.prompt.wanted_logprobs().is_some();
+        !reads_much && !self.plan.is_scored() && self.generator.is_near()
     }
 
     /// The ids by which a client knows the request.

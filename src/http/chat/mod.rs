@@ -66,7 +66,7 @@ pub async fn complete(state: Data<AppState>, request: HttpRequest, body: JsonBod
         return stream::respond(job, ticket, &state).await;
     }
     // A task of its own, whose panic is not the server's.
-    let run = AbortOnDropHandle::new(state.home(job.is_plain()).spawn({
+    let run = AbortOnDropHandle::new(state.home(job.may_stay()).spawn({
         let (job, order) = (Arc::clone(&job), ticket.order().clone());
         async move { order.or(job.run(&mut ())).await }
     }));

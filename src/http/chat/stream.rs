@@ -34,7 +34,7 @@ type Item = event_stream::Item<Delta, Box<Outcome>>;
 pub async fn respond(job: Arc<Job>, ticket: Ticket, state: &AppState) -> Result<HttpResponse, ApiError> {
     let (writer, items) = backlog(ticket.order().clone(), state.unread_timeout);
     let (ended, progress) = watch::channel((0, job.planned()));
-    let run = AbortOnDropHandle::new(state.home(job.is_plain()).spawn({
+    let run = AbortOnDropHandle::new(state.home(job.may_stay()).spawn({
         let (job, order) = (Arc::clone(&job), ticket.order().clone());
         async move {
             let mut feed = Feed { writer, ended };

@@ -53,7 +53,7 @@ pub async fn complete(state: Data<AppState>, request: HttpRequest, body: JsonBod
     if call.request.stream {
         return stream::respond(call, ticket, &state).await;
     }
-    let run = AbortOnDropHandle::new(state.home(true).spawn({
+    let run = AbortOnDropHandle::new(state.home(call.may_stay()).spawn({
         let (call, order) = (Arc::clone(&call), ticket.order().clone());
         async move { order.or(call.answer()).await }
     }));
@@ -130,6 +130,11 @@ impl Call {
             warnings,
             record,
         })
+    }
+
+    /// Whether the call may stay on the thread that serves its client: a connection costs it nothing.
+    fn may_stay(&self) -> bool {
+        self.generator.is_near()
     }
 
     /// The ids by which a client knows the request, as far as they are known before the call.

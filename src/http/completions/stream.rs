@@ -30,7 +30,7 @@ type Item = event_stream::Item<Members, ()>;
 pub async fn respond(call: Arc<Call>, ticket: Ticket, state: &AppState) -> Result<HttpResponse, ApiError> {
     let order = ticket.order().clone();
     let (writer, items) = backlog(order.clone(), state.unread_timeout);
-    let run = AbortOnDropHandle::new(state.home(true).spawn({
+    let run = AbortOnDropHandle::new(state.home(call.may_stay()).spawn({
         let call = Arc::clone(&call);
         async move {
             // Of an order the response hears from its ticket.

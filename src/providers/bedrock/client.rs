@@ -7,18 +7,13 @@ use std::sync::Arc;
 
 use aws_sdk_bedrockruntime::Client;
 use aws_sdk_bedrockruntime::config::http::HttpRequest;
-use aws_sdk_bedrockruntime::config::interceptors::AfterDeserializationInterceptorContextRef;
 use aws_sdk_bedrockruntime::config::retry::RetryConfig;
 use aws_sdk_bedrockruntime::config::timeout::TimeoutConfig;
-use aws_sdk_bedrockruntime::config::{
-    BehaviorVersion, Config, ConfigBag, Intercept, Region, RuntimeComponents, StalledStreamProtectionConfig, Token,
-};
-use aws_sdk_bedrockruntime::error::BoxError;
+use aws_sdk_bedrockruntime::config::{AppName, BehaviorVersion, Config, Region, StalledStreamProtectionConfig, Token};
 use aws_sdk_bedrockruntime::operation::converse_stream::ConverseStreamOutput;
 use aws_smithy_runtime_api::client::auth::http::HTTP_BEARER_AUTH_SCHEME_ID;
 use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
-use parking_lot::Mutex;
 use reqwest::header::HeaderMap;
 use secrecy::ExposeSecret;
 use tokio::time::{Instant, timeout_at};
@@ -27,13 +22,15 @@ use tracing::subscriber::NoSubscriber;
 
 use super::address;
 use super::error;
+use super::intercept::{EventsOnly, KeptAnswer};
 use super::transport::Transport;
 use crate::config::calls::CallSettings;
 use crate::config::endpoint;
+use crate::providers::gate::Gate;
 use crate::providers::http_client;
 use crate::providers::members::{Member, terms};
 use crate::providers::retry::AttemptFailure;
-use crate::providers::shared::{Gate, Shared};
+use crate::providers::shared::Shared;
 use crate::providers::spec::{Brought, Dialect, ProviderError, ProviderSpec};
 use crate::providers::upstream::{Upstream, malformed};
 
@@ -65,6 +62,7 @@ impl Server {
         let client = shared.clients.client(transport).map_err(ProviderError::Tls)?;
         let config = Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
+            .app_name(AppName::new("itsd").expect("it is letters"))
             .region(Region::new(aws.region.clone()))
             .endpoint_url(base_url)
             .http_client(Transport::new(client, calls, Arc::clone(&upstream)))
@@ -83,7 +81,7 @@ impl Server {
 
     /// Asks for a whole answer, which is returned as it came.
     pub async fn converse(&self, model: &str, body: &Bytes) -> Result<Bytes, AttemptFailure> {
-        let answer = Answer::default();
+        let answer = KeptAnswer::default();
         let call = self
             .client
             .converse()
@@ -93,13 +91,19 @@ impl Server {
             .interceptor(answer.clone())
             .send();
         self.in_time(call).await?.map_err(|error| error::of_call(error, self))?;
-        let body = answer.body.lock().take();
-        body.ok_or_else(|| malformed(&self.upstream, "no body"))
+        answer.take().ok_or_else(|| malformed(&self.upstream, "no body"))
     }
 
     /// Asks for a stream and waits until its head is here.
     pub async fn converse_stream(&self, model: &str, body: &Bytes) -> Result<ConverseStreamOutput, AttemptFailure> {
-        let call = self.client.converse_stream().model_id(model).customize().mutate_request(self.writing(body)).send();
+        let call = self
+            .client
+            .converse_stream()
+            .model_id(model)
+            .customize()
+            .mutate_request(self.writing(body))
+            .interceptor(EventsOnly { upstream: Arc::clone(&self.upstream) })
+            .send();
         self.in_time(call).await?.map_err(|error| error::of_call(error, self))
     }
 
@@ -143,28 +147,6 @@ impl Member for Server {
 
     fn origin(&self) -> &str {
         &self.upstream.origin
-    }
-}
-
-/// Keeps the text of an answer, in which objects have an order and numbers their digits.
-#[derive(Debug, Clone, Default)]
-struct Answer {
-    body: Arc<Mutex<Option<Bytes>>>,
-}
-
-impl Intercept for Answer {
-    fn name(&self) -> &'static str {
-        "Answer"
-    }
-
-    fn read_after_deserialization(
-        &self,
-        context: &AfterDeserializationInterceptorContextRef<'_>,
-        _: &RuntimeComponents,
-        _: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        *self.body.lock() = context.response().body().bytes().map(Bytes::copy_from_slice);
-        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aws_config::ecs::EcsCredentialsProvider;
 use aws_config::imds;
@@ -11,10 +11,13 @@ use aws_config::meta::credentials::CredentialsProviderChain;
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
 use aws_config::web_identity_token::WebIdentityTokenCredentialsProvider;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::{ProvideCredentials, future};
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
 use aws_sdk_bedrockruntime::config::{Credentials as StaticCredentials, Region, SharedCredentialsProvider};
 use aws_types::os_shim_internal::{Env, Fs};
 use futures_util::FutureExt;
+use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::error::root_cause;
@@ -116,9 +119,7 @@ impl Aws {
                 let (id, key) = (access_key_id.expose_secret(), secret_access_key.expose_secret());
                 Ok(SharedCredentialsProvider::new(StaticCredentials::new(id, key, token, None, "itsd")))
             }
-            Credentials::Profile { name, files } => {
-                Ok(SharedCredentialsProvider::new(files.provider(name, &self.asking(shared)?)))
-            }
+            Credentials::Profile { name, files } => Ok(Asked::shared(files.provider(name, &self.asking(shared)?))),
             Credentials::Machine { profile, files } => {
                 /// The instance's service is near by, or not there at all.
                 const LONGEST_WAIT: Duration = Duration::from_secs(2);
@@ -132,7 +133,7 @@ impl Aws {
                         "instance",
                         ImdsCredentialsProvider::builder().configure(&asking).imds_client(imds).build(),
                     );
-                Ok(SharedCredentialsProvider::new(chain))
+                Ok(Asked::shared(chain))
             }
         }
     }
@@ -148,6 +149,43 @@ impl Aws {
         let transport = Transport::new(client, calls, Arc::new(upstream));
         let region = Some(Region::new(self.region.clone()));
         Ok(ProviderConfig::without_region().with_region(region).with_http_client(transport))
+    }
+}
+
+/// Credentials that others are asked for. A failure is remembered for a while: a run's candidates ask one after the other,
+/// and each would wait for the same.
+#[derive(Debug)]
+struct Asked<P> {
+    provider: P,
+    failed: Mutex<Option<(Instant, String)>>,
+}
+
+impl<P: ProvideCredentials + 'static> Asked<P> {
+    /// A failure holds for so long.
+    const REMEMBERED: Duration = Duration::from_secs(5);
+
+    fn shared(provider: P) -> SharedCredentialsProvider {
+        SharedCredentialsProvider::new(Self { provider, failed: Mutex::default() })
+    }
+
+    async fn ask(&self) -> Result<StaticCredentials, CredentialsError> {
+        if let Some((at, why)) = &*self.failed.lock()
+            && at.elapsed() < Self::REMEMBERED
+        {
+            return Err(CredentialsError::not_loaded(why.clone()));
+        }
+        let asked = self.provider.provide_credentials().await;
+        *self.failed.lock() = asked.as_ref().err().map(|error| (Instant::now(), root_cause(error)));
+        asked
+    }
+}
+
+impl<P: ProvideCredentials + 'static> ProvideCredentials for Asked<P> {
+    fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+    where
+        Self: 'a,
+    {
+        future::ProvideCredentials::new(self.ask())
     }
 }
 
@@ -204,5 +242,42 @@ impl ProfileFiles {
             .profile_name(profile)
             .profile_files(self.named())
             .build()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Fails the first time.
+    #[derive(Debug, Default)]
+    struct Late(AtomicUsize);
+
+    impl ProvideCredentials for Late {
+        fn provide_credentials<'a>(&'a self) -> future::ProvideCredentials<'a>
+        where
+            Self: 'a,
+        {
+            future::ProvideCredentials::ready(match self.0.fetch_add(1, Ordering::Relaxed) {
+                0 => Err(CredentialsError::provider_error("nobody is there")),
+                _ => Ok(StaticCredentials::new("id", "key", None, None, "test")),
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_remembered_for_a_while_and_then_asked_about_again() {
+        let asked = Asked { provider: Late::default(), failed: Mutex::default() };
+        for _ in 0..3 {
+            assert_eq!(root_cause(&asked.ask().await.unwrap_err()), "nobody is there");
+        }
+        assert_eq!(asked.provider.0.load(Ordering::Relaxed), 1);
+        let long_ago = Instant::now().checked_sub(Asked::<Late>::REMEMBERED).unwrap();
+        asked.failed.lock().as_mut().unwrap().0 = long_ago;
+        assert_eq!(asked.ask().await.unwrap().access_key_id(), "id");
+        assert!(asked.failed.lock().is_none());
+        assert!(asked.ask().await.is_ok());
     }
 }

@@ -1,57 +1,80 @@
-//! What went wrong with a call, as the SDK tells it, turned into one of our failures.
+//! What went wrong with a call, turned into one of our failures: what the upstream answered, what broke within a stream,
+//! and what is not the upstream's word.
 
 use std::error::Error;
 use std::fmt::Debug;
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_bedrockruntime::config::http::HttpResponse;
-use aws_sdk_bedrockruntime::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_bedrockruntime::error::SdkError;
 use aws_smithy_runtime_api::http::Headers;
+use aws_smithy_types::event_stream::{Message, RawMessage};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 
 use super::client::Server;
+use super::said::Said;
+use super::strike::strike;
 use super::transport::Broken;
 use crate::failure::{Failure, FailureKind};
 use crate::providers::retry::{AttemptFailure, requested_pause};
-use crate::providers::upstream::{Upstream, by_status, is_verdict, malformed};
+use crate::providers::upstream::{Upstream, malformed};
 
 /// The failure of a call that came to no answer.
 pub(super) fn of_call<E>(error: SdkError<E, HttpResponse>, server: &Server) -> AttemptFailure
 where
-    E: Error + ProvideErrorMetadata + 'static,
+    E: Error + 'static,
 {
     let upstream = &server.upstream;
     if let Some(attempt) = of_our_own(&error, upstream) {
         return attempt;
     }
     let Some(response) = error.raw_response() else { return unknown(&error, upstream) };
-    let status = response.status().as_u16();
     if response.status().is_success() {
         let what = format!("an answer that cannot be read ({})", root_cause(&error));
-        return malformed(upstream, &what);
+        return malformed(upstream, &strike(&what));
     }
-    let said = Said { status: Some(status), code: error.code(), message: error.message() };
+    // The SDK knows the errors of its service model, and gateways have others.
+    let body = response.body().bytes().unwrap_or_default();
+    let said = Said::of_response(response.status().as_u16(), response.headers().get("x-amzn-errortype"), body);
     let mut attempt = said.failure(upstream);
     attempt.failure.retry_after = pause(response.headers());
     attempt
 }
 
 /// The failure of a stream that broke off, be it by an exception within it.
-pub(super) fn of_stream<E, R>(error: SdkError<E, R>, upstream: &Upstream) -> AttemptFailure
+pub(super) fn of_stream<E>(error: SdkError<E, RawMessage>, upstream: &Upstream) -> AttemptFailure
 where
-    E: Error + ProvideErrorMetadata + 'static,
-    R: Debug + 'static,
+    E: Error + 'static,
 {
     if let Some(attempt) = of_our_own(&error, upstream) {
         return attempt;
     }
-    match error.code() {
-        // The model had begun, which is paid for.
-        Some(code) => {
-            let said = Said { status: None, code: Some(code), message: error.message() };
-            AttemptFailure { was_refused: false, ..said.failure(upstream) }
+    match error.raw_response() {
+        // Whatever its name is, the model had begun, which is paid for.
+        Some(RawMessage::Decoded(message)) => match exception(message) {
+            Some(said) => AttemptFailure { was_refused: false, ..said.failure(upstream) },
+            None => malformed(upstream, &format!("an event that cannot be read ({})", root_cause(&error))),
+        },
+        // Half a message is left over.
+        Some(RawMessage::Invalid(Some(_))) => {
+            let message = format!("{} broke off its stream in the middle of an event", upstream.name);
+            Failure::new(FailureKind::Unavailable, message).into()
         }
+        Some(_) => malformed(upstream, &format!("a stream that cannot be read ({})", root_cause(&error))),
         None => unknown(&error, upstream),
+    }
+}
+
+/// What a message says that is an exception of the service model, or an error that is not in it.
+fn exception(message: &Message) -> Option<Said> {
+    let header = |name: &str| {
+        let header = message.headers().iter().find(|header| header.name().as_str() == name)?;
+        header.value().as_string().ok().map(|value| value.as_str().to_owned())
+    };
+    match header(":message-type")?.as_str() {
+        "exception" => Some(Said::of_exception(&header(":exception-type")?, message.payload())),
+        "error" => Some(Said::of_error(header(":error-code"), header(":error-message"))),
+        _ => None,
     }
 }
 
@@ -64,7 +87,7 @@ where
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = cause {
         if let Some(credentials) = error.downcast_ref::<aws_credential_types::provider::error::CredentialsError>() {
-            let words = upstream.clean(&root_cause(credentials));
+            let words = strike(&upstream.clean(&root_cause(credentials)));
             let message = format!(
                 "{} was not called: there are no credentials to sign with ({words}); name them in `extra_args` of \
                  /configure, as `aws_access_key_id` and `aws_secret_access_key` or as `aws_profile_name`, or give the \
@@ -87,52 +110,7 @@ where
     R: Debug + 'static,
 {
     let message = format!("the call to {} broke: {}", upstream.name, root_cause(error));
-    Failure::new(FailureKind::Unavailable, upstream.clean(&message)).into()
-}
-
-/// What the upstream says of an error.
-struct Said<'a> {
-    status: Option<u16>,
-    /// The exception's name.
-    code: Option<&'a str>,
-    message: Option<&'a str>,
-}
-
-impl Said<'_> {
-    fn failure(&self, upstream: &Upstream) -> AttemptFailure {
-        let kind = self.kind();
-        let opening = if kind == FailureKind::ContextLength { "Input exceeds maximum context length: " } else { "" };
-        let answered = match (self.status, self.code) {
-            (Some(status), Some(code)) => format!("{status} {code}"),
-            (Some(status), None) => status.to_string(),
-            (None, code) => code.unwrap_or("with an error").to_owned(),
-        };
-        let refused = match kind {
-            FailureKind::Auth => format!(" and refused {}", upstream.wording.key),
-            _ => String::new(),
-        };
-        let words = self.message.unwrap_or("no reason given");
-        let message = upstream.clean(&format!("{opening}{} answered {answered}{refused}: {words}", upstream.name));
-        let failure = Failure { status: self.status, ..Failure::new(kind, message) };
-        AttemptFailure { is_verdict: is_verdict(self.status, kind), ..AttemptFailure::from(failure) }.refused()
-    }
-
-    fn kind(&self) -> FailureKind {
-        match self.code {
-            Some("ThrottlingException" | "ServiceQuotaExceededException") => FailureKind::RateLimited,
-            Some("ModelNotReadyException" | "ServiceUnavailableException" | "InternalServerException") => {
-                FailureKind::Unavailable
-            }
-            Some("ModelTimeoutException") => FailureKind::Timeout,
-            Some("ModelErrorException" | "ModelStreamErrorException") => FailureKind::Unavailable,
-            Some("AccessDeniedException" | "ExpiredTokenException" | "UnrecognizedClientException") => {
-                FailureKind::Auth
-            }
-            Some("ResourceNotFoundException") => FailureKind::NotFound,
-            Some("ValidationException") => FailureKind::InvalidRequest,
-            _ => self.status.map_or(FailureKind::Unavailable, by_status),
-        }
-    }
+    Failure::new(FailureKind::Unavailable, strike(&upstream.clean(&message))).into()
 }
 
 /// How long the upstream asked to be left alone.

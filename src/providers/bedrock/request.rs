@@ -1,15 +1,36 @@
 //! The body of a Converse request, written once for a whole run.
+//!
+//! The pages below say what becomes of each part of a chat request. What changes nothing of the answer is written without
+//! a word; what is left out or said in another way is told in a warning; what Bedrock has no words for is refused with
+//! what to send instead, before anything is spent.
+
+mod asked;
+mod body;
+mod cache;
+mod family;
+mod fields;
+mod inference;
+mod media;
+mod messages;
+mod parts;
+mod tools;
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
+use self::asked::Asked;
+use self::body::{Block, Body, CachePoint, Offered, Role, ToolConfig, Turn};
+use self::family::Family;
+use self::fields::Fields;
+use self::messages::Conversation;
+use self::tools::Wishes;
 use crate::completion::Prompt;
-use crate::config::capabilities::Capabilities;
-use crate::failure::{Failure, FailureKind};
+use crate::config::capabilities::{Capabilities, Support};
+use crate::failure::Failure;
 use crate::providers::limiter::Caller;
 
 /// A Converse request. Cloning it shares the text, and the clones' calls take their turns as one run.
@@ -24,7 +45,7 @@ pub struct PreparedRequest {
 impl PreparedRequest {
     /// Writes `prompt`, and those `extra` fields of the configuration that the prompt does not name itself.
     pub(super) fn new(prompt: &Prompt, extra: &Map<String, Value>, row: &Capabilities) -> Self {
-        let body = write(prompt, extra, row).map(|body| Bytes::from(body.to_string()));
+        let body = write(prompt, extra, row).map(|written| written.body);
         Self { body, model: prompt.model.as_str().into(), caller: Caller::default() }
     }
 
@@ -50,103 +71,156 @@ impl PreparedRequest {
     }
 }
 
-#[derive(Deserialize)]
-struct Message {
-    role: String,
-    content: Option<Content>,
+/// Makes ready for the neutral fitting, which knows nothing of Converse: takes out what is so there anyway.
+///
+/// # Errors
+///
+/// JSON without a schema, for which the fitting would ask for an object of which nothing is said, and which no model
+/// there is held to.
+pub(super) fn before_fitting(prompt: &mut Prompt, row: &Capabilities) -> Result<(), Failure> {
+    const PARALLEL: &str = "parallel_tool_calls";
+    if prompt.passthrough.get(PARALLEL).is_some_and(|value| value.get() == "true") {
+        prompt.passthrough.remove(PARALLEL);
+    }
+    let format = prompt.response_format.as_deref();
+    let format: Value = format.and_then(|format| serde_json::from_str(format.get()).ok()).unwrap_or_default();
+    if format["type"] == "json_object" && row.json_schema != Support::No {
+        return Err(fields::json_object(&Scope::new(&prompt.model, row)));
+    }
+    Ok(())
 }
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Content {
-    Text(String),
-    Parts(Vec<Part>),
+/// What is said of a prompt as it goes to Bedrock. Fields of the prompt that go nowhere are taken out of it.
+///
+/// # Errors
+///
+/// What the API has no words for.
+pub(super) fn told(
+    prompt: &mut Prompt,
+    extra: &Map<String, Value>,
+    row: &Capabilities,
+) -> Result<Vec<String>, Failure> {
+    let written = write(prompt, extra, row)?;
+    prompt.passthrough.retain(|name, _| !written.left_out.contains(name));
+    Ok(written.warnings)
 }
 
-#[derive(Deserialize)]
-struct Part {
-    r#type: String,
-    text: Option<String>,
+/// Whom a request is for.
+struct Scope<'a> {
+    family: Family,
+    row: &'a Capabilities,
+    /// As messages speak of it.
+    who: String,
 }
 
-fn write(prompt: &Prompt, extra: &Map<String, Value>, _: &Capabilities) -> Result<Value, Failure> {
-    if !prompt.tools.is_empty() {
-        return Err(Failure::new(FailureKind::NotSupported, "tools are not supported on Bedrock yet by this version"));
+impl<'a> Scope<'a> {
+    fn new(model: &str, row: &'a Capabilities) -> Self {
+        Self { family: Family::of(model), row, who: format!("`{model}` of bedrock") }
     }
-    let mut system: Vec<Value> = Vec::new();
-    let mut messages: Vec<(&str, Vec<Value>)> = Vec::new();
-    let all: Vec<Message> = serde_json::from_str(prompt.messages.get())
-        .map_err(|error| Failure::invalid_param("messages", format!("`messages` cannot be read: {error}")))?;
-    for (at, message) in all.into_iter().enumerate() {
-        let blocks = blocks(message.content).ok_or_else(|| {
-            let param = format!("messages[{at}].content");
-            let why = format!("`{param}` holds what is not supported on Bedrock yet by this version: only texts are");
-            Failure { param: Some(param), ..Failure::new(FailureKind::NotSupported, why) }
-        })?;
-        let role = match message.role.as_str() {
-            "system" | "developer" => {
-                system.extend(blocks);
-                continue;
-            }
-            "assistant" => "assistant",
-            "user" => "user",
-            other => {
-                let message =
-                    format!("messages of the role `{other}` are not supported on Bedrock yet by this version");
-                return Err(Failure::new(FailureKind::NotSupported, message));
-            }
-        };
-        match messages.last_mut() {
-            // Turns must alternate.
-            Some((last, turn)) if *last == role => turn.extend(blocks),
-            _ => messages.push((role, blocks)),
-        }
-    }
-    let messages: Vec<Value> =
-        messages.into_iter().map(|(role, content)| json!({"role": role, "content": content})).collect();
-    let mut body = json!({ "messages": messages });
-    if !system.is_empty() {
-        body["system"] = system.into();
-    }
-    let inference = inference(prompt);
-    if !inference.is_empty() {
-        body["inferenceConfig"] = inference.into();
-    }
-    let mut additional = extra.clone();
-    for (name, value) in &prompt.passthrough {
-        additional.insert(name.clone(), value_of(value));
-    }
-    if !additional.is_empty() {
-        body["additionalModelRequestFields"] = additional.into();
-    }
-    Ok(body)
 }
 
-fn inference(prompt: &Prompt) -> Map<String, Value> {
-    let sampling = &prompt.sampling;
-    let mut fields = Map::new();
-    let mut field = |name: &str, value: Option<Value>| {
-        if let Some(value) = value {
-            fields.insert(name.to_owned(), value);
-        }
+struct Written {
+    body: Bytes,
+    warnings: Vec<String>,
+    /// Fields of the prompt that are no part of it.
+    left_out: Vec<String>,
+}
+
+fn write(prompt: &Prompt, extra: &Map<String, Value>, row: &Capabilities) -> Result<Written, Failure> {
+    let scope = &Scope::new(&prompt.model, row);
+    let Asked { mut sampling, tool_choice, response_format, fields } = Asked::new(prompt, extra, row)?;
+    let mut fields = Fields::sort(fields, scope)?;
+    fields.sample(&mut sampling, scope);
+    if let Some(format) = &response_format {
+        fields.response_format(format, scope)?;
+    }
+    let mut conversation = Conversation::read(&prompt.messages, scope)?;
+    let used: Vec<String> = conversation.used_tools().into_iter().map(str::to_owned).collect();
+    let used: Vec<&str> = used.iter().map(String::as_str).collect();
+    let wishes = Wishes { choice: tool_choice.as_deref(), parallel: fields.parallel, used: &used };
+    let mut toolbox = tools::toolbox(&prompt.tools, &wishes, scope)?;
+    if let Some(choice) = toolbox.claudes_choice.take() {
+        fields.additional.entry("tool_choice").or_insert(choice);
+    }
+    if let Some(point) = fields.cache {
+        mark_last_question(&mut conversation.turns, point);
+    }
+    let mut warnings = std::mem::take(&mut conversation.warnings);
+    warnings.append(&mut toolbox.warnings);
+    check_cache_points(&mut conversation, toolbox.config.as_mut(), scope, &mut warnings)?;
+    let inference_config = inference::config(&sampling, &fields, scope)?;
+    warnings.append(&mut fields.warnings);
+    let body = Body {
+        messages: conversation.turns,
+        system: conversation.system,
+        inference_config,
+        tool_config: toolbox.config,
+        additional_model_request_fields: fields.additional,
+        own: fields.own,
     };
-    field("maxTokens", sampling.max_tokens.map(|limit| limit.tokens.into()));
-    field("temperature", sampling.temperature.map(Value::from));
-    field("topP", sampling.top_p.map(Value::from));
-    field("stopSequences", (!sampling.stop.is_empty()).then(|| sampling.stop.clone().into()));
-    fields
+    let body = serde_json::to_vec(&body).expect("texts, numbers and raw JSON always serialise to memory").into();
+    Ok(Written { body, warnings, left_out: fields.left_out })
 }
 
-/// The blocks of a message's texts; `None` for a message that holds anything else.
-fn blocks(content: Option<Content>) -> Option<Vec<Value>> {
-    match content? {
-        Content::Text(text) => Some(vec![json!({ "text": text })]),
-        Content::Parts(parts) => {
-            parts.into_iter().map(|part| Some(json!({"text": part.text.filter(|_| part.r#type == "text")?}))).collect()
-        }
+/// Asks for a cache of all up to the end of the last turn of the user's.
+fn mark_last_question(turns: &mut [Turn], point: CachePoint) {
+    let last = turns.iter_mut().rfind(|turn| turn.role == Role::User);
+    if let Some(turn) = last.filter(|turn| !matches!(turn.content.last(), Some(Block::CachePoint(_)))) {
+        turn.content.push(Block::CachePoint(point));
     }
 }
 
-fn value_of(raw: &RawValue) -> Value {
-    serde_json::from_str(raw.get()).unwrap_or_default()
+/// Takes the cache points out where there is no cache, and refuses more than there may be.
+fn check_cache_points(
+    conversation: &mut Conversation,
+    tools: Option<&mut ToolConfig>,
+    scope: &Scope,
+    warnings: &mut Vec<String>,
+) -> Result<(), Failure> {
+    let mut count = 0;
+    let has_cache = scope.row.prompt_caching != Support::No;
+    let has_cache_of_tools = has_cache && !matches!(scope.family, Family::Nova { .. });
+    let mut stays = |is_point: bool, has_cache: bool| {
+        count += usize::from(is_point && has_cache);
+        !is_point || has_cache
+    };
+    let lists = conversation.turns.iter_mut().map(|turn| &mut turn.content).chain([&mut conversation.system]);
+    let mut taken = 0;
+    for list in lists {
+        let before = list.len();
+        list.retain(|block| stays(matches!(block, Block::CachePoint(_)), has_cache));
+        taken += before - list.len();
+    }
+    if let Some(tools) = tools {
+        let before = tools.tools.len();
+        tools.tools.retain(|tool| stays(matches!(tool, Offered::CachePoint(_)), has_cache_of_tools));
+        taken += before - tools.tools.len();
+    }
+    if taken > 0 {
+        let what = if has_cache { "of tools" } else { "of prompts" };
+        warnings.push(format!("`cache_control` was left out: {} keeps no cache {what}", scope.who));
+    }
+    if count > cache::MOST {
+        let message = format!("the request has {count} of `cache_control`; Bedrock takes at most {}", cache::MOST);
+        return Err(Failure::invalid_param("messages", message));
+    }
+    Ok(())
 }
+
+/// Reads the JSON that stands at `place`.
+fn read<'a, T: Deserialize<'a>>(place: &str, raw: &'a RawValue) -> Result<T, Failure> {
+    serde_json::from_str(raw.get())
+        .map_err(|error| Failure::invalid_param(place, format!("`{place}` cannot be read: {error}")))
+}
+
+/// As much of a text of the client's as a message can show.
+fn shown(text: &str) -> String {
+    const MOST: usize = 64;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -349,3 +349,35 @@ fn fields_that_the_server_would_refuse_are_left_out_and_its_own_are_not() {
     );
     assert_eq!(prompt.passthrough.keys().collect::<Vec<_>>(), ["reasoning_effort", "reasoning_format", "user"]);
 }
+
+#[test]
+fn of_two_samplers_that_are_refused_together_one_is_left() {
+    for (temperature, top_p, left, warns) in [
+        (Some(0.5), Some(0.9), (Some(0.5), None), true),
+        (Some(0.0), Some(0.9), (Some(0.0), None), true),
+        // At 1 it means nothing.
+        (Some(1.0), Some(0.9), (None, Some(0.9)), false),
+        (Some(0.5), Some(1.0), (Some(0.5), None), false),
+        (Some(1.0), Some(1.0), (Some(1.0), None), false),
+        (Some(0.5), None, (Some(0.5), None), false),
+        (None, Some(0.9), (None, Some(0.9)), false),
+        (None, None, (None, None), false),
+    ] {
+        let mut prompt = prompt();
+        (prompt.sampling.temperature, prompt.sampling.top_p) = (temperature, top_p);
+        let warnings = fit(&mut prompt, json!({"temperature_with_top_p": false})).unwrap();
+        assert_eq!((prompt.sampling.temperature, prompt.sampling.top_p), left, "{temperature:?} {top_p:?}");
+        assert_eq!(!warnings.is_empty(), warns, "{warnings:?}");
+        assert!(warnings.iter().all(|warning| warning.starts_with("`top_p` was left out")), "{warnings:?}");
+    }
+}
+
+#[test]
+fn a_message_to_continue_is_refused_where_none_is_continued() {
+    let mut ended = prompt();
+    ended.messages = text(r#"[{"role":"user","content":"x"}, {"role":"assistant","content":"y"}]"#);
+    let failure = refused(&mut ended, json!({"prefill": "refused"}));
+    assert_eq!(failure.param.as_deref(), Some("messages"));
+    assert!(failure.message.contains("end with one of the user's"), "{}", failure.message);
+    assert_eq!(fit(&mut prompt(), json!({"prefill": "refused"})).unwrap(), Vec::<String>::new());
+}

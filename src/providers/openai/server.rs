@@ -12,11 +12,11 @@ use url::Url;
 use super::address::Address;
 use crate::config::calls::CallSettings;
 use crate::failure::{Failure, FailureKind};
+use crate::providers::gate::Gate;
 use crate::providers::habits::Habits;
 use crate::providers::http_client;
 use crate::providers::members::Member;
 use crate::providers::retry::AttemptFailure;
-use crate::providers::shared::Gate;
 use crate::providers::thread_clients::ThreadClients;
 use crate::providers::upstream::Upstream;
 
@@ -30,6 +30,8 @@ const MAX_BODY_END: Duration = Duration::from_millis(5);
 /// A member of a provider's pool, with all that it takes to call it.
 pub(super) struct Server {
     pub client: ThreadClients,
+    /// Whether a connection to it costs next to nothing.
+    pub is_near: bool,
     pub address: Address,
     pub headers: HeaderMap,
     pub calls: CallSettings,

@@ -18,10 +18,10 @@ use super::stream::EventSource;
 use crate::completion::Usage;
 use crate::failure::{Failure, FailureKind};
 use crate::providers::attempts::{Attempt, Attempts, Turn};
+use crate::providers::gate::Pulse;
 use crate::providers::limiter::Caller;
 use crate::providers::members::Pool;
 use crate::providers::retry::AttemptFailure;
-use crate::providers::shared::Pulse;
 use crate::providers::upstream::{MAX_BODY_BYTES, Upstream, malformed};
 
 /// The members of a JSON object, each as it was written.

@@ -16,9 +16,9 @@ use crate::config::calls::UseN;
 use crate::config::capabilities::Support;
 use crate::failure::{Failure, FailureKind};
 use crate::providers::attempts::{Attempt, Attempts};
+use crate::providers::gate::Pulse;
 use crate::providers::habits::Habits;
 use crate::providers::retry::AttemptFailure;
-use crate::providers::shared::Pulse;
 use crate::providers::upstream::MAX_BODY_BYTES;
 
 /// The most choices of one call wherever no other limit is known, which is OpenAI's own.

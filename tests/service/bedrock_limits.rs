@@ -1,0 +1,119 @@
+//! The limits of calls to Bedrock, what they cost, and connections that break: as with every other provider.
+
+use serde_json::{Value, json};
+
+use crate::bedrock_configuration::{MODEL, app_at, app_in, ask, document};
+use crate::bedrock_stub::{BedrockStub, Point, Step};
+
+fn hanging(point: Point) -> Step {
+    Step { hang_at: Some(point), ..Step::text("one two three four five six") }
+}
+
+#[tokio::test]
+async fn every_wait_has_a_limit_that_is_named() {
+    let stub = BedrockStub::start().await;
+    let app = app_at(&stub).await;
+    for (limit, point, words) in [
+        ("timeout_ms", Point::Request, "did not answer within 0.3 s"),
+        ("timeout_ms", Point::Head, "did not answer within 0.3 s"),
+        ("first_byte_timeout_ms", Point::Request, "did not begin to answer within 0.3 s"),
+        ("first_byte_timeout_ms", Point::Head, "did not begin to answer within 0.3 s"),
+        ("idle_timeout_ms", Point::Head, "was silent for 0.3 s"),
+        ("idle_timeout_ms", Point::Body, "was silent for 0.3 s"),
+    ] {
+        app.post("/configure", &document(json!({ limit: 300 }))).await.ok();
+        for stream in [false, true] {
+            stub.push(hanging(point));
+            let answer = ask(&app, json!({ "stream": stream })).await;
+            // What has been said of a stream is out already.
+            let error = match answer.status {
+                200 => answer.text.clone(),
+                _ => answer.error(502)["message"].to_string(),
+            };
+            assert!(error.contains(words) && error.contains(limit), "{limit} {point:?} {stream}: {error}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_stops_for_less_than_its_limit_is_read_to_its_end() {
+    let stub = BedrockStub::start().await;
+    let app = app_at(&stub).await;
+    app.post("/configure", &document(json!({"idle_timeout_ms": 20_000}))).await.ok();
+    for stream in [false, true] {
+        stub.push(Step { split_bytes: Some(37), drip_ms: Some(1), ..Step::text("slow and steady") });
+        let answer = ask(&app, json!({ "stream": stream })).await;
+        let text = match stream {
+            true => answer
+                .events()
+                .iter()
+                .filter_map(|chunk| chunk["choices"][0]["delta"]["content"].as_str())
+                .collect::<String>(),
+            false => answer.content(),
+        };
+        assert_eq!(text, "slow and steady");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_is_tried_again_within_the_limits() {
+    let stub = BedrockStub::start().await;
+    let app = app_at(&stub).await;
+    app.post("/configure", &document(json!({"max_retries": 2}))).await.ok();
+    for point in [Point::Request, Point::Head, Point::Body] {
+        stub.push(Step { reset_at: Some(point), ..Step::text("lost") });
+        stub.push(Step { close_at: Some(point), ..Step::text("lost") });
+        stub.push(Step::text("found"));
+        assert_eq!(ask(&app, json!({})).await.content(), "found", "{point:?}");
+    }
+    assert_eq!(stub.counters().requests, 9);
+    let address = stub.url();
+    drop(stub);
+    let app = app_in(&[("AWS_ENDPOINT_URL_BEDROCK_RUNTIME", &address)]).await;
+    app.post("/configure", &document(json!({}))).await.ok();
+    let error = ask(&app, json!({})).await.error(502);
+    assert_eq!(error["code"], "upstream_unavailable", "{error}");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("could not connect to") && message.contains(&address), "{message}");
+    let metrics = app.get("/metrics").await.text;
+    let unreachable = "itsd_upstream_attempts_total{provider=\"bedrock\",outcome=\"unreachable\"} 1";
+    assert!(metrics.contains(unreachable), "{metrics}");
+}
+
+#[tokio::test]
+async fn no_more_calls_are_under_way_than_are_allowed() {
+    let stub = BedrockStub::start().await;
+    let app = app_at(&stub).await;
+    app.post("/configure", &document(json!({"n_parallel": 2, "stop_rule": "none"}))).await.ok();
+    stub.answer_with(|_| Step { gate: Some("all".to_owned()), ..Step::text("42") });
+    let body = json!({
+        "model": format!("bedrock/{MODEL}"), "budget": 6, "messages": [{"role": "user", "content": "What is 6 times 7?"}]
+    });
+    let asked = tokio::spawn(crate::app::receive(app.json_request("/v1/chat/completions", &body.to_string())));
+    stub.wait_for(|counters| counters.in_flight == 2).await;
+    app.somebody_queues().await;
+    assert_eq!(stub.counters().requests, 2);
+    stub.open_gate("all");
+    asked.await.unwrap().ok();
+    assert_eq!(stub.counters().requests, 6);
+}
+
+#[tokio::test]
+async fn what_was_read_from_a_cache_costs_its_own_price() {
+    let stub = BedrockStub::start().await;
+    let app = app_at(&stub).await;
+    let price = json!({"prompt": 3.0, "cached_prompt": 0.3, "completion": 15.0});
+    for name in [format!("bedrock/{MODEL}"), MODEL.to_owned()] {
+        app.post("/configure", &document(json!({"prices": {name: price}}))).await.ok();
+        let usage = json!({"inputTokens": 1000, "outputTokens": 100, "cacheReadInputTokens": 4000});
+        stub.push(Step { usage: Some(usage), ..Step::text("42") });
+        let answer = ask(&app, json!({"return_response_only": false})).await.ok();
+        // 1000 × 3 + 4000 × 0.3 + 100 × 15, by the million.
+        let cost = answer["metadata"]["cost_usd"].as_f64().unwrap();
+        assert!((cost - 0.0057).abs() < 1e-12, "{answer}");
+        assert_eq!(answer["usage"]["prompt_tokens"], 5000);
+        assert_eq!(answer["usage"]["prompt_tokens_details"]["cached_tokens"], 4000);
+    }
+    let unpriced = document(json!({"limits": {"max_cost_usd": 1}}));
+    assert_eq!(app.post("/configure", &unpriced).await.error(400)["param"], Value::from("limits.max_cost_usd"));
+}
