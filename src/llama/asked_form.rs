@@ -1,10 +1,13 @@
 //! Which form a prompt asks its answer to have: `response_format`, `grammar`, `regex`, or a tool that must be called.
 
+use std::sync::OnceLock;
+
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value as Json, json};
 
-use super::grammar::Form;
+use super::grammar::{Compiled, Form, Grammars};
+use super::vocabulary::Vocabulary;
 use crate::completion::{Prompt, Tool};
 use crate::failure::{Failure, FailureKind};
 
@@ -15,6 +18,27 @@ pub(super) struct AskedForm {
     pub(super) form: Form,
     /// The answer is a call: an object of a tool's name and arguments, read by [`read_call`].
     pub(super) is_call: bool,
+}
+
+impl AskedForm {
+    /// Compiles it, with grammars that are made for the first one: a large vocabulary takes a second.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be kept, by the parameter that asks for it.
+    pub(super) fn compile(&self, grammars: &OnceLock<Grammars>, vocabulary: &Vocabulary) -> Result<Compiled, Failure> {
+        let grammars = match grammars.get() {
+            Some(grammars) => grammars,
+            None => {
+                let (texts, ends) = vocabulary.texts();
+                let made = Grammars::new(&texts, &ends)
+                    .map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))?;
+                grammars.get_or_init(|| made)
+            }
+        };
+        let refused = |error| Failure::invalid_param(self.param, format!("`{}`: {error}", self.param));
+        grammars.compile(&self.form).map_err(refused)
+    }
 }
 
 /// What `tool_choice` says.

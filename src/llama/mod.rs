@@ -25,9 +25,11 @@ use crate::failure::{Failure, FailureKind};
 use context::{CheckedContext, ContextShape};
 use engine::{QueuedJob, Shared};
 use grammar::Grammars;
+use reply::Reading;
 use request::Request;
 use scheduler::Room;
 use template::ChatTemplate;
+use tool_calls::OfferedTool;
 use vocabulary::Vocabulary;
 
 pub use sampling::forked_seed;
@@ -35,12 +37,17 @@ pub use sampling::forked_seed;
 mod engine;
 mod scheduler;
 mod candidate;
+mod deltas;
 mod outlet;
 mod request;
 mod asked_form;
 mod grammar;
 mod template;
+mod jinja;
+mod python;
 mod tool_calls;
+mod reasoning;
+mod reply;
 mod text;
 mod sampling;
 mod vocabulary;
@@ -91,6 +98,8 @@ pub struct ModelSpec {
     pub max_sequences: u32,
     /// Whether the file is mapped into memory instead of read into it.
     pub use_mmap: bool,
+    /// Whether what the model thinks before it answers is given as `reasoning_content` instead of in the text.
+    pub separate_reasoning: bool,
 }
 
 impl ModelSpec {
@@ -104,6 +113,7 @@ impl ModelSpec {
             gpu_layers: -1,
             max_sequences: 32,
             use_mmap: true,
+            separate_reasoning: false,
         }
     }
 }
@@ -188,6 +198,7 @@ struct Inner {
     vocabulary: Arc<Vocabulary>,
     template: ChatTemplate,
     shared: Arc<Shared>,
+    separate_reasoning: bool,
     /// The length for which an answer needs room in the cache before it starts.
     expected_tokens: u32,
     /// Made for the first request that asks for a form: a large vocabulary takes a second.
@@ -223,7 +234,7 @@ impl Engine {
             .ok()
             .and_then(|template| template.to_string().ok())
             .ok_or_else(|| unsupported("it has no chat template: choose a chat or instruct model".into()))?;
-        let template = ChatTemplate::new(source)
+        let template = ChatTemplate::new(&source)
             .map_err(|error| unsupported(format!("its chat template cannot be compiled: {error}")))?;
         let vocabulary = Arc::new(Vocabulary::new(model.clone()).map_err(unsupported)?);
 
@@ -262,6 +273,7 @@ impl Engine {
             vocabulary,
             template,
             shared,
+            separate_reasoning: spec.separate_reasoning,
             expected_tokens,
             grammars: OnceLock::new(),
             thread: Mutex::new(Some(thread)),
@@ -300,7 +312,14 @@ impl Engine {
             false => Vec::new(),
         };
         let rendered = template.render(job.prompt.messages.get(), &tools, vocabulary)?;
-        self.begin(&rendered, "messages", request, &job)
+        let offered = || job.prompt.tools.iter().filter_map(OfferedTool::of).collect();
+        let reading = Reading {
+            tools: request.tools_offered.then(|| (template.tool_format().clone(), offered())),
+            marks: template.thought_marks(),
+            is_thought_opened: template.thought_marks().are_opened_by(&rendered),
+            separates_thoughts: self.0.separate_reasoning,
+        };
+        self.begin(&rendered, "messages", Request { reading: Some(reading), ..request }, &job)
     }
 
     /// Puts a job in line whose candidates continue `text` as it stands: without a chat template, and control tokens
@@ -338,7 +357,9 @@ impl Engine {
         if room == 0 {
             return Err(too_long(&format!("the prompt has {} tokens", tokens.len()), info));
         }
-        self.compile(&mut request)?;
+        if let Some(asked) = &request.form {
+            request.compiled = Some(asked.compile(&self.0.grammars, vocabulary)?);
+        }
         // A larger limit than there is room for is no error: the answer then ends by length, as it would have.
         let tokens_per_candidate = request.max_tokens.map_or(room, |limit| limit.min(room));
         let (seats, watch, receiver) = outlet::open(job.candidates.iter().map(|seed| seed.candidate), job.live);
@@ -351,24 +372,6 @@ impl Engine {
             candidates: seats.into_iter().zip(job.candidates.iter().map(|seed| seed.seed)).collect(),
         })?;
         Ok(receiver)
-    }
-
-    /// Compiles the form that a request asks for.
-    fn compile(&self, request: &mut Request) -> Result<(), Failure> {
-        let Inner { vocabulary, grammars, .. } = &*self.0;
-        let Some(asked) = &request.form else { return Ok(()) };
-        let refused = |error| Failure::invalid_param(asked.param, format!("`{}`: {error}", asked.param));
-        let grammars = match grammars.get() {
-            Some(grammars) => grammars,
-            None => {
-                let (texts, ends) = vocabulary.texts();
-                let made = Grammars::new(&texts, &ends)
-                    .map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))?;
-                grammars.get_or_init(|| made)
-            }
-        };
-        request.compiled = Some(grammars.compile(&asked.form).map_err(refused)?);
-        Ok(())
     }
 
     pub fn info(&self) -> &ModelInfo {
