@@ -412,6 +412,10 @@ pub struct Usage {
     pub completion_tokens: u64,
     /// The part of `prompt_tokens` that the provider read from its cache.
     pub cached_tokens: u64,
+    /// The part of `prompt_tokens`, beside that, which the provider wrote to its cache, where it says so: some prices tell
+    /// it apart.
+    #[serde(skip)]
+    pub cache_write_tokens: u64,
     /// The part of `completion_tokens` spent on hidden reasoning.
     pub reasoning_tokens: u64,
     /// Calls that were made but whose usage is not known (cancelled, failed, or not reported).
@@ -429,6 +433,7 @@ impl AddAssign for Usage {
         self.prompt_tokens = self.prompt_tokens.saturating_add(other.prompt_tokens);
         self.completion_tokens = self.completion_tokens.saturating_add(other.completion_tokens);
         self.cached_tokens = self.cached_tokens.saturating_add(other.cached_tokens);
+        self.cache_write_tokens = self.cache_write_tokens.saturating_add(other.cache_write_tokens);
         self.reasoning_tokens = self.reasoning_tokens.saturating_add(other.reasoning_tokens);
         self.unknown_calls = self.unknown_calls.saturating_add(other.unknown_calls);
     }

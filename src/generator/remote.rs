@@ -198,6 +198,10 @@ fn account(run: &Run, phase: Phase, candidates: u64, begun: Arc<AtomicBool>) -> 
             begun.store(false, Ordering::Relaxed);
             call.lost();
         }
+        (Attempt::Wasted { usage, .. }, Some(call)) => {
+            begun.store(false, Ordering::Relaxed);
+            call.wasted(usage);
+        }
         (Attempt::Answered(usage), call) => {
             if let Some(call) = call.take() {
                 call.settle(usage);
@@ -208,7 +212,7 @@ fn account(run: &Run, phase: Phase, candidates: u64, begun: Arc<AtomicBool>) -> 
                 call.settle_without(missing as u64, usage);
             }
         }
-        (Attempt::Refused(_) | Attempt::Lost(_), None) => {}
+        (Attempt::Refused(_) | Attempt::Lost(_) | Attempt::Wasted { .. }, None) => {}
     })
 }
 

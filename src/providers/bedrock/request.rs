@@ -45,7 +45,7 @@ pub struct PreparedRequest {
 impl PreparedRequest {
     /// Writes `prompt`, and those `extra` fields of the configuration that the prompt does not name itself.
     pub(super) fn new(prompt: &Prompt, extra: &Map<String, Value>, row: &Capabilities) -> Self {
-        let body = write(prompt, extra, row).map(|written| written.body);
+        let body = compose(prompt, extra, row, |body| text_of(body, prompt)).map(|written| written.body);
         Self { body, model: prompt.model.as_str().into(), caller: Caller::default() }
     }
 
@@ -100,7 +100,7 @@ pub(super) fn told(
     extra: &Map<String, Value>,
     row: &Capabilities,
 ) -> Result<Vec<String>, Failure> {
-    let written = write(prompt, extra, row)?;
+    let written = compose(prompt, extra, row, |_| ())?;
     prompt.passthrough.retain(|name, _| !written.left_out.contains(name));
     Ok(written.warnings)
 }
@@ -119,14 +119,21 @@ impl<'a> Scope<'a> {
     }
 }
 
-struct Written {
-    body: Bytes,
+struct Written<T> {
+    body: T,
     warnings: Vec<String>,
     /// Fields of the prompt that are no part of it.
     left_out: Vec<String>,
 }
 
-fn write(prompt: &Prompt, extra: &Map<String, Value>, row: &Capabilities) -> Result<Written, Failure> {
+/// Puts a request together, of which `write` makes what is wanted: a request may hold megabytes, which only one that is
+/// sent needs to be text.
+fn compose<T>(
+    prompt: &Prompt,
+    extra: &Map<String, Value>,
+    row: &Capabilities,
+    write: impl FnOnce(&Body) -> T,
+) -> Result<Written<T>, Failure> {
     let scope = &Scope::new(&prompt.model, row);
     let Asked { mut sampling, tool_choice, response_format, fields } = Asked::new(prompt, extra, row)?;
     let mut fields = Fields::sort(fields, scope)?;
@@ -158,8 +165,15 @@ fn write(prompt: &Prompt, extra: &Map<String, Value>, row: &Capabilities) -> Res
         additional_model_request_fields: fields.additional,
         own: fields.own,
     };
-    let body = serde_json::to_vec(&body).expect("texts, numbers and raw JSON always serialise to memory").into();
-    Ok(Written { body, warnings, left_out: fields.left_out })
+    Ok(Written { body: write(&body), warnings, left_out: fields.left_out })
+}
+
+/// The text of a body. It is about as long as the messages that it says again.
+fn text_of(body: &Body, prompt: &Prompt) -> Bytes {
+    const OTHERS_BYTES: usize = 4096;
+    let mut text = Vec::with_capacity(prompt.messages.get().len() + OTHERS_BYTES);
+    serde_json::to_writer(&mut text, body).expect("texts, numbers and raw JSON always serialise to memory");
+    text.into()
 }
 
 /// Asks for a cache of all up to the end of the last turn of the user's.

@@ -30,10 +30,10 @@ const WRITTEN: [(&str, &str); 4] = [
 ];
 
 /// What each call decides for itself.
-const OUR_OWN: [&str; 6] = ["model", "messages", "n", "seed", "stream", "stream_options"];
+const OUR_OWN: [&str; 5] = ["model", "messages", "n", "stream", "stream_options"];
 
 /// Fields of OpenAI's of which Converse knows nothing, and no model behind it.
-const UNKNOWN_THERE: [&str; 15] = [
+const UNKNOWN_THERE: [&str; 16] = [
     "audio",
     "logit_bias",
     "logprobs",
@@ -43,6 +43,7 @@ const UNKNOWN_THERE: [&str; 15] = [
     "prompt_cache_key",
     "prompt_cache_retention",
     "safety_identifier",
+    "seed",
     "store",
     "tools",
     "top_logprobs",

@@ -218,3 +218,10 @@ fn while_claude_thinks_it_samples_in_a_way_of_its_own() {
     let request = json!({"reasoning_effort": "low", "temperature": 1.0, "top_p": 0.95});
     assert_eq!(super::body(CLAUDE, &request)["inferenceConfig"], json!({"temperature": 1.0, "topP": 0.95}));
 }
+
+#[test]
+fn a_seed_of_the_configuration_is_told_of_as_a_requests_own() {
+    let (text, warnings) = text_of(CLAUDE, "{}", json!({"seed": 4})).unwrap();
+    assert!(!text.contains("seed"), "{text}");
+    assert!(warnings.len() == 1 && warnings[0].starts_with("`seed` was left out"), "{warnings:?}");
+}

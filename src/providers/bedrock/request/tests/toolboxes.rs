@@ -47,6 +47,26 @@ fn schemas_go_byte_for_byte() {
 }
 
 #[test]
+fn every_schema_says_that_it_is_of_an_object() {
+    for (parameters, schema) in [
+        ("{}", r#"{"type":"object","properties":{}}"#),
+        ("{ }", r#"{"type":"object","properties":{}}"#),
+        (
+            r#"{"properties": {"type": {"minimum": 1.0}}}"#,
+            r#"{"type":"object","properties": {"type": {"minimum": 1.0}}}"#,
+        ),
+        (r#"{ "a\"b": 1, "type": "object"}"#, r#"{ "a\"b": 1, "type": "object"}"#),
+    ] {
+        let request = format!(
+            r#"{{"tools": [{{"type": "function", "function": {{"name": "f", "parameters": {parameters}}}}}]}}"#
+        );
+        let (text, warnings) = text_of(CLAUDE, &request, json!({})).unwrap();
+        assert_eq!(warnings, [""; 0]);
+        assert!(text.contains(&format!(r#""inputSchema":{{"json":{schema}}}"#)), "{text}");
+    }
+}
+
+#[test]
 fn tools_that_bedrock_does_not_take_are_refused_by_their_place() {
     for (tools, param, words) in [
         (json!([tool("a b")]), "tools[0].function.name", "letters, digits"),
@@ -58,6 +78,11 @@ fn tools_that_bedrock_does_not_take_are_refused_by_their_place() {
             json!([{"type": "function", "function": {"name": "f", "parameters": []}}]),
             "tools[0].function.parameters",
             "object",
+        ),
+        (
+            json!([{"type": "function", "function": {"name": "f", "parameters": {"type": ["object", "null"]}}}]),
+            "tools[0].function.parameters.type",
+            "must be `object`",
         ),
     ] {
         refused(CLAUDE, &json!({"tools": tools}), param, words);
