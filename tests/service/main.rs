@@ -77,6 +77,7 @@ mod stop_rules;
 mod stopping;
 mod stream_pace;
 mod streams;
+mod structured_output;
 mod stubbed_bedrock;
 mod swap;
 mod text_completions;
