@@ -30,6 +30,7 @@ use serde_json::{Map, Value};
 pub use self::address::usual_address;
 pub use self::credentials::{Aws, Credentials, Keys, ProfileFiles, ProfileSays};
 pub use self::request::PreparedRequest;
+pub(super) use self::request::knows;
 
 use self::client::Server;
 use super::attempts::{Attempt, Attempts};
