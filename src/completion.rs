@@ -91,6 +91,10 @@ pub const OPENAI_FIELDS: &[&str] = &[
     "web_search_options",
 ];
 
+/// Parameters of servers that sample in process, our own engine among them, which no other API has.
+pub const ENGINE_FIELDS: &[&str] =
+    &["grammar", "regex", "repeat_last_n", "repeat_penalty", "repetition_penalty", "typical_p"];
+
 /// A completion length limit in tokens, and the parameter name it travels under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaxTokens {

@@ -32,6 +32,7 @@ const KNOWN: &[&str] = &[
     "best_of",
     "echo",
     "frequency_penalty",
+    "grammar",
     "logit_bias",
     "logprobs",
     "max_tokens",
@@ -40,6 +41,11 @@ const KNOWN: &[&str] = &[
     "presence_penalty",
     "prompt",
     "provider",
+    "regex",
+    "repeat_last_n",
+    "repeat_penalty",
+    "repetition_penalty",
+    "response_format",
     "seed",
     "stop",
     "stream",
@@ -48,6 +54,7 @@ const KNOWN: &[&str] = &[
     "temperature",
     "top_k",
     "top_p",
+    "typical_p",
     "user",
 ];
 /// Fields of itsd's own chat requests that are not settings of a run, and the chat itself.
