@@ -64,6 +64,10 @@ impl Generator for Remote {
         self.provider.fit(prompt)
     }
 
+    fn knows(&self, model: &str, field: &str) -> bool {
+        self.provider.knows(model, field)
+    }
+
     fn stops_billing(&self, model: &str) -> bool {
         self.provider.capabilities(model).stops_billing == Support::Yes
     }

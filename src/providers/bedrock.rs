@@ -33,6 +33,7 @@ pub use self::address::{is_usual_origin, usual_address};
 pub use self::credentials::{Aws, Credentials, Keys};
 pub use self::profiles::{ProfileFiles, ProfileSays};
 pub use self::request::PreparedRequest;
+pub(super) use self::request::knows;
 
 use self::client::Server;
 use super::attempts::{Attempt, Attempts};

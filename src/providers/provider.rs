@@ -109,6 +109,15 @@ impl Provider {
         }
     }
 
+    /// Whether a field that is none of OpenAI's is no stranger to the API of this model.
+    pub fn knows(&self, model: &str, field: &str) -> bool {
+        match self {
+            // What is behind such an address, nobody knows.
+            Self::OpenAi(_) => false,
+            Self::Bedrock(_) => bedrock::knows(model, field),
+        }
+    }
+
     /// Serialises what the candidates of a run share, on behalf of a request, whose calls take their turns as one.
     pub fn prepare(&self, prompt: &Prompt, caller: Caller) -> PreparedRequest {
         match self {

@@ -155,6 +155,7 @@ fn sort_out(fields: Fields, strict: bool) -> Result<(Fields, Fields, Vec<String>
                 return Err(ApiError::invalid_value(&name, message));
             }
             RunField::No => {
+                fields::check_not_of_aws(&name)?;
                 // An object `provider` is OpenRouter's.
                 let is_known = [OPENAI_FIELDS, ENGINE_FIELDS].iter().any(|names| names.contains(&name.as_str()));
                 if !is_known && name != "provider" {

@@ -148,6 +148,7 @@ fn check_names(fields: &Members, strict: bool) -> Result<Vec<String>, ApiError> 
             let message = format!("`{name}` is set by POST /configure, not by a request; leave it out");
             return Err(ApiError::invalid_value(name, message));
         }
+        fields::check_not_of_aws(name)?;
         if strict {
             let hint = suggestion(name, KNOWN.iter().copied());
             let message = format!("unknown field `{name}`{hint}; leave it out, or do without ?strict=true");

@@ -33,6 +33,8 @@ pub(super) struct Wishes<'a> {
     pub choice: Option<&'a RawValue>,
     /// `parallel_tool_calls`.
     pub parallel: Option<bool>,
+    /// Whether it is a Claude that is told to think, which cannot be made to call a tool meanwhile.
+    pub thinks: bool,
     /// The tools that the conversation has used.
     pub used: &'a [&'a str],
 }
@@ -125,7 +127,7 @@ pub(super) fn toolbox<'a>(tools: &'a [Tool], wishes: &Wishes<'a>, scope: &Scope)
             Err(Failure::invalid_param("tool_choice", message))
         }
     };
-    let must_call = match choice {
+    let mut must_call = match choice {
         Choice::Auto | Choice::None => None,
         Choice::Required => Some(ToolChoice::Any {}),
         Choice::Named(ref name) => {
@@ -141,6 +143,22 @@ pub(super) fn toolbox<'a>(tools: &'a [Tool], wishes: &Wishes<'a>, scope: &Scope)
     if must_call.is_some() && offered.is_empty() {
         let message = "`tool_choice` wants a tool called and there is none; offer one in `tools`, or leave it out";
         return Err(Failure::invalid_param("tool_choice", message));
+    }
+    if wishes.thinks
+        && let Some(forced) = must_call.take()
+    {
+        let how = match forced {
+            ToolChoice::Any {} => "may call a tool, and",
+            ToolChoice::Tool { name } => {
+                offered.retain(|(spec, _)| spec.name == name);
+                "is offered that tool alone, and"
+            }
+        };
+        toolbox.warnings.push(format!(
+            "`tool_choice` was asked for as `auto`: {} cannot be made to call a tool while it thinks, so that it {how} \
+             may answer in words all the same",
+            scope.who
+        ));
     }
     let may_call = choice != Choice::None && !offered.is_empty();
     if !may_call {

@@ -178,3 +178,22 @@ fn one_call_at_a_time_is_said_in_claudes_words() {
     }
     refused(CLAUDE, &with(json!({"parallel_tool_calls": "no"})), "parallel_tool_calls", "true or false");
 }
+
+#[test]
+fn while_claude_thinks_no_tool_is_forced() {
+    let named = json!({"type": "function", "function": {"name": "g"}});
+    for model in [CLAUDE, CLAUDE_4_6] {
+        let forced = |choice: &Value| with(json!({"tool_choice": choice, "reasoning_effort": "low"}));
+        let told = "cannot be made to call a tool while it thinks";
+        let body = warned(model, &forced(&json!("required")), told);
+        assert_eq!(body["toolConfig"], json!({"tools": [spec("f"), spec("g")]}));
+        let body = warned(model, &forced(&named), told);
+        assert_eq!(body["toolConfig"], json!({"tools": [spec("g")]}), "nothing else can be called");
+    }
+    let calm = with(json!({"tool_choice": "required", "thinking": {"type": "disabled"}}));
+    assert_eq!(body(CLAUDE, &calm)["toolConfig"]["toolChoice"], json!({"any": {}}));
+    let one = with(json!({"tool_choice": "required", "parallel_tool_calls": false, "reasoning_effort": "low"}));
+    let body = warned(CLAUDE, &one, "for as `auto`");
+    let choice = json!({"type": "auto", "disable_parallel_tool_use": true});
+    assert_eq!(body["additionalModelRequestFields"]["tool_choice"], choice);
+}
