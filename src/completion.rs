@@ -293,9 +293,16 @@ impl Reply {
 
     /// Builds an assistant message from its parts, in OpenAI's shape.
     pub fn new(content: Option<String>, tool_calls: Vec<ToolCall>) -> Self {
+        Self::with_reasoning(None, content, tool_calls)
+    }
+
+    /// The same of a model that has thought first: what it thought is `reasoning_content`, as many servers have it.
+    pub fn with_reasoning(reasoning: Option<&str>, content: Option<String>, tool_calls: Vec<ToolCall>) -> Self {
         #[derive(Serialize)]
         struct Message<'a> {
             role: &'static str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            reasoning_content: Option<&'a str>,
             content: Option<&'a str>,
             refusal: Option<&'a str>,
             #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -334,6 +341,7 @@ impl Reply {
 
         let message = Message {
             role: "assistant",
+            reasoning_content: reasoning,
             content: content.as_deref(),
             refusal: None,
             tool_calls: tool_calls.iter().map(shown).collect(),

@@ -79,11 +79,19 @@ pub struct RawLlama {
     pub batch_tokens: u32,
     pub gpu_layers: i32,
     pub max_sequences: u32,
+    pub separate_reasoning: bool,
 }
 
 impl Default for RawLlama {
     fn default() -> Self {
-        Self { threads: None, context_tokens: None, batch_tokens: 512, gpu_layers: -1, max_sequences: 32 }
+        Self {
+            threads: None,
+            context_tokens: None,
+            batch_tokens: 512,
+            gpu_layers: -1,
+            max_sequences: 32,
+            separate_reasoning: false,
+        }
     }
 }
 

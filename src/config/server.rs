@@ -96,6 +96,8 @@ pub struct LlamaSettings {
     pub gpu_layers: i32,
     /// Candidates generated at a time.
     pub max_sequences: u32,
+    /// Whether what a model thinks before it answers is given as `reasoning_content` instead of in the text.
+    pub separate_reasoning: bool,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -225,6 +227,7 @@ impl RawSettings {
                 batch_tokens: self.llama.batch_tokens,
                 gpu_layers: self.llama.gpu_layers,
                 max_sequences: self.llama.max_sequences,
+                separate_reasoning: self.llama.separate_reasoning,
             },
             telemetry: TelemetrySettings {
                 log_format: match self.telemetry.log_format {

@@ -66,6 +66,11 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("llama.gpu_layers", Integer { least: -1, most: i32::MAX as i64 }, "Layers on the GPU; -1 means all"),
     setting("llama.max_sequences", Integer { least: 1, most: 192 }, "Candidates generated at a time; more wait"),
+    setting(
+        "llama.separate_reasoning",
+        Switch,
+        "Whether what a model thinks before it answers is given as reasoning_content instead of in the text",
+    ),
     setting("telemetry.log_format", Choice(&["auto", "text", "json"]), "How log lines are written"),
     setting("telemetry.log_level", Text, "A level such as info, or a filter such as itsd=debug,warn"),
     setting("outbound.allow_http", Texts, "Hosts that plain http may go to, as name or name:port"),

@@ -32,6 +32,7 @@ impl Settings {
             ("llama.batch_tokens", llama.batch_tokens.into()),
             ("llama.gpu_layers", llama.gpu_layers.into()),
             ("llama.max_sequences", llama.max_sequences.into()),
+            ("llama.separate_reasoning", llama.separate_reasoning.into()),
             ("telemetry.log_format", log_format.into()),
             ("telemetry.log_level", telemetry.log_level.clone().into()),
             ("outbound.allow_http", outbound.allow_http.clone().into()),

@@ -5,13 +5,14 @@ use std::fmt::Write as _;
 
 use rand::distr::{Alphanumeric, SampleString};
 use serde::Serialize;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 
+use super::deltas::{Unsent, content_fields, role_delta};
 use super::outlet::Seat;
+use super::reply::{Piece, Reading, ReplyReader};
 use super::request::Request;
 use super::sampling::{self, Drawn, LEAST_LOGPROB, Sampler, SamplingError};
 use super::text::{StopMatcher, Utf8Decoder};
-use super::tool_calls;
 use super::vocabulary::Vocabulary;
 use crate::completion::{Completion, Delta, FinishReason, Reply, StepEvent, TokenSignals, ToolCall, Usage};
 use crate::failure::Failure;
@@ -23,8 +24,12 @@ pub(super) struct Candidate {
     sampler: Sampler,
     decoder: Utf8Decoder,
     stops: StopMatcher,
-    /// The text as the client may see it.
-    text: String,
+    /// Tells what the text is as it comes.
+    reader: ReplyReader,
+    /// What of the message is certain.
+    reasoning: String,
+    content: String,
+    calls: Vec<ToolCall>,
     /// Bytes decoded so far, those held back or cut off by a stop string included.
     decoded_bytes: usize,
     /// A stop string has ended the text: nothing that is still held back belongs to it.
@@ -33,9 +38,12 @@ pub(super) struct Candidate {
     logprob_sum: f64,
     logprobs: Vec<TokenLogprob>,
     signals: Vec<SeenToken>,
+    /// The tokens of what the model thought, where that is given apart.
+    reasoning_tokens: u64,
     role_sent: bool,
-    /// Bytes of `text` and entries of `logprobs` that were streamed.
-    text_sent: usize,
+    /// What is certain and was not streamed yet.
+    unsent: Vec<Unsent>,
+    /// Entries of `logprobs` that were streamed.
     logprobs_sent: usize,
 }
 
@@ -70,15 +78,19 @@ impl Candidate {
             sampler: Sampler::new(seed),
             decoder: Utf8Decoder::default(),
             stops: StopMatcher::new(request.stops.clone()),
-            text: String::new(),
+            reader: ReplyReader::new(request.reading.as_ref()),
+            reasoning: String::new(),
+            content: String::new(),
+            calls: Vec::new(),
             decoded_bytes: 0,
             cut: false,
             tokens: 0,
             logprob_sum: 0.0,
             logprobs: Vec::new(),
             signals: Vec::new(),
+            reasoning_tokens: 0,
             role_sent: false,
-            text_sent: 0,
+            unsent: Vec::new(),
             logprobs_sent: 0,
         }
     }
@@ -105,10 +117,15 @@ impl Candidate {
         let mut decoded = String::new();
         self.decoder.push(&vocabulary.piece(drawn.token, request.tools_offered), &mut decoded);
         self.decoded_bytes += decoded.len();
-        if self.stops.push(&decoded, &mut self.text) {
+        let mut text = String::new();
+        let is_stopped = self.stops.push(&decoded, &mut text);
+        let pieces = self.reader.push(&text);
+        self.take_pieces(pieces, request);
+        self.reasoning_tokens += u64::from(self.reader.is_thinking());
+        if is_stopped {
             // Tokens of the stop string are no part of the answer.
             self.cut = true;
-            let end = self.text.len();
+            let end = self.reader.read_bytes();
             self.logprobs.retain(|entry| entry.start < end);
             self.signals.retain(|entry| entry.start < end);
             return Ok(Next::Ended(FinishReason::Stop));
@@ -127,42 +144,35 @@ impl Candidate {
         if !self.cut {
             let mut rest = String::new();
             self.decoder.finish(&mut rest);
+            let mut text = String::new();
             // An incomplete character cannot complete a stop string.
-            self.stops.push(&rest, &mut self.text);
-            self.stops.finish(&mut self.text);
+            self.stops.push(&rest, &mut text);
+            self.stops.finish(&mut text);
+            let pieces = self.reader.push(&text);
+            self.take_pieces(pieces, request);
         }
-        let text = std::mem::take(&mut self.text);
-        let calling =
-            if request.tools_offered { tool_calls::parse(&text, &request.tool_names, fresh_call_id) } else { None };
-        let (content, calls) = match calling {
-            Some(reply) => (reply.content, reply.calls),
-            None => (Some(text), Vec::new()),
-        };
+        let pieces = self.reader.finish();
+        self.take_pieces(pieces, request);
+        let deltas = if request.live { self.last_deltas(request) } else { Vec::new() };
+        let Self { reasoning, content, calls, .. } = self;
         let finish_reason = match reason {
             FinishReason::Stop if !calls.is_empty() => FinishReason::ToolCalls,
             reason => reason,
         };
-        let mut deltas = Vec::new();
-        if request.live {
-            if !self.role_sent {
-                deltas.push(role_delta());
-            }
-            let rest = content.as_deref().and_then(|content| content.get(self.text_sent..)).unwrap_or_default();
-            let logprobs = self.take_logprobs(request, self.logprobs.len());
-            if !rest.is_empty() || logprobs.is_some() {
-                deltas.push(Delta { fields: content_fields(rest), logprobs });
-            }
-            if !calls.is_empty() {
-                deltas.push(calls_delta(&calls));
-            }
-        }
+        let reasoning = (!reasoning.is_empty()).then_some(reasoning);
+        let content = (calls.is_empty() || !content.is_empty()).then_some(content);
         let completion = Completion {
-            reply: Reply::new(content, calls),
+            reply: Reply::with_reasoning(reasoning.as_deref(), content, calls),
             finish_reason,
             logprobs: request.top_logprobs.map(|_| logprobs_object(&self.logprobs)),
             tokens: request.signals.map(|_| self.signals.into_iter().map(|entry| entry.signals).collect()),
             mean_logprob: (self.tokens > 0).then(|| self.logprob_sum / f64::from(self.tokens)),
-            usage: Usage { prompt_tokens, completion_tokens: self.tokens.into(), ..Usage::default() },
+            usage: Usage {
+                prompt_tokens,
+                completion_tokens: self.tokens.into(),
+                reasoning_tokens: self.reasoning_tokens,
+                ..Usage::default()
+            },
         };
         self.seat.end(deltas, StepEvent::Finished(completion));
     }
@@ -204,34 +214,72 @@ impl Candidate {
         Ok(())
     }
 
+    /// Adds what has become certain to the message.
+    fn take_pieces(&mut self, pieces: Vec<Piece>, request: &Request) {
+        for piece in pieces {
+            match &piece {
+                Piece::Reasoning(text) => self.reasoning.push_str(text),
+                Piece::Content(text) => self.content.push_str(text),
+                Piece::Call(name) => self.calls.push(ToolCall::function(fresh_call_id(request), name.as_str(), "")),
+                Piece::Arguments(text) => {
+                    let call = self.calls.last_mut().expect("a call's name comes before its arguments");
+                    call.arguments.push_str(text);
+                }
+            }
+            if request.live {
+                let call = self.calls.len().saturating_sub(1);
+                Unsent::add(&mut self.unsent, piece, call);
+            }
+        }
+    }
+
     fn stream(&mut self, request: &Request) {
         if !self.role_sent {
             self.role_sent = self.seat.offer(role_delta());
         }
-        let certain =
-            if request.tools_offered { tool_calls::releasable(&self.text, self.text_sent) } else { self.text.len() };
-        if !self.role_sent || certain <= self.text_sent {
+        if !self.role_sent {
             return;
         }
-        let shown = self.logprobs.iter().take_while(|entry| entry.start < certain).count();
-        let before = self.logprobs_sent;
-        let logprobs = self.take_logprobs(request, shown);
-        let fields = content_fields(&self.text[self.text_sent..certain]);
-        if self.seat.offer(Delta { fields, logprobs }) {
-            self.text_sent = certain;
-        } else {
-            self.logprobs_sent = before;
+        let decided = self.reader.decided_bytes();
+        let shown = self.logprobs.iter().take_while(|entry| entry.start < decided).count();
+        let mut sent = 0;
+        for part in &self.unsent {
+            let before = self.logprobs_sent;
+            let logprobs = take_logprobs(&self.logprobs, &mut self.logprobs_sent, request, shown);
+            if !self.seat.offer(Delta { fields: part.fields(&self.calls), logprobs }) {
+                self.logprobs_sent = before;
+                break;
+            }
+            sent += 1;
         }
+        self.unsent.drain(..sent);
     }
 
-    /// The entries up to `end` that were not streamed yet, as a `logprobs` object.
-    fn take_logprobs(&mut self, request: &Request, end: usize) -> Option<Box<RawValue>> {
-        request.top_logprobs?;
-        let entries = self.logprobs.get(self.logprobs_sent..end).filter(|entries| !entries.is_empty())?;
-        let object = logprobs_object(entries);
-        self.logprobs_sent = end;
-        Some(object)
+    /// What was not streamed yet, in as few deltas as room is reserved for.
+    fn last_deltas(&mut self, request: &Request) -> Vec<Delta> {
+        let mut deltas = Vec::new();
+        if !self.role_sent {
+            deltas.push(role_delta());
+        }
+        let count = self.logprobs.len();
+        let mut logprobs = take_logprobs(&self.logprobs, &mut self.logprobs_sent, request, count);
+        let joined = Unsent::joined(std::mem::take(&mut self.unsent), &self.calls);
+        for fields in joined {
+            deltas.push(Delta { fields, logprobs: logprobs.take() });
+        }
+        if logprobs.is_some() {
+            deltas.push(Delta { fields: content_fields(""), logprobs });
+        }
+        deltas
     }
+}
+
+/// The entries up to `end` that were not streamed yet, as a `logprobs` object.
+fn take_logprobs(entries: &[TokenLogprob], sent: &mut usize, request: &Request, end: usize) -> Option<Box<RawValue>> {
+    request.top_logprobs?;
+    let unsent = entries.get(*sent..end).filter(|unsent| !unsent.is_empty())?;
+    *sent = end;
+    Some(logprobs_object(unsent))
 }
 
 fn logprob_entry(drawn: Drawn, leaders: &[(u32, f64)], vocabulary: &Vocabulary) -> String {
@@ -269,36 +317,10 @@ fn logprobs_object(entries: &[TokenLogprob]) -> Box<RawValue> {
     RawValue::from_string(json).expect("put together from JSON")
 }
 
-fn role_delta() -> Delta {
-    let fields = RawValue::from_string(r#"{"role":"assistant","content":""}"#.to_owned()).expect("a JSON object");
-    Delta { fields, logprobs: None }
-}
-
-fn content_fields(text: &str) -> Box<RawValue> {
-    #[derive(Serialize)]
-    struct Fields<'a> {
-        content: &'a str,
+fn fresh_call_id(request: &Request) -> String {
+    let short = request.reading.as_ref().is_some_and(Reading::wants_short_ids);
+    match short {
+        true => Alphanumeric.sample_string(&mut rand::rng(), 9),
+        false => format!("call_{}", Alphanumeric.sample_string(&mut rand::rng(), 24)),
     }
-    to_raw_value(&Fields { content: text }).expect("strings always serialise")
-}
-
-fn calls_delta(calls: &[ToolCall]) -> Delta {
-    let calls: Vec<serde_json::Value> = calls
-        .iter()
-        .enumerate()
-        .map(|(index, call)| {
-            serde_json::json!({
-                "index": index,
-                "id": call.id,
-                "type": "function",
-                "function": { "name": call.name, "arguments": call.arguments },
-            })
-        })
-        .collect();
-    let fields = to_raw_value(&serde_json::json!({ "tool_calls": calls })).expect("strings always serialise");
-    Delta { fields, logprobs: None }
-}
-
-fn fresh_call_id() -> String {
-    format!("call_{}", Alphanumeric.sample_string(&mut rand::rng(), 24))
 }

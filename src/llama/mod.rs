@@ -24,18 +24,25 @@ use crate::failure::{Failure, FailureKind};
 
 use context::{CheckedContext, ContextShape};
 use engine::{QueuedJob, Shared};
+use reply::Reading;
 use request::Request;
 use scheduler::Room;
 use template::ChatTemplate;
+use tool_calls::OfferedTool;
 use vocabulary::Vocabulary;
 
 mod engine;
 mod scheduler;
 mod candidate;
+mod deltas;
 mod outlet;
 mod request;
 mod template;
+mod jinja;
+mod python;
 mod tool_calls;
+mod reasoning;
+mod reply;
 mod text;
 mod sampling;
 mod vocabulary;
@@ -86,6 +93,8 @@ pub struct ModelSpec {
     pub max_sequences: u32,
     /// Whether the file is mapped into memory instead of read into it.
     pub use_mmap: bool,
+    /// Whether what the model thinks before it answers is given as `reasoning_content` instead of in the text.
+    pub separate_reasoning: bool,
 }
 
 impl ModelSpec {
@@ -99,6 +108,7 @@ impl ModelSpec {
             gpu_layers: -1,
             max_sequences: 32,
             use_mmap: true,
+            separate_reasoning: false,
         }
     }
 }
@@ -174,6 +184,7 @@ struct Inner {
     vocabulary: Arc<Vocabulary>,
     template: ChatTemplate,
     shared: Arc<Shared>,
+    separate_reasoning: bool,
     /// The length for which an answer needs room in the cache before it starts.
     expected_tokens: u32,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -207,7 +218,7 @@ impl Engine {
             .ok()
             .and_then(|template| template.to_string().ok())
             .ok_or_else(|| unsupported("it has no chat template: choose a chat or instruct model".into()))?;
-        let template = ChatTemplate::new(source)
+        let template = ChatTemplate::new(&source)
             .map_err(|error| unsupported(format!("its chat template cannot be compiled: {error}")))?;
         let vocabulary = Arc::new(Vocabulary::new(model.clone()).map_err(unsupported)?);
 
@@ -246,6 +257,7 @@ impl Engine {
             vocabulary,
             template,
             shared,
+            separate_reasoning: spec.separate_reasoning,
             expected_tokens,
             thread: Mutex::new(Some(thread)),
         })))
@@ -282,7 +294,14 @@ impl Engine {
             false => Vec::new(),
         };
         let rendered = template.render(job.prompt.messages.get(), &tools, vocabulary)?;
-        self.begin(&rendered, "messages", request, &job)
+        let offered = || job.prompt.tools.iter().filter_map(OfferedTool::of).collect();
+        let reading = Reading {
+            tools: request.tools_offered.then(|| (template.tool_format().clone(), offered())),
+            marks: template.thought_marks(),
+            is_thought_opened: template.thought_marks().are_opened_by(&rendered),
+            separates_thoughts: self.0.separate_reasoning,
+        };
+        self.begin(&rendered, "messages", Request { reading: Some(reading), ..request }, &job)
     }
 
     /// Puts a job in line whose candidates continue `text` as it stands: without a chat template, and control tokens

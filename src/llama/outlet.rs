@@ -13,8 +13,8 @@ use crate::failure::{Failure, FailureKind};
 /// A candidate's index, and what happened to it.
 pub(super) type Event = (usize, StepEvent);
 
-/// The last events of a streamed candidate: role, rest of the text, tool calls, end.
-const LAST_EVENTS_LIVE: usize = 4;
+/// The last events of a streamed candidate: role, rest of the thought, rest of the text, tool calls, end.
+const LAST_EVENTS_LIVE: usize = 5;
 /// Room for deltas that are sent before the end of their candidate.
 const DELTA_ROOM: usize = 64;
 

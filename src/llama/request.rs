@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value as Json;
 
+use super::reply::Reading;
 use super::sampling::SamplingPlan;
 use crate::completion::{Logprobs, Prompt, Signals};
 use crate::failure::{Failure, FailureKind};
@@ -22,8 +23,8 @@ pub(super) struct Request {
     pub(super) signals: Option<Signals>,
     /// Whether tools are put before the model.
     pub(super) tools_offered: bool,
-    /// The names of the offered functions.
-    pub(super) tool_names: Vec<String>,
+    /// How the text is read; `None`: it is given as it is.
+    pub(super) reading: Option<Reading>,
     /// Whether text is sent as it appears.
     pub(super) live: bool,
 }
@@ -97,7 +98,7 @@ pub(super) fn read(prompt: &Prompt, live: bool, vocabulary_size: u32, takes_tool
         },
         signals: prompt.signals,
         tools_offered,
-        tool_names: prompt.tools.iter().filter_map(|tool| tool.name.clone()).collect(),
+        reading: None,
         live,
     })
 }

@@ -1,52 +1,54 @@
 //! The model's own chat template: from the client's messages to the text that the model was trained on.
-//!
-//! Templates are written in Jinja for Python's libraries; the settings and functions here are those that
-//! these give them (`raise_exception`, `strftime_now`, `tojson`, string methods, trimmed blocks).
 
-use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, ValueKind};
-use minijinja::{Environment, Error, ErrorKind, Value};
+use minijinja::Value;
 use serde_json::Value as Json;
+use time::OffsetDateTime;
 
+use super::jinja::Jinja;
+use super::reasoning::ThoughtMarks;
+use super::tool_calls::ToolFormat;
 use super::vocabulary::Vocabulary;
 use crate::failure::Failure;
 
 /// A compiled chat template.
 #[derive(Debug)]
 pub(super) struct ChatTemplate {
-    environment: Environment<'static>,
+    jinja: Jinja,
     takes_tools: bool,
+    tool_format: ToolFormat,
+    thought_marks: ThoughtMarks,
 }
-
-const NAME: &str = "chat";
-
-/// Steps that one rendering may take, which is a thousand for each of ten thousand messages. A template comes
-/// from a stranger's file, and one that loops without end must not hold a thread for ever.
-const FUEL: u64 = 10_000_000;
 
 impl ChatTemplate {
     /// # Errors
     ///
     /// In words, when the template is not one that can be compiled.
-    pub(super) fn new(source: String) -> Result<Self, String> {
-        let takes_tools = source.contains("tools");
-        let source = without_training_marks(&source);
-        let mut environment = Environment::new();
-        let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
-        environment.set_syntax(syntax.map_err(|error| error.to_string())?);
-        environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.set_fuel(Some(FUEL));
-        environment.add_filter("tojson", to_json);
-        environment.add_function("raise_exception", raise_exception);
-        environment.add_function("strftime_now", strftime_now);
-        environment.add_template_owned(NAME, source).map_err(|error| error.to_string())?;
-        Ok(Self { environment, takes_tools })
+    pub(super) fn new(source: &str) -> Result<Self, String> {
+        Self::with_clock(source, OffsetDateTime::now_utc)
+    }
+
+    fn with_clock(source: &str, clock: fn() -> OffsetDateTime) -> Result<Self, String> {
+        Ok(Self {
+            jinja: Jinja::new(source, clock)?,
+            takes_tools: source.contains("tools"),
+            tool_format: ToolFormat::of(source),
+            thought_marks: ThoughtMarks::of(source),
+        })
     }
 
     /// Whether the template puts tool definitions before the model at all.
     pub(super) fn takes_tools(&self) -> bool {
         self.takes_tools
+    }
+
+    /// How the model writes tool calls.
+    pub(super) fn tool_format(&self) -> &ToolFormat {
+        &self.tool_format
+    }
+
+    /// How the model marks what it thinks.
+    pub(super) fn thought_marks(&self) -> ThoughtMarks {
+        self.thought_marks
     }
 
     /// Renders a conversation up to where the model is to answer.
@@ -81,19 +83,32 @@ impl ChatTemplate {
             let context = Value::from_pairs([
                 ("messages", to_value(&Json::Array(messages.to_vec()), defuse)),
                 ("tools", tools.clone()),
+                ("documents", Value::from(())),
                 ("add_generation_prompt", Value::from(true)),
                 ("bos_token", Value::from(bos)),
                 ("eos_token", Value::from(eos)),
             ]);
-            self.environment.get_template(NAME)?.render(context)
+            self.jinja.render(context)
         };
         // Most templates want the arguments of earlier tool calls as an object, a few as the JSON text.
-        let mut parsed = messages.clone();
-        let has_calls = parsed.iter_mut().map(parse_arguments).filter(|any| *any).count() > 0;
-        let rendered = match render(&parsed) {
-            Err(error) if has_calls => render(&messages).map_err(|_| error),
-            other => other,
+        let mut with_objects = messages.clone();
+        let has_calls = with_objects.iter_mut().map(parse_arguments).filter(|any| *any).count() > 0;
+        let render_either = |change: fn(Json) -> Json| {
+            let changed = |messages: &[Json]| messages.iter().cloned().map(change).collect::<Vec<_>>();
+            match render(&changed(&with_objects)) {
+                Err(error) if has_calls => render(&changed(&messages)).map_err(|_| error),
+                other => other,
+            }
         };
+        // Most know that a turn which calls tools may have no content, a few only that it may be empty: they fail, or
+        // write the word None for it.
+        let mut rendered = render_either(std::convert::identity);
+        if messages.iter().any(|message| message["content"].is_null())
+            && let Ok(with_texts) = render_either(empty_for_null)
+            && rendered.as_ref().map_or(true, |text| nones(text) > nones(&with_texts))
+        {
+            rendered = Ok(with_texts);
+        }
         rendered.map_err(|error| {
             let detail = error.detail().map_or_else(|| error.to_string(), str::to_owned);
             refused(format!("the model's chat template refuses the messages: {detail}"))
@@ -101,25 +116,8 @@ impl ChatTemplate {
     }
 }
 
-/// Some templates mark the assistant's words for training, with a tag that only one library knows. Here the
-/// marked part is kept like any other.
-fn without_training_marks(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(start) = rest.find("{%") {
-        let Some(length) = rest[start..].find("%}") else { break };
-        let (tag, after) = rest[start..].split_at(length);
-        out.push_str(&rest[..start]);
-        match tag.trim_start_matches("{%").trim_matches(|c: char| c.is_whitespace() || "+-".contains(c)) {
-            "generation" => out.push_str(&tag.replace("generation", "if true")),
-            "endgeneration" => out.push_str(&tag.replace("endgeneration", "endif")),
-            _ => out.push_str(tag),
-        }
-        rest = after;
-    }
-    out.push_str(rest);
-    out
-}
+/// Names under which the thoughts of an earlier turn come.
+const REASONING_FIELDS: [&str; 3] = ["reasoning_content", "thinking", "reasoning"];
 
 /// One message in the shape that templates know: text as one string, `developer` as `system`.
 fn plain_message(message: Json) -> Result<Json, Failure> {
@@ -132,12 +130,19 @@ fn plain_message(message: Json) -> Result<Json, Failure> {
         Some(Json::String(_)) => {}
         _ => return refused("each message must have a role"),
     }
+    // What a model thought comes back to it under the names that templates read, as in `transformers`.
+    let thought = REASONING_FIELDS.iter().find_map(|name| message.get(*name).filter(|thought| !thought.is_null()));
+    if let Some(thought) = thought.cloned() {
+        message.entry("thinking").or_insert_with(|| thought.clone());
+        message.insert("reasoning_content".into(), thought);
+    }
     match message.get("content") {
         // Templates join text and would write out a null; turns that call tools are known to have none.
-        None | Some(Json::Null) if !message.contains_key("tool_calls") => {
-            message.insert("content".into(), "".into());
+        None | Some(Json::Null) => {
+            let calls = message.get("tool_calls").and_then(Json::as_array).is_some_and(|calls| !calls.is_empty());
+            message.insert("content".into(), if calls { Json::Null } else { "".into() });
         }
-        None | Some(Json::Null | Json::String(_)) => {}
+        Some(Json::String(_)) => {}
         Some(Json::Array(parts)) => {
             let mut texts = Vec::new();
             for part in parts {
@@ -156,6 +161,17 @@ fn plain_message(message: Json) -> Result<Json, Failure> {
         Some(_) => return refused("the content of a message must be a string, a list of parts or null"),
     }
     Ok(Json::Object(message))
+}
+
+fn nones(text: &str) -> usize {
+    text.matches("None").count()
+}
+
+fn empty_for_null(mut message: Json) -> Json {
+    if let Some(content @ Json::Null) = message.get_mut("content") {
+        *content = "".into();
+    }
+    message
 }
 
 /// Turns the arguments of tool calls from JSON text into objects. Whether there were any.
@@ -190,88 +206,15 @@ fn to_value(json: &Json, defuse: &dyn Fn(&str) -> String) -> Value {
     }
 }
 
-fn raise_exception(message: String) -> Result<Value, Error> {
-    Err(Error::new(ErrorKind::InvalidOperation, message))
-}
-
-fn strftime_now(format: String) -> Result<String, Error> {
-    let bad = || Error::new(ErrorKind::InvalidOperation, format!("the date format {format:?} is not understood"));
-    let items = time::format_description::parse_strftime_borrowed(&format).map_err(|_| bad())?;
-    time::OffsetDateTime::now_utc().format(&items).map_err(|_| bad())
-}
-
-/// Python's `json.dumps(value, ensure_ascii=False, indent=…)`, which is what models saw in training. The
-/// filter that comes with the template engine escapes characters for HTML.
-fn to_json(value: &Value, options: Kwargs) -> Result<String, Error> {
-    let indent: Option<usize> = options.get("indent")?;
-    // Others (separators, sort_keys) are rare and would silently change the prompt.
-    let _: Option<bool> = options.get("ensure_ascii")?;
-    options.assert_all_used()?;
-    let mut out = String::new();
-    write_json(value, indent, 0, &mut out)?;
-    Ok(out)
-}
-
-fn write_json(value: &Value, indent: Option<usize>, depth: usize, out: &mut String) -> Result<(), Error> {
-    let string = |text: &str| serde_json::to_string(text).expect("strings always serialise");
-    let line = |depth: usize, out: &mut String| {
-        if let Some(width) = indent {
-            out.push('\n');
-            out.extend(std::iter::repeat_n(' ', width * depth));
-        }
-    };
-    let comma = if indent.is_some() { "," } else { ", " };
-    match value.kind() {
-        ValueKind::Undefined | ValueKind::None => out.push_str("null"),
-        ValueKind::Bool => out.push_str(if value.is_true() { "true" } else { "false" }),
-        ValueKind::Number => out.push_str(&value.to_string()),
-        ValueKind::String => out.push_str(&string(value.as_str().unwrap_or_default())),
-        ValueKind::Map => {
-            out.push('{');
-            let mut empty = true;
-            for (position, key) in value.try_iter()?.enumerate() {
-                if position > 0 {
-                    out.push_str(comma);
-                }
-                line(depth + 1, out);
-                out.push_str(&string(&key.to_string()));
-                out.push_str(": ");
-                write_json(&value.get_item(&key)?, indent, depth + 1, out)?;
-                empty = false;
-            }
-            if !empty {
-                line(depth, out);
-            }
-            out.push('}');
-        }
-        ValueKind::Seq | ValueKind::Iterable => {
-            out.push('[');
-            let mut empty = true;
-            for (position, item) in value.try_iter()?.enumerate() {
-                if position > 0 {
-                    out.push_str(comma);
-                }
-                line(depth + 1, out);
-                write_json(&item, indent, depth + 1, out)?;
-                empty = false;
-            }
-            if !empty {
-                line(depth, out);
-            }
-            out.push(']');
-        }
-        _ => return Err(Error::new(ErrorKind::InvalidOperation, "a value has no JSON form")),
-    }
-    Ok(())
-}
-
+#[cfg(test)]
+mod corpus;
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::failure::FailureKind;
 
     fn render(template: &str, messages: &str, tools: &[&str]) -> Result<String, Failure> {
-        ChatTemplate::new(template.to_owned()).unwrap().render_with(messages, tools, "<s>", "</s>", &str::to_owned)
+        ChatTemplate::new(template).unwrap().render_with(messages, tools, "<s>", "</s>", &str::to_owned)
     }
 
     const CHATML: &str = "{%- for m in messages %}
@@ -369,7 +312,7 @@ mod tests {
 
     #[test]
     fn a_template_that_is_none_is_told_when_it_is_compiled() {
-        assert!(ChatTemplate::new("{% if %}".into()).is_err());
-        assert!(!ChatTemplate::new(CHATML.into()).unwrap().takes_tools());
+        assert!(ChatTemplate::new("{% if %}").is_err());
+        assert!(!ChatTemplate::new(CHATML).unwrap().takes_tools());
     }
 }

@@ -11,13 +11,10 @@ use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
 
 use super::cutting::{self, PIECE_CHARS};
+use super::{reasoning, tool_calls};
 
 /// Stands inside a quoted control token. A noncharacter: Unicode reserves it for such internal use.
 const MARK: char = '\u{FDD0}';
-
-/// Tokens that open or close a tool call. Some models make control tokens of them, which are no text
-/// otherwise.
-const TOOL_MARKERS: [&str; 3] = ["<tool_call>", "</tool_call>", "<|python_tag|>"];
 
 /// A model's vocabulary.
 #[derive(Debug)]
@@ -30,7 +27,8 @@ pub(super) struct Vocabulary {
     eos_text: String,
     /// The texts of control tokens by their first character, longest first.
     controls: HashMap<char, Vec<String>>,
-    tool_markers: HashSet<i32>,
+    tool_marks: HashSet<i32>,
+    thought_marks: HashSet<i32>,
     longest_token_bytes: usize,
     /// Whether llama.cpp splits texts by regular expressions: see [`cutting`].
     splits_by_expressions: bool,
@@ -47,7 +45,8 @@ impl Vocabulary {
             return Err("the model has no vocabulary".into());
         }
         let mut controls: HashMap<char, Vec<String>> = HashMap::new();
-        let mut tool_markers = HashSet::new();
+        let mut tool_marks = HashSet::new();
+        let mut thought_marks = HashSet::new();
         let mut single_bytes = HashSet::new();
         let mut longest_token_bytes = 1;
         let vocab = model.vocab();
@@ -59,8 +58,11 @@ impl Vocabulary {
             {
                 controls.entry(first).or_default().push(text.to_owned());
             }
-            if TOOL_MARKERS.contains(&text) {
-                tool_markers.insert(token.0);
+            if tool_calls::MARKS.contains(&text) {
+                tool_marks.insert(token.0);
+            }
+            if reasoning::MARKS.contains(&text) {
+                thought_marks.insert(token.0);
             }
             if text.len() == 6 && text.starts_with("<0x") && text.ends_with('>') {
                 single_bytes.extend(u8::from_str_radix(&text[3..5], 16));
@@ -92,7 +94,8 @@ impl Vocabulary {
             bos_text,
             eos_text,
             controls,
-            tool_markers,
+            tool_marks,
+            thought_marks,
             longest_token_bytes,
             splits_by_expressions,
         })
@@ -115,11 +118,11 @@ impl Vocabulary {
         token < self.size() && self.model.vocab().is_eog(LlamaToken(token.cast_signed()))
     }
 
-    /// The bytes that a generated token adds to the text: none for a control token, except that the marks
-    /// of a tool call count as text when tools were offered.
+    /// The bytes that a generated token adds to the text: none for a control token, except that the marks of a
+    /// thought are text, and those of a tool call when tools were offered.
     pub(super) fn piece(&self, token: u32, tools_offered: bool) -> Vec<u8> {
         let id = token.cast_signed();
-        self.bytes(token, tools_offered && self.tool_markers.contains(&id))
+        self.bytes(token, self.thought_marks.contains(&id) || (tools_offered && self.tool_marks.contains(&id)))
     }
 
     /// The token written out, control tokens too.

@@ -51,6 +51,7 @@ impl LocalModel {
             threads: self.options.threads,
             gpu_layers: self.options.gpu_layers,
             max_sequences: self.options.max_sequences,
+            separate_reasoning: self.options.separate_reasoning,
             ..ModelSpec::new(&self.file)
         };
         // Reading gigabytes takes its time, and the threads here serve connections.

@@ -46,6 +46,7 @@ mod judge;
 mod judge_lessons;
 mod layering;
 mod limits;
+mod local_messages;
 mod log_watch;
 mod metric_names;
 mod metrics;

@@ -66,21 +66,30 @@ fn a_reader_that_sleeps_holds_up_nobody_and_loses_nothing() {
 }
 
 #[test]
-fn a_streamed_tool_call_comes_whole_and_not_as_text() {
+fn a_streamed_tool_call_comes_by_its_name_and_then_in_pieces_and_not_as_text() {
     let mut question = sum("23 + 48 - 17");
     question.tools = vec![tool("calculator")];
     question.sampling.temperature = Some(0.0);
+    question.logprobs = Some(Logprobs { top: 0 });
     let heard = listen(live(&question, 1)).remove(&0).unwrap();
-    let call = &heard.completion.as_ref().unwrap().reply.tool_calls()[0];
+    let completion = heard.completion.as_ref().unwrap();
+    let call = &completion.reply.tool_calls()[0];
     assert_eq!(heard.text(), "");
-    assert_eq!(heard.deltas.len(), 2);
-    let expected = serde_json::json!({ "tool_calls": [{
+    let begun = serde_json::json!({ "tool_calls": [{
         "index": 0,
         "id": call.id,
         "type": "function",
-        "function": { "name": call.name, "arguments": call.arguments },
+        "function": { "name": call.name, "arguments": "" },
     }] });
-    assert_eq!(heard.deltas[1], expected);
+    assert_eq!(heard.deltas[1], begun);
+    let pieces: Vec<&str> = heard.deltas[2..]
+        .iter()
+        .filter_map(|delta| delta.pointer("/tool_calls/0/function/arguments")?.as_str())
+        .collect();
+    assert!(pieces.len() > 2, "the arguments come in pieces: {pieces:?}");
+    assert_eq!(pieces.concat(), call.arguments);
+    let object: Json = serde_json::from_str(completion.logprobs.as_ref().unwrap().get()).unwrap();
+    assert_eq!(object["content"], Json::Array(heard.logprobs));
 }
 
 #[test]
