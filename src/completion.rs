@@ -91,6 +91,10 @@ pub const OPENAI_FIELDS: &[&str] = &[
     "web_search_options",
 ];
 
+/// Parameters of servers that sample in process, our own engine among them, which no other API has.
+pub const ENGINE_FIELDS: &[&str] =
+    &["grammar", "regex", "repeat_last_n", "repeat_penalty", "repetition_penalty", "typical_p"];
+
 /// A completion length limit in tokens, and the parameter name it travels under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MaxTokens {
@@ -408,6 +412,10 @@ pub struct Usage {
     pub completion_tokens: u64,
     /// The part of `prompt_tokens` that the provider read from its cache.
     pub cached_tokens: u64,
+    /// The part of `prompt_tokens`, beside that, which the provider wrote to its cache, where it says so: some prices tell
+    /// it apart.
+    #[serde(skip)]
+    pub cache_write_tokens: u64,
     /// The part of `completion_tokens` spent on hidden reasoning.
     pub reasoning_tokens: u64,
     /// Calls that were made but whose usage is not known (cancelled, failed, or not reported).
@@ -425,6 +433,7 @@ impl AddAssign for Usage {
         self.prompt_tokens = self.prompt_tokens.saturating_add(other.prompt_tokens);
         self.completion_tokens = self.completion_tokens.saturating_add(other.completion_tokens);
         self.cached_tokens = self.cached_tokens.saturating_add(other.cached_tokens);
+        self.cache_write_tokens = self.cache_write_tokens.saturating_add(other.cache_write_tokens);
         self.reasoning_tokens = self.reasoning_tokens.saturating_add(other.reasoning_tokens);
         self.unknown_calls = self.unknown_calls.saturating_add(other.unknown_calls);
     }

@@ -196,6 +196,13 @@ pub const PRICE: &[Field] = &[
         "null",
         "Prompt tokens that the provider read from its cache; the price of others where it is not given.",
     ),
+    field(
+        "cache_write_prompt",
+        Scope::Configuration,
+        Kind::Number(0.0, 1e6),
+        "null",
+        "Prompt tokens that the provider wrote to its cache; the price of others where it is not given.",
+    ),
     field("completion", Scope::Configuration, Kind::Number(0.0, 1e6), "0", "Completion tokens."),
 ];
 

@@ -14,6 +14,8 @@ pub struct Price {
     pub prompt: f64,
     /// Of prompt tokens that the provider read from its cache.
     pub cached_prompt: f64,
+    /// Of prompt tokens that it wrote to it.
+    pub cache_write_prompt: f64,
     pub completion: f64,
 }
 
@@ -26,10 +28,12 @@ impl Price {
     /// are any.
     pub fn cost_usd(&self, usage: &Usage) -> f64 {
         // A provider might count more cached tokens than prompt tokens.
-        let fresh = usage.prompt_tokens.saturating_sub(usage.cached_tokens);
-        let cached = usage.prompt_tokens - fresh;
+        let cached = usage.cached_tokens.min(usage.prompt_tokens);
+        let written = usage.cache_write_tokens.min(usage.prompt_tokens - cached);
+        let fresh = usage.prompt_tokens - cached - written;
         let sum = fresh as f64 * self.prompt
             + cached as f64 * self.cached_prompt
+            + written as f64 * self.cache_write_prompt
             + usage.completion_tokens as f64 * self.completion;
         sum / 1e6
     }
@@ -45,7 +49,7 @@ impl Prices {
         let mut prices = BTreeMap::new();
         for (model, value) in field::object("prices", value)? {
             let param = format!("prices.{model}");
-            let (mut prompt, mut cached_prompt, mut completion) = (0.0, None, 0.0);
+            let (mut prompt, mut cached_prompt, mut cache_write_prompt, mut completion) = (0.0, None, None, 0.0);
             for (name, value) in field::object(&param, value)? {
                 let Some(member) = PRICE.iter().find(|member| member.name == name) else {
                     return Err(SettingsError::unknown_member(&param, name, PRICE.iter().map(|member| member.name)));
@@ -57,10 +61,13 @@ impl Prices {
                 match member.name {
                     "prompt" => prompt = price,
                     "cached_prompt" => cached_prompt = Some(price),
+                    "cache_write_prompt" => cache_write_prompt = Some(price),
                     _ => completion = price,
                 }
             }
-            prices.insert(model.clone(), Price { prompt, cached_prompt: cached_prompt.unwrap_or(prompt), completion });
+            let [cached_prompt, cache_write_prompt] =
+                [cached_prompt, cache_write_prompt].map(|price| price.unwrap_or(prompt));
+            prices.insert(model.clone(), Price { prompt, cached_prompt, cache_write_prompt, completion });
         }
         Ok(Self(prices))
     }
@@ -104,6 +111,12 @@ mod tests {
         // 0.6 × 2 + 0.4 × 0.5 + 0.5 × 8
         assert!((prices.of(["x", "a"]).unwrap().cost_usd(&usage) - 5.4).abs() < 1e-12);
         assert!((prices.of(["b"]).unwrap().cost_usd(&usage) - 2.0).abs() < 1e-12);
+        let written = Usage { cache_write_tokens: 200_000, ..usage };
+        let dear =
+            Prices::parse(&json!({"a": {"prompt": 2.0, "cached_prompt": 0.5, "cache_write_prompt": 2.5}})).unwrap();
+        // 0.4 × 2 + 0.4 × 0.5 + 0.2 × 2.5
+        assert!((dear.of(["a"]).unwrap().cost_usd(&written) - 1.5).abs() < 1e-12);
+        assert!((prices.of(["a"]).unwrap().cost_usd(&written) - 5.4).abs() < 1e-12, "as others without a price");
         assert_eq!(prices.of(["x"]), None);
         assert_eq!(prices.of(["a"]).unwrap().cost_usd(&Usage::default()), 0.0);
     }
@@ -119,8 +132,9 @@ mod tests {
 
     #[test]
     fn more_cached_than_prompt_tokens_cost_no_less_than_nothing() {
-        let price = Price { prompt: 1.0, cached_prompt: 0.0, completion: 0.0 };
-        assert_eq!(price.cost_usd(&Usage { prompt_tokens: 5, cached_tokens: 9, ..Usage::default() }), 0.0);
+        let price = Price { prompt: 1.0, cached_prompt: 0.0, cache_write_prompt: 2.0, completion: 0.0 };
+        let usage = Usage { prompt_tokens: 5, cached_tokens: 9, cache_write_tokens: 9, ..Usage::default() };
+        assert_eq!(price.cost_usd(&usage), 0.0);
     }
 
     #[test]

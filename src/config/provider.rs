@@ -133,6 +133,14 @@ impl ProviderName {
             Self::Bedrock => &BEDROCK_ROUTES,
             _ => &[],
         };
+        if provider == Self::Bedrock
+            && let Some((region, model)) = rest.split_once('/').filter(|(region, _)| is_aws_region(region))
+        {
+            let message = format!(
+                "`model` names the region `{region}`; name it in `extra_args.aws_region_name`, and write `{prefix}/{model}`"
+            );
+            return Err(SettingsError::invalid("model", message));
+        }
         let rest = routes.iter().find_map(|route| rest.strip_prefix(route)).unwrap_or(rest);
         if rest.is_empty() {
             return Err(SettingsError::invalid("model", format!("`model` names no model after `{prefix}/`")));
@@ -244,6 +252,21 @@ impl ProviderName {
     }
 }
 
+/// Whether a word is the name of one of AWS's regions, such as `us-gov-west-1`, by its shape.
+fn is_aws_region(word: &str) -> bool {
+    let parts: Vec<&str> = word.split('-').collect();
+    let is_of = |part: &&str, letters: fn(&u8) -> bool| !part.is_empty() && part.bytes().all(|byte| letters(&byte));
+    match parts.as_slice() {
+        [area, directions @ .., number] if !directions.is_empty() => {
+            area.len() == 2
+                && is_of(area, u8::is_ascii_lowercase)
+                && directions.iter().all(|part| is_of(part, u8::is_ascii_lowercase))
+                && is_of(number, u8::is_ascii_digit)
+        }
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::Value;
@@ -282,6 +305,21 @@ mod tests {
         let bedrock = ProviderName::Bedrock;
         for (name, model) in [("bedrock/a.b", "a.b"), ("a.b", "a.b"), ("arn:x/bedrock/y", "arn:x/bedrock/y")] {
             assert_eq!(bedrock.resolve(name).unwrap(), (bedrock, model), "{name}");
+        }
+        for (name, region, model) in [
+            ("bedrock/us-west-2/anthropic.claude-v2", "us-west-2", "anthropic.claude-v2"),
+            ("bedrock/us-gov-west-1/amazon.nova-pro-v1:0", "us-gov-west-1", "amazon.nova-pro-v1:0"),
+        ] {
+            for provider in [litellm, bedrock] {
+                let error = provider.resolve(name).unwrap_err();
+                assert_eq!((error.code, error.param.as_str()), (SettingsCode::InvalidValue, "model"));
+                for part in [region, "`extra_args.aws_region_name`", &format!("`bedrock/{model}`")] {
+                    assert!(error.message.contains(part), "{}", error.message);
+                }
+            }
+        }
+        for (name, model) in [("bedrock/my-model-2", "my-model-2"), ("bedrock/us-west/x", "us-west/x")] {
+            assert_eq!(litellm.resolve(name).unwrap(), (bedrock, model), "{name}");
         }
         for nameless in ["openai/", "azure/", "azure/gpt5_series/", "bedrock/"] {
             assert_eq!(litellm.resolve(nameless).unwrap_err().code, SettingsCode::InvalidValue, "{nameless}");

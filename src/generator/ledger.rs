@@ -236,6 +236,7 @@ impl Meter {
             prompt_tokens: added(|usage| usage.prompt_tokens),
             completion_tokens: added(|usage| usage.completion_tokens),
             cached_tokens: added(|usage| usage.cached_tokens),
+            cache_write_tokens: added(|usage| usage.cache_write_tokens),
             reasoning_tokens: added(|usage| usage.reasoning_tokens),
             unknown_calls: added(|usage| usage.unknown_calls),
         };
@@ -304,6 +305,11 @@ impl OpenCall {
     /// The attempt came to nothing that could be counted: it is entered as one of unknown usage.
     pub fn lost(&mut self) {
         self.close(|account| account.usage += Usage { unknown_calls: 1, ..Usage::default() });
+    }
+
+    /// The attempt came to nothing, and cost this.
+    pub fn wasted(&mut self, usage: Usage) {
+        self.close(|account| account.usage += usage);
     }
 
     /// Another attempt is made.
@@ -421,7 +427,7 @@ mod tests {
     #[test]
     fn the_daemon_counts_every_entry_at_its_price() {
         let metrics = Arc::new(Metrics::new());
-        let price = Price { prompt: 5e5, cached_prompt: 25e4, completion: 1e6 };
+        let price = Price { prompt: 5e5, cached_prompt: 25e4, cache_write_prompt: 5e5, completion: 1e6 };
         let ledger = Arc::new(Ledger::metered(Arc::clone(&metrics), [(Phase::Generate, price)].into_iter().collect()));
         assert_eq!(ledger.busy(), None, "nothing was called");
         let usage = Usage { prompt_tokens: 10_000, cached_tokens: 4000, completion_tokens: 500, ..Usage::default() };

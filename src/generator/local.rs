@@ -62,7 +62,7 @@ impl Local {
         let tools = prompt.tools.iter().map(|tool| tool.definition.get().len());
         let is_long = prompt.messages.get().len() + tools.sum::<usize>() > LONG_PROMPT_BYTES;
         let job = Job { prompt, candidates, live: delivery == Delivery::Live };
-        let begun = if is_long {
+        let begun = if is_long || job.compiles_a_form() {
             let engine = self.engine.clone();
             let begun = tokio::task::spawn_blocking(move || engine.generate(job)).await;
             begun.unwrap_or_else(|panic| {

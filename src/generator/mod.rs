@@ -61,6 +61,12 @@ pub trait Generator: Send + Sync {
         Ok(Vec::new())
     }
 
+    /// Whether a field that is none of OpenAI's is no stranger to this model's API, so that nobody need be warned that it
+    /// was passed on.
+    fn knows(&self, _model: &str, _field: &str) -> bool {
+        false
+    }
+
     /// Whether a candidate of this model that is cancelled is paid for no further.
     fn stops_billing(&self, _model: &str) -> bool {
         false

@@ -64,6 +64,10 @@ impl Generator for Remote {
         self.provider.fit(prompt)
     }
 
+    fn knows(&self, model: &str, field: &str) -> bool {
+        self.provider.knows(model, field)
+    }
+
     fn stops_billing(&self, model: &str) -> bool {
         self.provider.capabilities(model).stops_billing == Support::Yes
     }
@@ -198,6 +202,10 @@ fn account(run: &Run, phase: Phase, candidates: u64, begun: Arc<AtomicBool>) -> 
             begun.store(false, Ordering::Relaxed);
             call.lost();
         }
+        (Attempt::Wasted { usage, .. }, Some(call)) => {
+            begun.store(false, Ordering::Relaxed);
+            call.wasted(usage);
+        }
         (Attempt::Answered(usage), call) => {
             if let Some(call) = call.take() {
                 call.settle(usage);
@@ -208,7 +216,7 @@ fn account(run: &Run, phase: Phase, candidates: u64, begun: Arc<AtomicBool>) -> 
                 call.settle_without(missing as u64, usage);
             }
         }
-        (Attempt::Refused(_) | Attempt::Lost(_), None) => {}
+        (Attempt::Refused(_) | Attempt::Lost(_) | Attempt::Wasted { .. }, None) => {}
     })
 }
 

@@ -260,7 +260,7 @@ mod tests {
     use crate::completion::Usage;
 
     fn spending(bounds: Bounds, usages: &[Usage]) -> Run {
-        let price = Price { prompt: 1e6, cached_prompt: 1e6, completion: 1e6 };
+        let price = Price { prompt: 1e6, cached_prompt: 1e6, cache_write_prompt: 1e6, completion: 1e6 };
         let run = Run { bounds, prices: BTreeMap::from([(Phase::Generate, price)]), ..Run::new(Some(1)) };
         for usage in usages {
             run.ledger.begin(Phase::Generate).settle(*usage);
@@ -268,10 +268,15 @@ mod tests {
         run
     }
 
-    const TEN: Usage =
-        Usage { prompt_tokens: 4, completion_tokens: 6, cached_tokens: 0, reasoning_tokens: 0, unknown_calls: 0 };
-    const UNKNOWN: Usage =
-        Usage { prompt_tokens: 0, completion_tokens: 0, cached_tokens: 0, reasoning_tokens: 0, unknown_calls: 1 };
+    const TEN: Usage = Usage {
+        prompt_tokens: 4,
+        completion_tokens: 6,
+        cached_tokens: 0,
+        cache_write_tokens: 0,
+        reasoning_tokens: 0,
+        unknown_calls: 0,
+    };
+    const UNKNOWN: Usage = Usage { prompt_tokens: 0, completion_tokens: 0, unknown_calls: 1, ..TEN };
 
     #[test]
     fn what_a_run_costs_is_told_only_where_it_is_known() {

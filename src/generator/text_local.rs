@@ -37,7 +37,7 @@ pub(super) async fn continue_texts(
         let seed = |candidate| CandidateSeed { candidate, seed: run.local_seed(Phase::Generate, candidate) };
         let job =
             Job { prompt: Arc::clone(&prompt), candidates: numbers.clone().map(seed).collect(), live: request.stream };
-        let events = if text.len() > LONG_PROMPT_BYTES {
+        let events = if text.len() > LONG_PROMPT_BYTES || job.compiles_a_form() {
             let (engine, text) = (engine.clone(), text.clone());
             let begun = tokio::task::spawn_blocking(move || engine.continue_text(&text, &job)).await;
             begun.map_err(|panic| {

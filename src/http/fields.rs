@@ -8,7 +8,9 @@ use serde_json::Value;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
+use crate::config::aws;
 use crate::config::field::{self, wrong_type};
+use crate::config::fields::EXTRA_ARGS;
 
 use super::error::ApiError;
 
@@ -34,6 +36,26 @@ pub fn unreadable(error: &serde_json::Error) -> ApiError {
         }
     };
     ApiError::bad_request(None, "invalid_value", message)
+}
+
+/// Refuses what says as whom, or where, AWS is called. Whoever sends it means it for the configuration; passed on as an
+/// unknown field, it would show a secret to a model.
+///
+/// # Errors
+///
+/// A 400 for any name that begins with `aws_`, in whatever letters.
+pub fn check_not_of_aws(name: &str) -> Result<(), ApiError> {
+    let lower = name.to_ascii_lowercase();
+    if !lower.starts_with(aws::PREFIX) {
+        return Ok(());
+    }
+    let place = match lower.as_str() {
+        "aws_region" | "aws_default_region" => "extra_args.aws_region_name".to_owned(),
+        field if EXTRA_ARGS.iter().any(|member| member.name == field) => format!("extra_args.{field}"),
+        _ => "extra_args".to_owned(),
+    };
+    let message = format!("`{}` is set by POST /configure, in `{place}`, not by a request; leave it out", shown(name));
+    Err(ApiError::invalid_value(name, message))
 }
 
 /// The value of a member that stays where it is.

@@ -3,11 +3,14 @@
 
 use std::fmt::Write as _;
 
+use llama_cpp_2::token::LlamaToken;
 use rand::distr::{Alphanumeric, SampleString};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::asked_form;
 use super::deltas::{Unsent, content_fields, role_delta};
+use super::grammar::{Compiled, Constraint, FormError, Progress};
 use super::outlet::Seat;
 use super::reply::{Piece, Reading, ReplyReader};
 use super::request::Request;
@@ -15,17 +18,21 @@ use super::sampling::{self, Drawn, LEAST_LOGPROB, Sampler, SamplingError};
 use super::text::{StopMatcher, Utf8Decoder};
 use super::vocabulary::Vocabulary;
 use crate::completion::{Completion, Delta, FinishReason, Reply, StepEvent, TokenSignals, ToolCall, Usage};
-use crate::failure::Failure;
+use crate::failure::{Failure, FailureKind};
 
 /// The state of a running candidate.
 #[derive(Debug)]
 pub(super) struct Candidate {
     seat: Seat,
     sampler: Sampler,
+    /// Where the text is in the form that it must have.
+    constraint: Option<Constraint>,
     decoder: Utf8Decoder,
     stops: StopMatcher,
     /// Tells what the text is as it comes.
     reader: ReplyReader,
+    /// The text of a call that must be made, until it is whole.
+    held: String,
     /// What of the message is certain.
     reasoning: String,
     content: String,
@@ -72,13 +79,18 @@ pub(super) enum Next {
 }
 
 impl Candidate {
-    pub(super) fn new(seat: Seat, seed: u64, request: &Request) -> Self {
+    /// A candidate without a token yet, which answers a prompt of these tokens.
+    pub(super) fn new(seat: Seat, seed: u64, request: &Request, prompt: &[LlamaToken]) -> Self {
+        let prompt = prompt.iter().map(|token| token.0.cast_unsigned());
         Self {
             seat,
-            sampler: Sampler::new(seed),
+            sampler: Sampler::new(seed, &request.plan, prompt),
+            constraint: request.compiled.as_ref().map(Compiled::begin),
             decoder: Utf8Decoder::default(),
             stops: StopMatcher::new(request.stops.clone()),
-            reader: ReplyReader::new(request.reading.as_ref()),
+            // What has a form has neither thoughts nor calls in it, whatever it looks like.
+            reader: ReplyReader::new(request.reading.as_ref().filter(|_| request.form.is_none())),
+            held: String::new(),
             reasoning: String::new(),
             content: String::new(),
             calls: Vec::new(),
@@ -97,6 +109,10 @@ impl Candidate {
 
     /// Draws the next token from its logits, and streams what text has become certain. `limit` is the
     /// greatest number of tokens that the candidate may have.
+    ///
+    /// # Errors
+    ///
+    /// Why the candidate cannot go on.
     pub(super) fn advance(
         &mut self,
         row: &[f32],
@@ -104,15 +120,19 @@ impl Candidate {
         request: &Request,
         vocabulary: &Vocabulary,
         scratch: &mut Vec<(u32, f64)>,
-    ) -> Result<Next, SamplingError> {
-        let drawn = self.sampler.draw(row, &request.plan, scratch)?;
+    ) -> Result<Next, Failure> {
+        let allowed = match &mut self.constraint {
+            Some(constraint) => Some(constraint.allowed().map_err(|error| broken_form(&error, request))?),
+            None => None,
+        };
+        let drawn = self.sampler.draw(row, &request.plan, allowed, scratch).map_err(|error| not_drawn(&error))?;
         self.tokens += 1;
         self.logprob_sum += drawn.logprob.max(LEAST_LOGPROB);
         if vocabulary.ends_turn(drawn.token) {
             return Ok(Next::Ended(FinishReason::Stop));
         }
         if request.top_logprobs.is_some() || request.signals.is_some() {
-            self.note(drawn, row, request, vocabulary)?;
+            self.note(drawn, row, request, vocabulary).map_err(|error| not_drawn(&error))?;
         }
         let mut decoded = String::new();
         self.decoder.push(&vocabulary.piece(drawn.token, request.tools_offered), &mut decoded);
@@ -129,6 +149,12 @@ impl Candidate {
             self.logprobs.retain(|entry| entry.start < end);
             self.signals.retain(|entry| entry.start < end);
             return Ok(Next::Ended(FinishReason::Stop));
+        }
+        if let Some(constraint) = &mut self.constraint {
+            let progress = constraint.accept(drawn.token).map_err(|error| broken_form(&error, request))?;
+            if progress == Progress::Complete {
+                return Ok(Next::Ended(FinishReason::Stop));
+            }
         }
         if self.tokens >= limit {
             return Ok(Next::Ended(FinishReason::Length));
@@ -153,6 +179,15 @@ impl Candidate {
         }
         let pieces = self.reader.finish();
         self.take_pieces(pieces, request);
+        if !self.held.is_empty() {
+            let text = std::mem::take(&mut self.held);
+            // Cut short, it calls nothing and is content.
+            let pieces = match asked_form::read_call(&text) {
+                Some((name, arguments)) => vec![Piece::Call(name), Piece::Arguments(arguments)],
+                None => vec![Piece::Content(text)],
+            };
+            self.keep_pieces(pieces, request);
+        }
         let deltas = if request.live { self.last_deltas(request) } else { Vec::new() };
         let Self { reasoning, content, calls, .. } = self;
         let finish_reason = match reason {
@@ -214,8 +249,19 @@ impl Candidate {
         Ok(())
     }
 
-    /// Adds what has become certain to the message.
+    /// Adds what has become certain to the message, or to the call that it must be.
     fn take_pieces(&mut self, pieces: Vec<Piece>, request: &Request) {
+        if !request.form.as_ref().is_some_and(|form| form.is_call) {
+            return self.keep_pieces(pieces, request);
+        }
+        for piece in pieces {
+            if let Piece::Content(text) = piece {
+                self.held.push_str(&text);
+            }
+        }
+    }
+
+    fn keep_pieces(&mut self, pieces: Vec<Piece>, request: &Request) {
         for piece in pieces {
             match &piece {
                 Piece::Reasoning(text) => self.reasoning.push_str(text),
@@ -272,6 +318,21 @@ impl Candidate {
         }
         deltas
     }
+}
+
+fn not_drawn(error: &SamplingError) -> Failure {
+    match error {
+        SamplingError::NoneLeft => Failure::invalid_param("logit_bias", error.to_string()),
+        SamplingError::NotFinite | SamplingError::Empty => {
+            Failure::new(FailureKind::Internal, format!("the in-process engine failed: {error}"))
+        }
+    }
+}
+
+/// The form was taken, and yet the text cannot be held to it: the request asks for too much.
+fn broken_form(error: &FormError, request: &Request) -> Failure {
+    let param = request.form.as_ref().map_or("response_format", |form| form.param);
+    Failure::invalid_param(param, format!("`{param}`: {error}"))
 }
 
 /// The entries up to `end` that were not streamed yet, as a `logprobs` object.

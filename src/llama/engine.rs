@@ -136,7 +136,7 @@ impl Line {
 /// Says of candidates that never began that they were cancelled. The first accounts for the prompt's tokens.
 fn cancel_unstarted(candidates: VecDeque<(Seat, u64)>, request: &Request, mut prompt_tokens: u64) {
     for (seat, seed) in candidates {
-        Candidate::new(seat, seed, request).finish(cancelled(), std::mem::take(&mut prompt_tokens), request);
+        Candidate::new(seat, seed, request, &[]).finish(cancelled(), std::mem::take(&mut prompt_tokens), request);
     }
 }
 
@@ -298,7 +298,7 @@ impl<'a> Worker<'a> {
                 self.jobs.iter_mut().find(|active| active.prompt == prompt).expect("scheduled jobs are active");
             let (seat, seed) = active.job.candidates.pop_front().expect("the scheduler counts the candidates");
             active.running += 1;
-            let mut candidate = Candidate::new(seat, seed, &active.job.request);
+            let mut candidate = Candidate::new(seat, seed, &active.job.request, &active.job.tokens);
             let shared = self.context.share(prompt, sequence);
             let next = candidate.advance(
                 &active.first_row,
@@ -315,7 +315,7 @@ impl<'a> Worker<'a> {
             self.running.push(Running { prompt, sequence, tokens, evaluated: 0, candidate });
             let ended = match (shared, next) {
                 (Err(error), _) => Err(internal(&error)),
-                (Ok(()), Err(error)) => Err(internal(&error)),
+                (Ok(()), Err(failure)) => Err(failure),
                 (Ok(()), Ok(Next::Ended(reason))) => Ok(reason),
                 (Ok(()), Ok(Next::Token(_))) => continue,
             };
@@ -386,7 +386,7 @@ impl<'a> Worker<'a> {
             match next {
                 Ok(Next::Token(token)) => running.tokens.push(LlamaToken(token.cast_signed())),
                 Ok(Next::Ended(reason)) => ended.push((position, Ok(reason))),
-                Err(error) => ended.push((position, Err(internal(&error)))),
+                Err(failure) => ended.push((position, Err(failure))),
             }
         }
         self.shared.gauges.generated_tokens.fetch_add(drawing, Ordering::Relaxed);

@@ -3,7 +3,7 @@
 //! An [`Engine`] is one loaded model with one thread that generates for every job at once. A job evaluates
 //! its prompt once and samples all its candidates from it in parallel; jobs share the batch fairly. The
 //! model's own chat template and tool-call format are used, so that a local model looks like a remote one.
-//! Deliberately absent: grammars and structured output, images, embeddings, models with a recurrent state.
+//! Deliberately absent: images, embeddings, models with a recurrent state.
 //!
 //! The same seed gives the same text as long as the model computes the same logits. Batches of another
 //! shape change logits in the fifth digit, so that under changing load a text may differ all the same.
@@ -24,6 +24,7 @@ use crate::failure::{Failure, FailureKind};
 
 use context::{CheckedContext, ContextShape};
 use engine::{QueuedJob, Shared};
+use grammar::Grammars;
 use reply::Reading;
 use request::Request;
 use scheduler::Room;
@@ -31,12 +32,16 @@ use template::ChatTemplate;
 use tool_calls::OfferedTool;
 use vocabulary::Vocabulary;
 
+pub use sampling::forked_seed;
+
 mod engine;
 mod scheduler;
 mod candidate;
 mod deltas;
 mod outlet;
 mod request;
+mod asked_form;
+mod grammar;
 mod template;
 mod jinja;
 mod python;
@@ -166,7 +171,16 @@ pub struct Job {
     pub live: bool,
 }
 
-/// A candidate to generate: the index under which it is reported, and the seed of its random numbers.
+impl Job {
+    /// Whether putting it in line may take longer than a thread that serves others should be kept.
+    pub fn compiles_a_form(&self) -> bool {
+        asked_form::may_ask(&self.prompt)
+    }
+}
+
+/// A candidate to generate: the index under which it is reported, and the seed of its random numbers. The number that
+/// draws a token is a function of this seed and of the token's position in the answer, and of nothing else; see
+/// [`forked_seed`] for paths that part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CandidateSeed {
     pub candidate: usize,
@@ -187,6 +201,8 @@ struct Inner {
     separate_reasoning: bool,
     /// The length for which an answer needs room in the cache before it starts.
     expected_tokens: u32,
+    /// Made for the first request that asks for a form: a large vocabulary takes a second.
+    grammars: OnceLock<Grammars>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -259,6 +275,7 @@ impl Engine {
             shared,
             separate_reasoning: spec.separate_reasoning,
             expected_tokens,
+            grammars: OnceLock::new(),
             thread: Mutex::new(Some(thread)),
         })))
     }
@@ -280,6 +297,7 @@ impl Engine {
     /// # Errors
     ///
     /// - a parameter that the engine or this model does not support, by name;
+    /// - a form of the answer that is wrong, too large or cannot be kept, by the name of the parameter that asks for it;
     /// - messages that the model's chat template refuses;
     /// - `ContextLength` when the prompt leaves no room for an answer;
     /// - `Overloaded` when too many jobs wait.
@@ -321,7 +339,7 @@ impl Engine {
         &self,
         text: &str,
         param: &str,
-        request: Request,
+        mut request: Request,
         job: &Job,
     ) -> Result<Receiver<(usize, StepEvent)>, Failure> {
         let Inner { info, vocabulary, shared, .. } = &*self.0;
@@ -338,6 +356,9 @@ impl Engine {
         let room = u32::try_from(room).unwrap_or(u32::MAX);
         if room == 0 {
             return Err(too_long(&format!("the prompt has {} tokens", tokens.len()), info));
+        }
+        if let Some(asked) = &request.form {
+            request.compiled = Some(asked.compile(&self.0.grammars, vocabulary)?);
         }
         // A larger limit than there is room for is no error: the answer then ends by length, as it would have.
         let tokens_per_candidate = request.max_tokens.map_or(room, |limit| limit.min(room));

@@ -217,3 +217,50 @@ pub(super) fn strftime(now: OffsetDateTime, format: &str) -> Result<String, Erro
     let items = time::format_description::parse_strftime_borrowed(format).map_err(|_| bad())?;
     now.format(&items).map_err(|_| bad())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_python_writes_them() {
+        for (value, text) in [
+            (0.0, "0.0"),
+            (-0.0, "-0.0"),
+            (1.0, "1.0"),
+            (0.1, "0.1"),
+            (1e15, "1000000000000000.0"),
+            (1e16, "1e+16"),
+            (-1.5e300, "-1.5e+300"),
+            (0.0001, "0.0001"),
+            (0.00001, "1e-05"),
+            (3e-7, "3e-07"),
+            (5e-324, "5e-324"),
+            (f64::NAN, "nan"),
+            (f64::INFINITY, "inf"),
+            (f64::NEG_INFINITY, "-inf"),
+        ] {
+            assert_eq!(str(&Value::from(value)), text);
+        }
+        assert_eq!(str(&Value::from(u64::MAX)), "18446744073709551615");
+        assert_eq!(str(&Value::from(i64::MIN)), "-9223372036854775808");
+    }
+
+    #[test]
+    fn what_is_no_string_is_written_as_python_would_show_it() {
+        assert_eq!(str(&Value::UNDEFINED), "");
+        assert_eq!(str(&Value::from(())), "None");
+        assert_eq!(str(&Value::from(true)), "True");
+        let texts = Value::from(vec!["it's", "a \"b\" it's", "\n\\\u{7}"]);
+        assert_eq!(str(&texts), r#"["it's", 'a "b" it\'s', '\n\\\x07']"#);
+        assert_eq!(str(&Value::from_pairs([("a", Value::from(())), ("b", Value::from(1))])), "{'a': None, 'b': 1}");
+    }
+
+    #[test]
+    fn dates_that_cannot_be_written_are_refused() {
+        let now = OffsetDateTime::UNIX_EPOCH;
+        assert_eq!(strftime(now, "%d %b %Y").unwrap(), "01 Jan 1970");
+        assert_eq!(strftime(now, "").unwrap(), "");
+        assert!(strftime(now, "%Q").is_err());
+    }
+}

@@ -15,14 +15,15 @@ pub(super) struct ThoughtMarks {
 
 const USUAL: ThoughtMarks = ThoughtMarks { open: "<think>", close: "</think>" };
 const MISTRAL: ThoughtMarks = ThoughtMarks { open: "[THINK]", close: "[/THINK]" };
+const GEMMA: ThoughtMarks = ThoughtMarks { open: "<|channel>thought", close: "<channel|>" };
 
-/// Texts that open or close a thought. Some models make control tokens of them, which are no text otherwise.
-pub(super) const MARKS: &[&str] = &[USUAL.open, USUAL.close, MISTRAL.open, MISTRAL.close];
+/// Tokens that open or close a thought. Some models make control tokens of them, which are no text otherwise.
+pub(super) const MARKS: &[&str] = &[USUAL.open, USUAL.close, MISTRAL.open, MISTRAL.close, "<|channel>", GEMMA.close];
 
 impl ThoughtMarks {
     /// The marks that a template tells, or else the usual ones.
     pub(super) fn of(template: &str) -> Self {
-        if template.contains(MISTRAL.open) { MISTRAL } else { USUAL }
+        [MISTRAL, GEMMA].into_iter().find(|marks| template.contains(marks.open)).unwrap_or(USUAL)
     }
 
     /// Whether a prompt ends with a thought that it has opened.

@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use serde_json::Value as Json;
-
+use super::asked_form::{self, AskedForm, Choice, GRAMMAR, REGEX};
+use super::grammar::Compiled;
 use super::reply::Reading;
-use super::sampling::SamplingPlan;
+use super::sampling::{Repetition, SamplingPlan};
 use crate::completion::{Logprobs, Prompt, Signals};
 use crate::failure::{Failure, FailureKind};
 
@@ -27,10 +27,24 @@ pub(super) struct Request {
     pub(super) reading: Option<Reading>,
     /// Whether text is sent as it appears.
     pub(super) live: bool,
+    /// The form that the answer must have, and once it is compiled, where each candidate begins in it.
+    pub(super) form: Option<AskedForm>,
+    pub(super) compiled: Option<Compiled>,
 }
 
 const MAX_STOPS: usize = 16;
 const MAX_STOP_BYTES: usize = 256;
+
+/// Fields of other servers that sample in process, beside those that ask for a form.
+const REPEAT_PENALTY: &str = "repeat_penalty";
+const REPEAT_LAST_N: &str = "repeat_last_n";
+const REPETITION_PENALTY: &str = "repetition_penalty";
+const TYPICAL_P: &str = "typical_p";
+const OWN_FIELDS: [&str; 7] =
+    [GRAMMAR, REGEX, REPEAT_LAST_N, REPEAT_PENALTY, REPETITION_PENALTY, "response_format", TYPICAL_P];
+
+/// Tokens that `repeat_penalty` looks at where `repeat_last_n` does not say, as in llama.cpp.
+const REPEAT_LAST_N_DEFAULT: usize = 64;
 
 /// Fields that do not change what a local model answers, or that were acted on before the prompt came here.
 const WITHOUT_EFFECT: &[&str] = &[
@@ -53,24 +67,14 @@ const WITHOUT_EFFECT: &[&str] = &[
 /// The parameter at fault, by name.
 pub(super) fn read(prompt: &Prompt, live: bool, vocabulary_size: u32, takes_tools: bool) -> Result<Request, Failure> {
     for (name, value) in &prompt.passthrough {
-        if !WITHOUT_EFFECT.contains(&name.as_str()) && value.get() != "null" {
+        let is_read = WITHOUT_EFFECT.contains(&name.as_str()) || OWN_FIELDS.contains(&name.as_str());
+        if !is_read && value.get() != "null" {
             return Err(unsupported(name, "this parameter"));
         }
     }
-    if let Some(format) = &prompt.response_format {
-        let format: Json = serde_json::from_str(format.get()).unwrap_or_default();
-        if !format.is_null() && format.get("type").and_then(Json::as_str) != Some("text") {
-            return Err(unsupported("response_format", "a response format other than text"));
-        }
-    }
-    let tools_wanted = match &prompt.tool_choice {
-        None => true,
-        Some(choice) => match choice.get() {
-            "null" | r#""auto""# => true,
-            r#""none""# => false,
-            _ => return Err(unsupported("tool_choice", "a tool choice other than auto and none")),
-        },
-    };
+    let choice = asked_form::read_choice(prompt)?;
+    let form = asked_form::read(prompt, &choice)?;
+    let tools_wanted = choice != Choice::Never;
     let tools_offered = tools_wanted && !prompt.tools.is_empty();
     if tools_offered && !takes_tools {
         return Err(Failure::invalid_param(
@@ -100,6 +104,8 @@ pub(super) fn read(prompt: &Prompt, live: bool, vocabulary_size: u32, takes_tool
         tools_offered,
         reading: None,
         live,
+        form,
+        compiled: None,
     })
 }
 
@@ -127,11 +133,54 @@ fn plan(prompt: &Prompt, vocabulary_size: u32) -> Result<SamplingPlan, Failure> 
         temperature: number("temperature", sampling.temperature, 1.0, &|value| value >= 0.0, "0 or greater")?,
         top_p: number("top_p", sampling.top_p, 1.0, &|value| (0.0..=1.0).contains(&value), "between 0 and 1")?,
         top_k: sampling.top_k.unwrap_or(0) as usize,
+        typical_p: {
+            let own = own_number(prompt, TYPICAL_P)?;
+            number(TYPICAL_P, own, 1.0, &|value| (0.0..=1.0).contains(&value), "between 0 and 1")?
+        },
         min_p: number("min_p", sampling.min_p, 0.0, &|value| (0.0..=1.0).contains(&value), "between 0 and 1")?,
         presence_penalty: number("presence_penalty", sampling.presence_penalty, 0.0, &penalty, "between -2 and 2")?,
         frequency_penalty: number("frequency_penalty", sampling.frequency_penalty, 0.0, &penalty, "between -2 and 2")?,
+        repetition: repetition(prompt)?,
         logit_bias: sampling.logit_bias.iter().map(|(token, bias)| (*token, *bias)).collect(),
     })
+}
+
+/// `repeat_penalty` is llama.cpp's, of the last `repeat_last_n` tokens (−1: all, 0: none); `repetition_penalty` is that
+/// of other servers, of all tokens.
+fn repetition(prompt: &Prompt) -> Result<Repetition, Failure> {
+    let penalty = |name| -> Result<Option<f64>, Failure> {
+        match own_number(prompt, name)? {
+            Some(penalty) if !(penalty > 0.0 && penalty <= 10.0) => {
+                Err(Failure::invalid_param(name, format!("{name} must be greater than 0 and at most 10")))
+            }
+            penalty => Ok(penalty),
+        }
+    };
+    let window = match own_number(prompt, REPEAT_LAST_N)? {
+        None => REPEAT_LAST_N_DEFAULT,
+        Some(-1.0) => usize::MAX,
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is a whole number in range")]
+        Some(last) if last >= 0.0 && last.fract() == 0.0 && last <= f64::from(i32::MAX) => last as usize,
+        Some(_) => {
+            let message = "repeat_last_n must be a whole number: -1 for all tokens, 0 for none, or how many";
+            return Err(Failure::invalid_param(REPEAT_LAST_N, message));
+        }
+    };
+    match (penalty(REPEAT_PENALTY)?, penalty(REPETITION_PENALTY)?) {
+        (None, None) => Ok(Repetition::NONE),
+        (Some(penalty), None) => Ok(Repetition { penalty, window }),
+        (None, Some(penalty)) => Ok(Repetition { penalty, window: usize::MAX }),
+        (Some(_), Some(_)) => {
+            let message = "repeat_penalty and repetition_penalty cannot both be kept: leave out one";
+            Err(Failure::invalid_param(REPEAT_PENALTY, message))
+        }
+    }
+}
+
+/// A number that is no part of OpenAI's API.
+fn own_number(prompt: &Prompt, name: &str) -> Result<Option<f64>, Failure> {
+    let Some(raw) = prompt.passthrough.get(name) else { return Ok(None) };
+    serde_json::from_str(raw.get()).map_err(|_| Failure::invalid_param(name, format!("{name} must be a number")))
 }
 
 fn stops(prompt: &Prompt) -> Result<Arc<[String]>, Failure> {
@@ -199,11 +248,9 @@ pub(super) mod tests {
 
     #[test]
     fn what_would_change_the_answer_and_is_not_supported_is_refused_by_name() {
-        for name in ["grammar", "audio", "modalities", "prediction", "reasoning_effort", "something_new"] {
+        for name in ["guided_choice", "audio", "modalities", "prediction", "reasoning_effort", "something_new"] {
             assert_eq!(fault(|prompt| prompt.passthrough = [(name.into(), raw("{}"))].into()), name);
         }
-        assert_eq!(fault(|prompt| prompt.response_format = Some(raw(r#"{"type":"json_object"}"#))), "response_format");
-        assert_eq!(fault(|prompt| prompt.tool_choice = Some(raw(r#""required""#))), "tool_choice");
         assert_eq!(fault(|prompt| prompt.tool_choice = Some(raw(r#"{"type":"function"}"#))), "tool_choice");
     }
 
@@ -228,9 +275,39 @@ pub(super) mod tests {
         assert_eq!(fault(|prompt| prompt.sampling.presence_penalty = Some(2.1)), "presence_penalty");
         assert_eq!(fault(|prompt| prompt.sampling.frequency_penalty = Some(-1e308)), "frequency_penalty");
         assert_eq!(fault(|prompt| prompt.sampling.logit_bias = [(100, 1.0)].into()), "logit_bias");
+        for (name, wrong) in [
+            ("typical_p", "1.5"),
+            ("typical_p", "\"high\""),
+            ("repeat_penalty", "0"),
+            ("repeat_penalty", "-1.1"),
+            ("repetition_penalty", "1e9"),
+            ("repeat_last_n", "-2"),
+            ("repeat_last_n", "0.5"),
+        ] {
+            assert_eq!(fault(|prompt| drop(prompt.passthrough.insert(name.into(), raw(wrong)))), name, "{wrong}");
+        }
         assert_eq!(fault(|prompt| prompt.sampling.stop = vec![String::new()]), "stop");
         let none = MaxTokens { tokens: 0, name: MaxTokensName::MaxCompletionTokens };
         assert_eq!(fault(|prompt| prompt.sampling.max_tokens = Some(none)), "max_completion_tokens");
+    }
+
+    #[test]
+    fn penalties_of_repetition_are_read_under_both_names() {
+        let repetition = |fields: &[(&str, &str)]| {
+            let mut prompt = prompt("x");
+            prompt.passthrough = fields.iter().map(|(name, value)| ((*name).into(), raw(value))).collect();
+            read(&prompt, false, 100, true)
+                .map(|request| (request.plan.repetition.penalty, request.plan.repetition.window))
+        };
+        assert_eq!(repetition(&[("repeat_penalty", "1.1")]).unwrap(), (1.1, 64));
+        assert_eq!(repetition(&[("repeat_penalty", "1.1"), ("repeat_last_n", "-1")]).unwrap(), (1.1, usize::MAX));
+        assert_eq!(repetition(&[("repeat_penalty", "1.1"), ("repeat_last_n", "0")]).unwrap(), (1.1, 0));
+        assert_eq!(
+            repetition(&[("repetition_penalty", "1.2"), ("repeat_penalty", "null")]).unwrap(),
+            (1.2, usize::MAX)
+        );
+        assert_eq!(repetition(&[]).unwrap(), (1.0, 0));
+        assert!(repetition(&[("repetition_penalty", "1.2"), ("repeat_penalty", "1.2")]).is_err());
     }
 
     #[test]

@@ -1,32 +1,61 @@
 //! Drawing the next token from a row of logits.
 //!
-//! The order is that of the OpenAI-compatible servers: logit bias, presence and frequency penalties,
-//! temperature, then top-k, top-p and min-p, each on what the one before has left. Reported
-//! log-probabilities are those of the model itself, before any of this.
+//! The order is that of llama.cpp's default chain: logit bias, penalties, then what a grammar allows, top-k, typical,
+//! top-p and min-p, each on what the one before has left, and temperature last, so that it does not change who is
+//! left. Reported log-probabilities are those of the model itself, before any of this.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
+use super::grammar::Allowed;
+
 /// The least log-probability that is told of a token, as OpenAI has it: JSON knows no infinity.
 pub(super) const LEAST_LOGPROB: f64 = -9999.0;
+
+/// The `logit_bias` that bans a token altogether, whatever its logit is.
+const BAN: f64 = -100.0;
 
 /// How a request wants its tokens drawn. All values are finite and in range.
 #[derive(Debug, Clone)]
 pub(super) struct SamplingPlan {
-    /// 0 always takes the most probable token.
+    /// 0 always takes the most probable token of those that are left.
     pub(super) temperature: f64,
-    /// In (0, 1]; 1 keeps everything.
-    pub(super) top_p: f64,
     /// 0 keeps everything.
     pub(super) top_k: usize,
+    /// In [0, 1]; 1 keeps everything. Locally typical sampling (Meister et al., 2022): tokens whose information is
+    /// nearest to what is expected, until they have more than this probability.
+    pub(super) typical_p: f64,
+    /// In [0, 1]; 1 keeps everything, 0 one token.
+    pub(super) top_p: f64,
     /// In [0, 1]; 0 keeps everything.
     pub(super) min_p: f64,
+    /// Taken from the logits of tokens that the answer has.
     pub(super) presence_penalty: f64,
+    /// The same, times how often it has them.
     pub(super) frequency_penalty: f64,
-    /// Added to the logits of these tokens; every id is within the vocabulary.
+    pub(super) repetition: Repetition,
+    /// Added to the logits of these tokens; every id is within the vocabulary. −100 and less bans a token.
     pub(super) logit_bias: Vec<(u32, f64)>,
+}
+
+/// A penalty for tokens of prompt and answer (Keskar et al., 2019): positive logits are divided by it, others
+/// multiplied.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Repetition {
+    /// Greater than 0; 1 changes nothing.
+    pub(super) penalty: f64,
+    /// How many of the last tokens are looked at; 0 changes nothing.
+    pub(super) window: usize,
+}
+
+impl Repetition {
+    pub(super) const NONE: Self = Self { penalty: 1.0, window: 0 };
+
+    fn is_none(self) -> bool {
+        self.penalty == 1.0 || self.window == 0
+    }
 }
 
 /// A token and what the model itself thought of it.
@@ -44,6 +73,30 @@ pub(super) enum SamplingError {
     NotFinite,
     #[error("the model computed no probabilities at all")]
     Empty,
+    #[error("no token is left to draw: logit_bias and penalties ban all that could come next")]
+    NoneLeft,
+}
+
+/// The seed of a path that forks off another.
+///
+/// A path's random numbers are a function of its seed and of the position of the token in its answer, and of nothing
+/// else: number `p` is the `p`-th 64-bit word of ChaCha12, seeded with the path's seed as `rand` seeds it from a `u64`.
+/// So a path that is evaluated again from any position draws the same tokens again. A candidate's seed comes from the
+/// request's seed and the candidate's number. A branch must not go on with the seed of its parent, or it would draw
+/// what its parent draws: its seed is the SplitMix64 output (Steele, Lea and Flood, 2014) for the parent's seed, mixed
+/// with the position and then with the number of the branch. Paths are thus told apart by their whole lineage, and the
+/// same lineage always has the same seed.
+///
+/// `position` counts the tokens of the answer before the fork, `branch` the branches of that fork from 0 on.
+pub fn forked_seed(parent: u64, position: u64, branch: u64) -> u64 {
+    let mix = |seed: u64, step: u64| {
+        let mut z = seed.wrapping_add(step.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    };
+    // No candidate has this number, so that no branch has the seed of one.
+    mix(mix(mix(parent, u64::MAX / 2), position), branch)
 }
 
 /// The sampling state of one candidate.
@@ -52,74 +105,148 @@ pub(super) struct Sampler {
     rng: ChaCha12Rng,
     /// How often each token was drawn so far.
     drawn: HashMap<u32, u32>,
+    position: u64,
+    recent: Recent,
+}
+
+/// The tokens that a repetition penalty looks at.
+#[derive(Debug, Default)]
+struct Recent {
+    window: usize,
+    tokens: VecDeque<u32>,
+    counts: HashMap<u32, u32>,
+}
+
+impl Recent {
+    fn push(&mut self, token: u32) {
+        if self.window == 0 {
+            return;
+        }
+        if self.tokens.len() == self.window
+            && let Some(oldest) = self.tokens.pop_front()
+            && let Some(count) = self.counts.get_mut(&oldest)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&oldest);
+            }
+        }
+        self.tokens.push_back(token);
+        *self.counts.entry(token).or_default() += 1;
+    }
 }
 
 impl Sampler {
-    pub(super) fn new(seed: u64) -> Self {
-        Self { rng: ChaCha12Rng::seed_from_u64(seed), drawn: HashMap::new() }
+    /// The sampler of a path with this seed, which answers this prompt.
+    pub(super) fn new(seed: u64, plan: &SamplingPlan, prompt: impl DoubleEndedIterator<Item = u32>) -> Self {
+        let mut recent = Recent::default();
+        if !plan.repetition.is_none() {
+            recent.window = plan.repetition.window;
+            let last: Vec<u32> = prompt.rev().take(recent.window).collect();
+            for token in last.into_iter().rev() {
+                recent.push(token);
+            }
+        }
+        Self { rng: ChaCha12Rng::seed_from_u64(seed), drawn: HashMap::new(), position: 0, recent }
     }
 
-    /// Draws from a row that holds one logit for each token of the vocabulary. `scratch` is a buffer that
-    /// is used again from draw to draw.
+    /// Draws from a row that holds one logit for each token of the vocabulary, of those that are `allowed`. `scratch`
+    /// is a buffer that is used again from draw to draw.
     ///
     /// # Errors
     ///
     /// When the row is empty, or a logit is not a number or positive infinity, or none is finite, or when
-    /// bias and penalties leave no token that can be drawn.
+    /// bias, penalties and what is allowed leave no token that can be drawn.
     pub(super) fn draw(
         &mut self,
         row: &[f32],
         plan: &SamplingPlan,
+        allowed: Option<&Allowed>,
         scratch: &mut Vec<(u32, f64)>,
     ) -> Result<Drawn, SamplingError> {
         let normaliser = log_sum_exp(row)?;
         scratch.clear();
         scratch.extend((0..).zip(row.iter().map(|logit| f64::from(*logit))));
+        self.move_logits(plan, scratch);
+        if let Some(allowed) = allowed {
+            scratch.retain(|(token, _)| allowed.is_allowed(*token));
+        }
+        let best = scratch.iter().map(|(_, logit)| *logit).fold(f64::NEG_INFINITY, f64::max);
+        if !best.is_finite() {
+            return Err(SamplingError::NoneLeft);
+        }
+        // From here on logits are distances from the best one, so that no exponential overflows.
+        for (_, logit) in scratch.iter_mut() {
+            *logit -= best;
+        }
+        filter(plan, scratch);
+        let token = if plan.temperature == 0.0 { most_probable(scratch) } else { self.pick(plan.temperature, scratch) };
+        let token = token.ok_or(SamplingError::NoneLeft)?;
+        *self.drawn.entry(token).or_default() += 1;
+        self.recent.push(token);
+        self.position += 1;
+        Ok(Drawn { token, logprob: f64::from(row[token as usize]) - normaliser })
+    }
+
+    /// Adds bias and penalties; `logits` holds the whole vocabulary in order.
+    fn move_logits(&self, plan: &SamplingPlan, logits: &mut [(u32, f64)]) {
         for (token, bias) in &plan.logit_bias {
-            if let Some((_, logit)) = scratch.get_mut(*token as usize) {
-                *logit += bias;
+            if let Some((_, logit)) = logits.get_mut(*token as usize) {
+                *logit += if *bias <= BAN { f64::NEG_INFINITY } else { *bias };
+            }
+        }
+        for token in self.recent.counts.keys() {
+            if let Some((_, logit)) = logits.get_mut(*token as usize) {
+                let penalty = plan.repetition.penalty;
+                *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
             }
         }
         if plan.presence_penalty != 0.0 || plan.frequency_penalty != 0.0 {
             for (token, count) in &self.drawn {
-                if let Some((_, logit)) = scratch.get_mut(*token as usize) {
+                if let Some((_, logit)) = logits.get_mut(*token as usize) {
                     *logit -= plan.presence_penalty + plan.frequency_penalty * f64::from(*count);
                 }
             }
         }
-        let token = if plan.temperature == 0.0 { most_probable(scratch) } else { self.draw_tempered(plan, scratch) };
-        let token = token.ok_or(SamplingError::NotFinite)?;
-        *self.drawn.entry(token).or_default() += 1;
-        Ok(Drawn { token, logprob: f64::from(row[token as usize]) - normaliser })
     }
 
-    fn draw_tempered(&mut self, plan: &SamplingPlan, scratch: &mut Vec<(u32, f64)>) -> Option<u32> {
-        // Dividing the distance from the best logit, not the logit, keeps tiny temperatures finite.
-        let best = scratch.iter().map(|(_, logit)| *logit).fold(f64::NEG_INFINITY, f64::max);
-        for (_, weight) in scratch.iter_mut() {
-            *weight = ((*weight - best) / plan.temperature).exp();
+    /// Draws one of those that are left, at this temperature, by the random number of the position.
+    fn pick(&mut self, temperature: f64, left: &mut [(u32, f64)]) -> Option<u32> {
+        for (_, weight) in left.iter_mut() {
+            *weight = (*weight / temperature).exp();
         }
-        if plan.top_k > 0 && plan.top_k < scratch.len() {
-            sort_leaders(scratch, plan.top_k);
-            scratch.truncate(plan.top_k);
-        }
-        if plan.top_p < 1.0 {
-            keep_nucleus(scratch, plan.top_p);
-        }
-        if plan.min_p > 0.0 {
-            // The best weight is 1 by construction, and no filter removes it.
-            scratch.retain(|(_, weight)| *weight >= plan.min_p);
-        }
-        let total: f64 = scratch.iter().map(|(_, weight)| *weight).sum();
-        let mut left = self.rng.random::<f64>() * total;
-        for (token, weight) in scratch.iter() {
-            left -= weight;
-            if left < 0.0 {
+        let total: f64 = left.iter().map(|(_, weight)| *weight).sum();
+        // A number takes two words of 32 bits.
+        self.rng.set_word_pos(2 * u128::from(self.position));
+        let mut rest = self.rng.random::<f64>() * total;
+        for (token, weight) in left.iter() {
+            rest -= weight;
+            if rest < 0.0 {
                 return Some(*token);
             }
         }
         // Rounding may leave a crumb: it belongs to the last token that had a chance at all.
-        scratch.iter().rev().find(|(_, weight)| *weight > 0.0).map(|(token, _)| *token)
+        left.iter().rev().find(|(_, weight)| *weight > 0.0).map(|(token, _)| *token)
+    }
+}
+
+/// Leaves those that may be drawn. Logits are distances from the best, which is 0.
+fn filter(plan: &SamplingPlan, logits: &mut Vec<(u32, f64)>) {
+    if plan.top_k > 0 && plan.top_k < logits.len() {
+        sort_leaders(logits, plan.top_k);
+        logits.truncate(plan.top_k);
+    }
+    if plan.typical_p < 1.0 {
+        keep_typical(logits, plan.typical_p);
+    }
+    if plan.top_p < 1.0 {
+        keep_nucleus(logits, plan.top_p);
+    }
+    if plan.min_p > 0.0 {
+        // The best of those that are left, which typical sampling may have made another one.
+        let best = logits.iter().map(|(_, logit)| *logit).fold(f64::NEG_INFINITY, f64::max);
+        let least = best + plan.min_p.ln();
+        logits.retain(|(_, logit)| *logit >= least);
     }
 }
 
@@ -180,26 +307,46 @@ fn sort_leaders(weights: &mut [(u32, f64)], count: usize) {
 }
 
 /// Keeps the smallest set of most probable tokens whose probability reaches `top_p`; at least one.
-fn keep_nucleus(weights: &mut Vec<(u32, f64)>, top_p: f64) {
-    let wanted: f64 = weights.iter().map(|(_, weight)| *weight).sum::<f64>() * top_p;
+fn keep_nucleus(logits: &mut Vec<(u32, f64)>, top_p: f64) {
+    let wanted: f64 = logits.iter().map(|(_, logit)| logit.exp()).sum::<f64>() * top_p;
     // The nucleus is nearly always small: sort only as far as needed.
     let mut sorted = 64;
     loop {
-        sorted = sorted.min(weights.len());
-        sort_leaders(weights, sorted);
+        sorted = sorted.min(logits.len());
+        sort_leaders(logits, sorted);
         let mut sum = 0.0;
         for position in 0..sorted {
-            sum += weights[position].1;
+            sum += logits[position].1.exp();
             if sum >= wanted {
-                weights.truncate(position + 1);
+                logits.truncate(position + 1);
                 return;
             }
         }
-        if sorted == weights.len() {
+        if sorted == logits.len() {
             return;
         }
         sorted *= 8;
     }
+}
+
+/// Keeps the tokens whose information is nearest to the entropy, until their probability exceeds `typical_p`; at
+/// least one. Lower ids come first among equals.
+fn keep_typical(logits: &mut Vec<(u32, f64)>, typical_p: f64) {
+    let total: f64 = logits.iter().map(|(_, logit)| logit.exp()).sum();
+    let logprob = |logit: f64| logit - total.ln();
+    // A token without a chance adds nothing to the entropy, and 0 × −∞ is not a number.
+    let share = |logit: f64| if logit == f64::NEG_INFINITY { 0.0 } else { logprob(logit).exp() * -logprob(logit) };
+    let entropy: f64 = logits.iter().map(|(_, logit)| share(*logit)).sum();
+    let distance = |logit: f64| (-logprob(logit) - entropy).abs();
+    logits.sort_by(|left, right| distance(left.1).total_cmp(&distance(right.1)).then(left.0.cmp(&right.0)));
+    let mut sum = 0.0;
+    let kept = logits.iter().take_while(|(_, logit)| {
+        let goes_on = sum <= typical_p;
+        sum += logprob(*logit).exp();
+        goes_on
+    });
+    let kept = kept.count().max(1);
+    logits.truncate(kept);
 }
 
 fn most_probable(logits: &[(u32, f64)]) -> Option<u32> {
@@ -207,162 +354,4 @@ fn most_probable(logits: &[(u32, f64)]) -> Option<u32> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn plan() -> SamplingPlan {
-        SamplingPlan {
-            temperature: 1.0,
-            top_p: 1.0,
-            top_k: 0,
-            min_p: 0.0,
-            presence_penalty: 0.0,
-            frequency_penalty: 0.0,
-            logit_bias: Vec::new(),
-        }
-    }
-
-    /// Logits whose softmax gives these probabilities.
-    fn logits(probabilities: &[f32]) -> Vec<f32> {
-        probabilities.iter().map(|probability| probability.ln()).collect()
-    }
-
-    /// Shares of each token among many first draws.
-    fn shares(row: &[f32], plan: &SamplingPlan) -> Vec<f64> {
-        const DRAWS: u32 = 10_000;
-        let mut counts = vec![0; row.len()];
-        let mut scratch = Vec::new();
-        for seed in 0..DRAWS {
-            counts[Sampler::new(seed.into()).draw(row, plan, &mut scratch).unwrap().token as usize] += 1;
-        }
-        counts.into_iter().map(|count| f64::from(count) / f64::from(DRAWS)).collect()
-    }
-
-    fn assert_close(actual: &[f64], expected: &[f64]) {
-        for (actual, expected) in actual.iter().zip(expected) {
-            // Five standard deviations of a share of 10,000 draws.
-            assert!((actual - expected).abs() < 0.025, "{actual} is not {expected}");
-            assert!(*expected > 0.0 || *actual == 0.0, "a token without a chance was drawn");
-        }
-    }
-
-    #[test]
-    fn tokens_are_drawn_as_often_as_the_model_says() {
-        assert_close(&shares(&logits(&[0.5, 0.3, 0.2]), &plan()), &[0.5, 0.3, 0.2]);
-    }
-
-    #[test]
-    fn temperature_sharpens_and_flattens() {
-        // Squared and normalised: 0.25, 0.09, 0.04 of 0.38.
-        let cold = SamplingPlan { temperature: 0.5, ..plan() };
-        assert_close(&shares(&logits(&[0.5, 0.3, 0.2]), &cold), &[0.6579, 0.2368, 0.1053]);
-        // Square roots: 0.8, 0.6 of 1.4.
-        let hot = SamplingPlan { temperature: 2.0, ..plan() };
-        assert_close(&shares(&logits(&[0.64, 0.36]), &hot), &[0.5714, 0.4286]);
-    }
-
-    #[test]
-    fn top_k_top_p_and_min_p_cut_where_they_should() {
-        let row = logits(&[0.1, 0.4, 0.3, 0.2]);
-        let top_k = SamplingPlan { top_k: 2, ..plan() };
-        assert_close(&shares(&row, &top_k), &[0.0, 4.0 / 7.0, 3.0 / 7.0, 0.0]);
-        // 0.4 + 0.3 is short of 0.75, so the third one belongs to the nucleus.
-        let top_p = SamplingPlan { top_p: 0.75, ..plan() };
-        assert_close(&shares(&row, &top_p), &[0.0, 4.0 / 9.0, 3.0 / 9.0, 2.0 / 9.0]);
-        // A token needs 0.6 × 0.4 = 0.24.
-        let min_p = SamplingPlan { min_p: 0.6, ..plan() };
-        assert_close(&shares(&row, &min_p), &[0.0, 4.0 / 7.0, 3.0 / 7.0, 0.0]);
-        // Of what top-k leaves (4/7 and 3/7), top-p 0.5 keeps one.
-        let both = SamplingPlan { top_k: 2, top_p: 0.5, ..plan() };
-        assert_close(&shares(&row, &both), &[0.0, 1.0, 0.0, 0.0]);
-    }
-
-    #[test]
-    fn a_nucleus_wider_than_the_first_sorting_is_complete() {
-        let row = vec![0.0; 1000];
-        let mut weights: Vec<(u32, f64)> = (0..1000).map(|token| (token, 1.0)).collect();
-        keep_nucleus(&mut weights, 0.9);
-        assert_eq!(weights.len(), 900);
-        assert_eq!(leaders(&row, log_sum_exp(&row).unwrap(), 3).iter().map(|it| it.0).collect::<Vec<_>>(), [0, 1, 2]);
-    }
-
-    #[test]
-    fn greedy_takes_the_best_and_of_equals_the_first() {
-        let greedy = SamplingPlan { temperature: 0.0, ..plan() };
-        let drawn = Sampler::new(1).draw(&[1.0, 3.0, 3.0], &greedy, &mut Vec::new()).unwrap();
-        assert_eq!(drawn.token, 1);
-        let tiny = SamplingPlan { temperature: 1e-300, ..plan() };
-        assert_eq!(Sampler::new(1).draw(&[1.0, 3.0, 2.0], &tiny, &mut Vec::new()).unwrap().token, 1);
-    }
-
-    #[test]
-    fn bias_and_penalties_move_the_choice_but_not_the_reported_probability() {
-        let row = logits(&[0.6, 0.4]);
-        let biased = SamplingPlan { temperature: 0.0, logit_bias: vec![(1, 100.0)], ..plan() };
-        let drawn = Sampler::new(1).draw(&row, &biased, &mut Vec::new()).unwrap();
-        assert_eq!(drawn.token, 1);
-        assert!((drawn.logprob - 0.4_f64.ln()).abs() < 1e-6);
-
-        // ln(0.6/0.4) = 0.405: one presence penalty of 0.5 turns the choice, and turns it back when both
-        // were drawn.
-        let presence = SamplingPlan { temperature: 0.0, presence_penalty: 0.5, ..plan() };
-        let mut sampler = Sampler::new(1);
-        let tokens: Vec<u32> = (0..4).map(|_| sampler.draw(&row, &presence, &mut Vec::new()).unwrap().token).collect();
-        assert_eq!(tokens, [0, 1, 0, 0]);
-
-        // With 0.3 a draw: 0 leads by 0.405, then 0.105, then trails by 0.195, and so on.
-        let frequency = SamplingPlan { temperature: 0.0, frequency_penalty: 0.3, ..plan() };
-        let mut sampler = Sampler::new(1);
-        let tokens: Vec<u32> = (0..4).map(|_| sampler.draw(&row, &frequency, &mut Vec::new()).unwrap().token).collect();
-        assert_eq!(tokens, [0, 0, 1, 0]);
-    }
-
-    #[test]
-    fn the_same_seed_draws_the_same_tokens_and_another_one_does_not() {
-        let row = vec![0.0; 100];
-        let draws = |seed| {
-            let mut sampler = Sampler::new(seed);
-            (0..20).map(|_| sampler.draw(&row, &plan(), &mut Vec::new()).unwrap().token).collect::<Vec<_>>()
-        };
-        assert_eq!(draws(7), draws(7));
-        assert_ne!(draws(7), draws(8));
-    }
-
-    #[test]
-    fn rows_without_meaning_are_errors() {
-        let draw = |row: &[f32]| Sampler::new(1).draw(row, &plan(), &mut Vec::new());
-        assert_eq!(draw(&[]), Err(SamplingError::Empty));
-        assert_eq!(draw(&[0.0, f32::NAN]), Err(SamplingError::NotFinite));
-        assert_eq!(draw(&[0.0, f32::INFINITY]), Err(SamplingError::NotFinite));
-        assert_eq!(draw(&[f32::NEG_INFINITY; 2]), Err(SamplingError::NotFinite));
-        assert_eq!(draw(&[f32::NEG_INFINITY, -3.0]), Ok(Drawn { token: 1, logprob: 0.0 }));
-    }
-
-    #[test]
-    fn penalties_without_measure_are_an_error_and_no_panic() {
-        let absurd = SamplingPlan { presence_penalty: f64::MAX, frequency_penalty: f64::MAX, ..plan() };
-        let mut sampler = Sampler::new(1);
-        assert!(sampler.draw(&[0.0], &absurd, &mut Vec::new()).is_ok());
-        assert_eq!(sampler.draw(&[0.0], &absurd, &mut Vec::new()), Err(SamplingError::NotFinite));
-    }
-
-    #[test]
-    fn self_certainty_is_the_distance_from_an_even_distribution() {
-        let certainty = |row: &[f32]| self_certainty(row, log_sum_exp(row).unwrap());
-        assert!(certainty(&[2.0; 7]).abs() < 1e-9, "an even distribution has none");
-        // −(ln(2 × 0.9) + ln(2 × 0.1)) / 2 = −(0.587787 − 1.609438) / 2.
-        assert!((certainty(&logits(&[0.9, 0.1])) - 0.510_826).abs() < 1e-5);
-        // A token without a chance counts with a probability of e^−9999: (9999 + 0) / 2 − ln 2.
-        assert!((certainty(&[0.0, f32::NEG_INFINITY]) - 4_998.806_853).abs() < 1e-5);
-    }
-
-    #[test]
-    fn log_probabilities_sum_to_one() {
-        let row = [1.0, -2.0, 0.5, 30.0];
-        let normaliser = log_sum_exp(&row).unwrap();
-        let sum: f64 = leaders(&row, normaliser, 4).iter().map(|(_, logprob)| logprob.exp()).sum();
-        assert!((sum - 1.0).abs() < 1e-9);
-        assert_eq!(leaders(&row, normaliser, 0), []);
-        assert_eq!(leaders(&row, normaliser, 9).len(), 4);
-    }
-}
+mod tests;

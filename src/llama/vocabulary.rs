@@ -137,6 +137,13 @@ impl Vocabulary {
         self.model.vocab().token_to_piece(LlamaToken(token.cast_signed()), control_too, None)
     }
 
+    /// The text that each token adds to an answer, and the tokens that end one.
+    pub(super) fn texts(&self) -> (Vec<Vec<u8>>, Vec<u32>) {
+        let texts =
+            (0..self.size()).map(|token| if self.ends_turn(token) { Vec::new() } else { self.piece(token, false) });
+        (texts.collect(), (0..self.size()).filter(|token| self.ends_turn(*token)).collect())
+    }
+
     /// Fewest tokens that a text of this many bytes can have.
     pub(super) fn fewest_tokens(&self, text_bytes: usize) -> usize {
         text_bytes / self.longest_token_bytes

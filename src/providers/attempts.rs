@@ -37,6 +37,8 @@ pub enum Attempt {
     Refused(&'static str),
     /// It broke off, ran out of time or came back unreadable, as the word says: what was spent on it is not known.
     Lost(&'static str),
+    /// The same, and the upstream has told what was spent on it.
+    Wasted { why: &'static str, usage: Usage },
     /// It was answered, and cost this.
     Answered(Usage),
     /// The same, but so many of the candidates that it asked for did not come.
@@ -46,7 +48,11 @@ pub enum Attempt {
 impl Attempt {
     fn failed(attempt: &AttemptFailure) -> Self {
         let why = if attempt.is_unreachable { UNREACHABLE } else { attempt.failure.kind.as_str() };
-        if attempt.was_refused { Self::Refused(why) } else { Self::Lost(why) }
+        match attempt.spent.as_deref() {
+            _ if attempt.was_refused => Self::Refused(why),
+            Some(&usage) => Self::Wasted { why, usage },
+            None => Self::Lost(why),
+        }
     }
 }
 

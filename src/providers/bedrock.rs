@@ -6,6 +6,7 @@
 //! prompt cache survives, and a run's candidates could not share one text.
 
 mod address;
+mod asked;
 mod client;
 mod credentials;
 mod draft;
@@ -13,6 +14,7 @@ mod error;
 mod fault;
 mod intercept;
 mod probe;
+mod profiles;
 mod request;
 mod response;
 mod said;
@@ -28,8 +30,10 @@ use futures_util::Stream;
 use serde_json::{Map, Value};
 
 pub use self::address::usual_address;
-pub use self::credentials::{Aws, Credentials, Keys, ProfileFiles, ProfileSays};
+pub use self::credentials::{Aws, Credentials, Keys};
+pub use self::profiles::{ProfileFiles, ProfileSays};
 pub use self::request::PreparedRequest;
+pub(super) use self::request::knows;
 
 use self::client::Server;
 use super::attempts::{Attempt, Attempts};
@@ -52,7 +56,7 @@ pub struct Provider {
 }
 
 impl Provider {
-    /// Makes the provider, whose calls are counted in `metrics`. Nothing is sent yet.
+    /// Makes the provider at this place in AWS, whose calls are counted in `metrics`. Nothing is sent yet.
     ///
     /// # Errors
     ///
@@ -60,11 +64,21 @@ impl Provider {
     /// certificates cannot be read.
     pub(super) fn metered(
         spec: ProviderSpec,
+        aws: &Aws,
         shared: &Shared,
         metrics: Arc<UpstreamMetrics>,
     ) -> Result<Self, ProviderError> {
+        /// What the SDK writes of a signature.
+        const OF_THE_SIGNATURE: [&str; 3] = ["authorization", "x-amz-date", "x-amz-security-token"];
         spec.check()?;
-        let members = spec.members.iter().map(|member| Server::new(member, &spec, shared).map(Arc::new));
+        let is_of_signature = |name: &str| OF_THE_SIGNATURE.iter().any(|own| own.eq_ignore_ascii_case(name));
+        if let Some((name, _)) = spec.headers.iter().find(|(name, _)| is_of_signature(name)) {
+            return Err(ProviderError::HeaderOfSignature(name.clone()));
+        }
+        // One for all members: whoever is asked for credentials is asked once.
+        let signer = aws.signer(shared)?;
+        let server = |member| Server::new(member, &spec, aws, &signer, shared).map(Arc::new);
+        let members = spec.members.iter().map(server);
         let members = members.collect::<Result<_, _>>()?;
         let ProviderSpec { name, body, capabilities, calls, .. } = spec;
         Ok(Self { pool: Arc::new(Pool { name, members, calls, metrics }), extra: body, capabilities })

@@ -44,7 +44,7 @@ impl<M: Member> Pool<M> {
         move |attempt| {
             match attempt {
                 Attempt::Begun => meter.begun(),
-                Attempt::Refused(why) | Attempt::Lost(why) => meter.failed(why),
+                Attempt::Refused(why) | Attempt::Lost(why) | Attempt::Wasted { why, .. } => meter.failed(why),
                 Attempt::Answered(_) | Attempt::AnsweredInPart { .. } => meter.answered(),
             }
             told(attempt);

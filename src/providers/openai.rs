@@ -205,9 +205,10 @@ fn headers(spec: &ProviderSpec) -> Result<HeaderMap, ProviderError> {
     // A token in place of the key would be doubted beside it.
     let is_authorized = spec.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case(AUTHORIZATION.as_str()));
     if let Some(key) = spec.api_key.as_ref().filter(|_| !is_authorized) {
-        let (name, value) = match spec.dialect {
-            Dialect::OpenAi | Dialect::Bedrock(_) => (AUTHORIZATION, format!("Bearer {}", key.expose_secret())),
-            Dialect::Azure { .. } => (HeaderName::from_static("api-key"), key.expose_secret().to_owned()),
+        let (name, value) = if let Dialect::Azure { .. } = spec.dialect {
+            (HeaderName::from_static("api-key"), key.expose_secret().to_owned())
+        } else {
+            (AUTHORIZATION, format!("Bearer {}", key.expose_secret()))
         };
         let mut value = HeaderValue::try_from(value).map_err(|_| ProviderError::ApiKey)?;
         value.set_sensitive(true);

@@ -44,11 +44,14 @@ impl Provider {
     /// When the address, the key or a header cannot be used, and for an `https` address on a machine whose
     /// certificates cannot be read.
     pub fn metered(spec: ProviderSpec, shared: &Shared, metrics: Arc<UpstreamMetrics>) -> Result<Self, ProviderError> {
-        match spec.dialect {
+        match &spec.dialect {
             Dialect::OpenAi | Dialect::Azure { .. } => {
                 openai::Provider::metered(spec, shared, metrics).map(|it| Self::OpenAi(it.into()))
             }
-            Dialect::Bedrock(_) => bedrock::Provider::metered(spec, shared, metrics).map(|it| Self::Bedrock(it.into())),
+            Dialect::Bedrock(aws) => {
+                let aws = aws.clone();
+                bedrock::Provider::metered(spec, &aws, shared, metrics).map(|it| Self::Bedrock(it.into()))
+            }
         }
     }
 
@@ -103,6 +106,15 @@ impl Provider {
         match self {
             Self::OpenAi(provider) => provider.fit(prompt),
             Self::Bedrock(provider) => provider.fit(prompt),
+        }
+    }
+
+    /// Whether a field that is none of OpenAI's is no stranger to the API of this model.
+    pub fn knows(&self, model: &str, field: &str) -> bool {
+        match self {
+            // What is behind such an address, nobody knows.
+            Self::OpenAi(_) => false,
+            Self::Bedrock(_) => bedrock::knows(model, field),
         }
     }
 

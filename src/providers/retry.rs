@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use rand::RngExt;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
+use crate::completion::Usage;
 use crate::failure::{Failure, FailureKind};
 
 /// The pause before the first retry is drawn from zero to this.
@@ -30,6 +31,8 @@ pub(super) struct AttemptFailure {
     pub is_unreachable: bool,
     /// The upstream has judged what was asked, or what the model made of it: it is well, whatever the failure's kind.
     pub is_verdict: bool,
+    /// What was spent on it, where the upstream has told.
+    pub spent: Option<Box<Usage>>,
 }
 
 impl AttemptFailure {
@@ -68,7 +71,7 @@ impl AttemptFailure {
 impl From<Failure> for AttemptFailure {
     fn from(failure: Failure) -> Self {
         let may_retry = failure.kind.is_retryable();
-        Self { failure, may_retry, was_refused: false, is_unreachable: false, is_verdict: false }
+        Self { failure, may_retry, was_refused: false, is_unreachable: false, is_verdict: false, spent: None }
     }
 }
 
@@ -124,16 +127,20 @@ fn ceiling(made: u32) -> Duration {
     FIRST_PAUSE.saturating_mul(2u32.saturating_pow(made)).min(LONGEST_PAUSE)
 }
 
-/// How long the upstream asked to be left alone: `retry-after-ms` first, which is finer, then
-/// `Retry-After` in seconds or as an HTTP date (a date in the past is zero).
+/// The headers that say it in milliseconds: OpenAI's and AWS's.
+const IN_MILLISECONDS: [&str; 2] = ["retry-after-ms", "x-amz-retry-after"];
+
+/// How long the upstream asked to be left alone: in milliseconds first, which is finer, then by `Retry-After` in
+/// seconds or as an HTTP date (a date in the past is zero).
 pub(super) fn requested_pause(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
     let number = |text: &str, unit: f64| {
         let count: f64 = text.parse().ok()?;
         Duration::try_from_secs_f64(count * unit).ok()
     };
-    if let Some(pause) = text("retry-after-ms").and_then(|text| number(text, 0.001)) {
-        return Some(pause);
+    let finer = IN_MILLISECONDS.iter().find_map(|name| number(text(name)?, 0.001));
+    if finer.is_some() {
+        return finer;
     }
     let text = text(RETRY_AFTER.as_str())?;
     number(text, 1.0).or_else(|| {
@@ -227,6 +234,8 @@ mod tests {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
         let read = |pairs: &[_]| requested_pause(&headers(pairs), now);
         assert_eq!(read(&[("retry-after-ms", "250"), ("retry-after", "9")]), Some(Duration::from_millis(250)));
+        assert_eq!(read(&[("x-amz-retry-after", "250"), ("retry-after", "9")]), Some(Duration::from_millis(250)));
+        assert_eq!(read(&[("x-amz-retry-after", "soon"), ("retry-after", "9")]), Some(Duration::from_secs(9)));
         assert_eq!(read(&[("retry-after", "7")]), Some(Duration::from_secs(7)));
         assert_eq!(read(&[("retry-after", "1.5")]), Some(Duration::from_millis(1500)));
         assert_eq!(read(&[("retry-after", "Sun, 06 Nov 1994 08:49:47 GMT")]), Some(Duration::from_secs(10)));

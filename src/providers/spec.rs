@@ -69,8 +69,8 @@ impl Dialect {
         let names: &[&str] = match self {
             Self::OpenAi => &["authorization"],
             Self::Azure { .. } => &["authorization", "api-key"],
-            // The signature stands there.
-            Self::Bedrock(_) => &["authorization"],
+            // The signature says so, and stands over whatever is configured.
+            Self::Bedrock(_) => &[],
         };
         names.iter().any(|name| header.eq_ignore_ascii_case(name))
     }
@@ -92,6 +92,8 @@ pub enum ProviderError {
          or one that ends in /openai/v1; the deployment's name is `model`"
     )]
     AzurePath,
+    #[error("the header `{0}` belongs to the signature of a call to AWS and cannot be set; a key goes into `api_key`")]
+    HeaderOfSignature(String),
     #[error("`api_key` has characters that HTTP does not allow")]
     ApiKey,
     #[error("`n_parallel` must be at least 1")]

@@ -205,20 +205,21 @@ fn named_credentials(
         (Some(_), Some(_), _) => several("api_key", "extra_args.aws_access_key_id"),
         (Some(_), None, Some(_)) => several("api_key", "extra_args.aws_profile_name"),
         (None, Some(_), Some(_)) => several("extra_args.aws_profile_name", "extra_args.aws_access_key_id"),
-        // No call is signed, so that it does not matter with what.
-        (Some(key), None, None) => {
-            let profile = "default".to_owned();
-            Ok(Some((Credentials::Machine { profile, files: ProfileFiles::default() }, Some(key))))
-        }
+        (Some(key), None, None) => Ok(Some((Credentials::Unsigned, Some(key)))),
         (None, Some(keys), None) => Ok(Some((Credentials::Keys(keys), None))),
-        (None, None, Some(name)) => match says {
-            Some(_) => Ok(Some((Credentials::Profile { name: name.clone(), files: files.clone() }, None))),
-            None => {
-                let param = "extra_args.aws_profile_name";
-                let message = format!("`{param}` `{name}` is in none of the daemon's files of profiles");
-                Err(SettingsError::invalid(param, message))
-            }
-        },
+        (None, None, Some(name)) => {
+            let param = "extra_args.aws_profile_name";
+            let why = match says {
+                Some(says) if says.has_credentials => {
+                    return Ok(Some((Credentials::Profile { name: name.clone(), files: files.clone() }, None)));
+                }
+                Some(_) => {
+                    "says of no credentials: it has neither keys nor `role_arn`, `sso_session` or `credential_process`"
+                }
+                None => "is in none of the daemon's files of profiles",
+            };
+            Err(SettingsError::invalid(param, format!("`{param}` `{name}` {why}")))
+        }
         (None, None, None) => Ok(None),
     }
 }
@@ -232,9 +233,8 @@ fn usual_credentials(
     warnings: &mut Vec<String>,
 ) -> Result<Named, SettingsError> {
     let secret = |name: &str| environment.var(name).map(|value| SecretString::from(value.trim()));
-    let profile = profile.to_owned();
     if let Some(key) = secret(KEY_VARIABLE) {
-        return Ok((Credentials::Machine { profile, files: ProfileFiles::default() }, Some(key)));
+        return Ok((Credentials::Unsigned, Some(key)));
     }
     if let (Some(access_key_id), Some(secret_access_key)) =
         (secret("AWS_ACCESS_KEY_ID"), secret("AWS_SECRET_ACCESS_KEY"))
@@ -242,21 +242,25 @@ fn usual_credentials(
         let session_token = secret("AWS_SESSION_TOKEN");
         return Ok((Credentials::Keys(Keys { access_key_id, secret_access_key, session_token }), None));
     }
-    /// Variables that tell the SDK of a role, of a web identity or of a container.
+    if says.is_none() && environment.var("AWS_PROFILE").is_some() {
+        warnings.push(format!("AWS_PROFILE names `{profile}`, which is in none of the daemon's files of profiles"));
+    }
+    /// Variables that tell the SDK of a role, of a web identity or of a container. It reads those of the process.
     const ROLES: [&str; 3] =
         ["AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "AWS_CONTAINER_CREDENTIALS_FULL_URI"];
+    let process = environment.process_alone();
     let is_known =
-        says.is_some_and(|says| says.has_credentials) || ROLES.iter().any(|name| environment.var(name).is_some());
+        says.is_some_and(|says| says.has_credentials) || ROLES.iter().any(|name| process.var(name).is_some());
     if !is_known {
         let what = "no credentials are named: neither in `extra_args` (`aws_access_key_id` and `aws_secret_access_key`, \
                     or `aws_profile_name`), nor as `api_key`, nor by the usual variables and files of AWS";
         let is_off = |value: &str| value.trim().eq_ignore_ascii_case("true");
-        if environment.var("AWS_EC2_METADATA_DISABLED").is_some_and(is_off) {
+        if process.var("AWS_EC2_METADATA_DISABLED").is_some_and(is_off) {
             return Err(SettingsError::missing("extra_args.aws_access_key_id", what));
         }
-        warnings.push(format!("{what}; each call asks the machine for the role of its instance"));
+        warnings.push(format!("{what}; the first call asks the machine for the role of its instance"));
     }
-    Ok((Credentials::Machine { profile, files }, None))
+    Ok((Credentials::Machine { profile: profile.to_owned(), files }, None))
 }
 
 /// The operator's files of profiles, as far as they are there.

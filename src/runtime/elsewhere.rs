@@ -16,7 +16,8 @@ use crate::config::first;
 use crate::config::provider::ProviderName;
 use crate::config::{Environment, SettingsError};
 use crate::generator::Generator;
-use crate::providers::{Brought, ProviderError, ProviderSpec};
+use crate::providers::bedrock::Credentials;
+use crate::providers::{Brought, Dialect, ProviderError, ProviderSpec};
 use crate::scorers::Lessons;
 
 use super::active::{ActiveConfig, Route, UnknownModel};
@@ -217,6 +218,9 @@ impl Elsewhere {
     fn client_with(&self, spec: ProviderSpec, api_key: SecretString) -> Result<Arc<dyn Generator>, SettingsError> {
         let mut spec = ProviderSpec { api_key: Some(api_key), brought: Brought::Key, ..spec };
         spec.headers.retain(|(name, _)| !spec.dialect.is_credential(name));
+        if let Dialect::Bedrock(aws) = &mut spec.dialect {
+            aws.credentials = Credentials::Unsigned;
+        }
         self.client(spec)
     }
 

@@ -197,7 +197,9 @@ pub(super) fn refused(error: ProviderError) -> SettingsError {
         | ProviderError::AzurePath
         | ProviderError::NoMembers
         | ProviderError::Tls(_) => "endpoint".to_owned(),
-        ProviderError::Header(name) | ProviderError::ReservedHeader(name) => format!("extra_args.headers.{name}"),
+        ProviderError::Header(name) | ProviderError::ReservedHeader(name) | ProviderError::HeaderOfSignature(name) => {
+            format!("extra_args.headers.{name}")
+        }
         ProviderError::ApiKey => "api_key".to_owned(),
         ProviderError::NoParallelCalls => "n_parallel".to_owned(),
     };

@@ -170,6 +170,14 @@ fn check_tools(body: &Value, messages: &[Value]) -> Result<(), Failure> {
         ));
     }
     let tools = config["tools"].as_array().map_or(&[][..], Vec::as_slice);
+    for (at, tool) in tools.iter().enumerate() {
+        let schema = tool.pointer("/toolSpec/inputSchema/json");
+        if schema.is_some_and(|schema| schema["type"] != "object") {
+            return Err(Failure::validation(format!(
+                "The value at toolConfig.tools.{at}.toolSpec.inputSchema.json.type must be one of the following: object."
+            )));
+        }
+    }
     let mut names = HashSet::new();
     for name in tools.iter().filter_map(|tool| tool["toolSpec"]["name"].as_str()) {
         if !names.insert(name) {
@@ -254,7 +262,7 @@ mod tests {
     }
 
     fn refusal(messages: Value) -> String {
-        let tools = json!({"tools": [{"toolSpec": {"name": "f", "inputSchema": {"json": {}}}}]});
+        let tools = json!({"tools": [{"toolSpec": {"name": "f", "inputSchema": {"json": {"type": "object"}}}}]});
         refusal_of(json!({"messages": messages, "toolConfig": tools}), &ModelRules::default())
     }
 
@@ -327,12 +335,17 @@ mod tests {
         let body = json!({"messages": [user("a"), asks(&["1"]), answers(&["1"])]});
         let message = refusal_of(body, &ModelRules::default());
         assert!(message.starts_with("The toolConfig field must be defined"), "{message}");
-        let tool = json!({"toolSpec": {"name": "f", "inputSchema": {"json": {}}}});
+        let tool = json!({"toolSpec": {"name": "f", "inputSchema": {"json": {"type": "object"}}}});
         let config = json!({"tools": [tool], "toolChoice": {"tool": {"name": "g"}}});
         let body = json!({"messages": [user("a")], "toolConfig": config});
         assert!(refusal_of(body, &ModelRules::default()).contains("Tool 'g' not found"));
         let body = json!({"messages": [user("a")], "toolConfig": {"tools": [tool, tool]}});
         assert!(refusal_of(body, &ModelRules::default()).contains("unique"));
+        for schema in [json!({}), json!({"properties": {}}), json!({"type": ["object"]})] {
+            let tools = json!({"tools": [{"toolSpec": {"name": "f", "inputSchema": {"json": schema}}}]});
+            let message = refusal_of(json!({"messages": [user("a")], "toolConfig": tools}), &ModelRules::default());
+            assert!(message.ends_with("inputSchema.json.type must be one of the following: object."), "{message}");
+        }
     }
 
     #[test]
@@ -384,7 +397,7 @@ mod tests {
         let stop = with("inferenceConfig", json!({"stopSequences": ["x"]}));
         assert_eq!(stop, "This model doesn't support the stopSequences field. Remove stopSequences and try again.");
         let tools = |choice: &str| {
-            let tool = json!({"toolSpec": {"name": "f", "inputSchema": {"json": {}}}});
+            let tool = json!({"toolSpec": {"name": "f", "inputSchema": {"json": {"type": "object"}}}});
             with("toolConfig", json!({"tools": [tool], "toolChoice": {choice: {}}}))
         };
         assert_eq!(tools("auto"), "");

@@ -34,7 +34,9 @@ fn everything() -> Step {
             "inputTokens": 11, "outputTokens": 3, "totalTokens": 26, "cacheReadInputTokens": 5, "cacheWriteInputTokens": 7
         })),
         trace: Some(json!({"guardrail": {"actionReason": "kept out"}})),
-        additional_model_response_fields: Some(json!({"stop_sequence": "kept out"})),
+        additional_model_response_fields: Some(
+            json!({"stop_sequence": "x", "b": {"d": [1, -1, 1.5, null], "c": true}}),
+        ),
         ..Step::default()
     }
 }
@@ -51,7 +53,10 @@ fn everything_in_openais_shape() -> Value {
         "thinking_blocks": [
             {"type": "thinking", "thinking": "Let me see.", "signature": "c2ln"},
             {"type": "redacted_thinking", "data": "c2VjcmV0"}
-        ]
+        ],
+        "provider_specific_fields": {"additionalModelResponseFields": {
+            "stop_sequence": "x", "b": {"d": [1, -1, 1.5, null], "c": true}
+        }}
     })
 }
 
@@ -135,7 +140,10 @@ async fn a_stream_tells_them_piece_by_piece_and_who_speaks_first() {
         beginning(1, "tooluse_b", "now"),
         arguments(1, "{"),
         arguments(1, "}"),
-        json!({"thinking_blocks": everything_in_openais_shape()["thinking_blocks"]}),
+        json!({
+            "thinking_blocks": everything_in_openais_shape()["thinking_blocks"],
+            "provider_specific_fields": everything_in_openais_shape()["provider_specific_fields"],
+        }),
         json!({}),
     ];
     assert_eq!(deltas, expected.iter().collect::<Vec<_>>());
@@ -277,7 +285,8 @@ async fn events_that_nobody_knows_yet_are_passed_over_and_blocks_may_alternate()
     let chunks = ask(&app, json!({"stream": true, "stream_options": {"include_usage": true}})).await.events();
     let call = |id: &str, arguments: &str| json!({"id": id, "type": "function", "function": {"name": id, "arguments": arguments}});
     let expected = json!({
-        "role": "assistant", "content": "See this.", "tool_calls": [call("a", "{}"), call("b", "{\"x\":1}")]
+        "role": "assistant", "content": "See this.", "tool_calls": [call("a", "{}"), call("b", "{\"x\":1}")],
+        "provider_specific_fields": {"additionalModelResponseFields": {"a": 1}}
     });
     assert_eq!(put_together(&chunks), expected);
     // Nobody has said what it cost.

@@ -193,11 +193,20 @@ async fn credentials_that_are_not_to_be_had_are_told_of_at_once_and_nothing_is_c
     }
     assert_eq!(stub.counters().requests, 0);
 
+    // A profile that says nothing of credentials will not have any later.
+    let refused = saying(json!({"aws_profile_name": "nothing"}));
+    let error = app.post("/configure?validate_only=true", &refused).await.error(400);
+    assert_eq!(error["param"], "extra_args.aws_profile_name");
+    assert!(error["message"].as_str().unwrap().contains("says of no credentials"), "{error}");
+
     // Where only the machine itself can know, it is a warning.
     let app = app_with(&stub, &[("AWS_REGION", "us-east-1")]).await;
     let told = app.post("/configure?validate_only=true", &saying(json!({}))).await.ok();
     let warnings = told["warnings"].to_string();
-    assert!(warnings.contains("no credentials are named") && warnings.contains("role of its instance"), "{warnings}");
+    assert!(warnings.contains("no credentials are named") && warnings.contains("the first call asks"), "{warnings}");
+    let app = app_with(&stub, &[("HOME", profiles.home()), ("AWS_REGION", "us-east-1"), ("AWS_PROFILE", "gone")]).await;
+    let told = app.post("/configure?validate_only=true", &saying(json!({}))).await.ok();
+    assert!(told["warnings"].to_string().contains("AWS_PROFILE names `gone`"), "{told}");
     let app = app_with(&stub, &[("AWS_REGION", "us-east-1"), ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://x")]).await;
     assert_eq!(app.post("/configure?validate_only=true", &saying(json!({}))).await.ok()["warnings"], json!([]));
 }

@@ -188,10 +188,12 @@ async fn a_pause_that_bedrock_asks_for_is_kept_or_passed_on() {
         assert_eq!(stub.counters().requests, asked + 2);
     }
     // Nobody is kept waiting for an hour.
-    stub.push(Step::error("ThrottlingException").retry_after(RetryAfter::Seconds(3600)));
-    let answer = ask(&app, json!({})).await;
-    assert_eq!(answer.error(429)["code"], "rate_limit_exceeded");
-    assert_eq!(answer.header("retry-after"), Some("3600"));
+    for form in [RetryAfter::Seconds(3600), RetryAfter::AwsMilliseconds(3_600_000)] {
+        stub.push(Step::error("ThrottlingException").retry_after(form));
+        let answer = ask(&app, json!({})).await;
+        assert_eq!(answer.error(429)["code"], "rate_limit_exceeded");
+        assert_eq!(answer.header("retry-after"), Some("3600"), "{form:?}");
+    }
 }
 
 #[tokio::test]

@@ -114,6 +114,37 @@ async fn what_was_read_from_a_cache_costs_its_own_price() {
         assert_eq!(answer["usage"]["prompt_tokens"], 5000);
         assert_eq!(answer["usage"]["prompt_tokens_details"]["cached_tokens"], 4000);
     }
+    let price = json!({"prompt": 3.0, "cached_prompt": 0.3, "cache_write_prompt": 3.75, "completion": 15.0});
+    app.post("/configure", &document(json!({"prices": {MODEL: price}}))).await.ok();
+    let usage = json!({
+        "inputTokens": 1000, "outputTokens": 100, "cacheReadInputTokens": 4000, "cacheWriteInputTokens": 2000
+    });
+    stub.push(Step { usage: Some(usage), ..Step::text("42") });
+    let answer = ask(&app, json!({"return_response_only": false})).await.ok();
+    // 1000 × 3 + 4000 × 0.3 + 2000 × 3.75 + 100 × 15, by the million.
+    let cost = answer["metadata"]["cost_usd"].as_f64().unwrap();
+    assert!((cost - 0.0132).abs() < 1e-12, "{answer}");
     let unpriced = document(json!({"limits": {"max_cost_usd": 1}}));
     assert_eq!(app.post("/configure", &unpriced).await.error(400)["param"], Value::from("limits.max_cost_usd"));
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_can_read_is_counted_and_paid_for() {
+    let stub = BedrockStub::start().await;
+    let app = app_at(&stub).await;
+    let price = json!({"prompt": 3.0, "completion": 15.0});
+    app.post("/configure", &document(json!({"prices": {MODEL: price}, "max_retries": 1}))).await.ok();
+    stub.push(Step::text("x").usage(1000, 100).stop_reason("malformed_tool_use"));
+    stub.push(Step::text("42").usage(1000, 10));
+    let answer = ask(&app, json!({"return_response_only": false})).await.ok();
+    assert_eq!((&answer["usage"]["prompt_tokens"], &answer["usage"]["completion_tokens"]), (&json!(2000), &json!(110)));
+    // 2000 × 3 + 110 × 15, by the million.
+    assert!((answer["metadata"]["cost_usd"].as_f64().unwrap() - 0.00765).abs() < 1e-12, "{answer}");
+    let metrics = app.get("/metrics").await.text;
+    let outcomes = ["upstream_malformed", "ok"];
+    for outcome in outcomes {
+        let counted = format!("itsd_upstream_attempts_total{{provider=\"bedrock\",outcome=\"{outcome}\"}} 1");
+        assert!(metrics.contains(&counted), "{metrics}");
+    }
+    assert!(metrics.contains("itsd_tokens_total{phase=\"generate\",kind=\"completion\"} 110"), "{metrics}");
 }

@@ -87,3 +87,27 @@ async fn a_model_that_answers_nothing_changes_nothing() {
     assert_eq!(stub.counters().requests, 2, "nothing is asked again");
     assert_eq!(app.get("/configure").await.ok()["revision"], json!(0));
 }
+
+#[tokio::test]
+async fn a_configuration_that_thinks_is_asked_without_its_thoughts() {
+    for extra in [
+        json!({"reasoning_effort": "high"}),
+        json!({"thinking": {"type": "enabled", "budget_tokens": 4096}, "temperature": 1, "anthropic_beta": ["x"]}),
+        json!({"additionalModelRequestFields": {"thinking": {"type": "enabled", "budget_tokens": 4096}}}),
+        json!({"tool_choice": "none", "top_p": 0.5}),
+    ] {
+        let stub = BedrockStub::start().await;
+        stub.answer_with(calls_what_it_must);
+        let mut configuration = document(json!({"max_tokens": 8192}));
+        let fields = configuration["extra_args"].as_object_mut().unwrap();
+        fields.extend(extra.as_object().unwrap().clone());
+        let told = app_at(&stub).await.post("/configure?probe=true", &configuration).await.ok();
+        let found = json!({"sampling": true, "tools": true, "forced_tool": "named"});
+        assert_eq!((&told["probe"]["found"], &told["probe"]["calls"]), (&found, &json!(2)), "{extra}: {told}");
+        let asked: Vec<Value> = stub.requests().iter().map(|seen| seen.json()).collect();
+        assert_eq!(asked[0]["inferenceConfig"], json!({"maxTokens": 16, "temperature": 0.5}), "{extra}");
+        let additional = asked[0]["additionalModelRequestFields"].clone();
+        assert!(additional.get("thinking").is_none(), "{extra}");
+        assert_eq!(additional.get("anthropic_beta"), extra.get("anthropic_beta"), "what opens a door stays");
+    }
+}

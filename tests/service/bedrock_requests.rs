@@ -292,3 +292,45 @@ async fn a_configuration_that_bedrock_cannot_take_is_refused_when_it_is_made() {
         assert!(error["message"].as_str().unwrap().contains(place), "{error}");
     }
 }
+
+#[tokio::test]
+async fn what_bedrock_knows_is_no_unknown_field_and_what_it_does_not_is_told() {
+    let bedrock = Bedrock::of(CLAUDE).await;
+    let request = json!({
+        "thinking": {"type": "disabled"}, "performanceConfig": {"latency": "standard"}, "requestMetadata": {"team": "a"},
+        "guardrailConfig": {"guardrailIdentifier": "gr1", "guardrailVersion": "DRAFT"}, "anthropic_beta": ["x"],
+        "cache_control": {"type": "ephemeral"}, "additionalModelRequestFields": {"custom": 1},
+    });
+    let (_, warnings) = bedrock.sent(CLAUDE, request).await;
+    assert_eq!(warnings, [""; 0]);
+    let named = json!({"messages": [{"role": "user", "name": "ann", "content": "Hi"}]});
+    let (body, warnings) = bedrock.sent(CLAUDE, named).await;
+    assert!(!body.to_string().contains("ann"), "{body}");
+    assert!(warnings.len() == 1 && warnings[0].starts_with("`name` of messages was left out"), "{warnings:?}");
+}
+
+#[tokio::test]
+async fn credentials_in_a_request_are_refused_and_no_model_is_told_them() {
+    let bedrock = Bedrock::of(CLAUDE).await;
+    for (name, place) in [
+        ("aws_secret_access_key", "`extra_args.aws_secret_access_key`"),
+        ("AWS_SESSION_TOKEN", "`extra_args.aws_session_token`"),
+        ("aws_region_name", "`extra_args.aws_region_name`"),
+        ("Aws_Region", "`extra_args.aws_region_name`"),
+        ("aws_sts_endpoint", "`extra_args`"),
+    ] {
+        for path in ["/v1/chat/completions", "/v1/completions"] {
+            let mut request = json!({"model": format!("bedrock/{CLAUDE}"), name: "hush-hush"});
+            match path {
+                "/v1/completions" => request["prompt"] = "x".into(),
+                _ => request["messages"] = json!([{"role": "user", "content": "x"}]),
+            }
+            let error = bedrock.app.post(path, &request).await.error(400);
+            assert_eq!(error["param"], name);
+            let message = error["message"].as_str().unwrap();
+            assert!(message.contains("is set by POST /configure") && message.contains(place), "{message}");
+            assert!(!message.contains("hush-hush"), "{message}");
+        }
+    }
+    assert_eq!(bedrock.stub.requests().len(), 0);
+}

@@ -33,6 +33,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("sqlx::", &["store"]),
     ("env::var", &["config"]),
     ("llama_cpp_2", &["llama"]),
+    ("llguidance", &["llama"]),
     ("reqwest::", &["providers"]),
     ("aws_sdk_", &["providers"]),
     ("aws_config::", &["providers"]),

@@ -19,6 +19,8 @@ pub struct Log {
     pub requests: Vec<String>,
     /// The lines about judgements.
     pub judgements: Vec<String>,
+    /// The lines about credentials for AWS.
+    pub credentials: Vec<String>,
     /// The lines about breakers.
     pub breakers: Vec<String>,
     /// The lines that hold the canary.
@@ -62,6 +64,9 @@ impl io::Write for Writer {
             }
             if text.contains("candidates were judged") {
                 log.judgements.push(text.clone().into_owned());
+            }
+            if text.contains("credentials were found") {
+                log.credentials.push(text.clone().into_owned());
             }
             if text.contains("breaker has ") {
                 log.breakers.push(text.clone().into_owned());

@@ -326,7 +326,7 @@ async fn the_embedded_model_refuses_by_name_what_it_cannot_do() {
     };
     let long = json!([{"role": "user", "content": "1 + ".repeat(2_000)}]);
     for (fields, param, code) in [
-        (json!({"response_format": {"type": "json_object"}}), json!("response_format"), "not_supported_yet"),
+        (json!({"response_format": {"type": "xml"}}), json!("response_format"), "not_supported_yet"),
         (json!({"reasoning_effort": "low"}), json!("reasoning_effort"), "not_supported_yet"),
         (json!({"messages": long}), Value::Null, "context_length_exceeded"),
     ] {

@@ -18,6 +18,8 @@ pub enum RetryAfter {
     PastDate,
     /// `retry-after-ms: 250`.
     Milliseconds(u64),
+    /// `x-amz-retry-after: 250`, which is AWS's name of milliseconds.
+    AwsMilliseconds(u64),
     /// `retry-after-ms: 250` beside a `Retry-After: 60`.
     Both(u64),
     /// `Retry-After: soon`.
@@ -35,13 +37,16 @@ impl RetryAfter {
             Self::Fraction(seconds) => (Some(seconds.to_string()), None),
             Self::Date(seconds) => (Some(date(SystemTime::now() + Duration::from_secs(seconds))), None),
             Self::PastDate => (Some(date(SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777))), None),
-            Self::Milliseconds(milliseconds) => (None, Some(milliseconds.to_string())),
+            Self::AwsMilliseconds(milliseconds) | Self::Milliseconds(milliseconds) => {
+                (None, Some(milliseconds.to_string()))
+            }
             Self::Both(milliseconds) => (Some("60".to_owned()), Some(milliseconds.to_string())),
             Self::Nonsense => (Some("soon".to_owned()), None),
             Self::Huge => (Some((10_u64 * 365 * 24 * 3600).to_string()), None),
         };
         let named = |name: &str, value: Option<String>| value.map(|value| (name.to_owned(), value));
-        [named("retry-after", seconds), named("retry-after-ms", milliseconds)].into_iter().flatten().collect()
+        let finer = if matches!(self, Self::AwsMilliseconds(_)) { "x-amz-retry-after" } else { "retry-after-ms" };
+        [named("retry-after", seconds), named(finer, milliseconds)].into_iter().flatten().collect()
     }
 }
 
@@ -59,6 +64,7 @@ mod tests {
         assert_eq!(headers(RetryAfter::Fraction(0.5)), ["retry-after: 0.5"]);
         assert_eq!(headers(RetryAfter::PastDate), ["retry-after: Sun, 06 Nov 1994 08:49:37 GMT"]);
         assert_eq!(headers(RetryAfter::Milliseconds(5)), ["retry-after-ms: 5"]);
+        assert_eq!(headers(RetryAfter::AwsMilliseconds(5)), ["x-amz-retry-after: 5"]);
         assert_eq!(headers(RetryAfter::Both(5)), ["retry-after: 60", "retry-after-ms: 5"]);
         assert_eq!(headers(RetryAfter::Huge), ["retry-after: 315360000"]);
         assert_eq!(serde_json::from_str::<RetryAfter>(r#"{"seconds": 3}"#).unwrap(), RetryAfter::Seconds(3));

@@ -60,7 +60,7 @@ async fn a_deadline_without_an_answer_says_what_to_raise() {
 
 #[tokio::test]
 async fn tokens_and_money_are_spent_up_to_their_limit() {
-    let price = Price { prompt: 1e6, cached_prompt: 1e6, completion: 1e6 };
+    let price = Price { prompt: 1e6, cached_prompt: 1e6, cache_write_prompt: 1e6, completion: 1e6 };
     for (bounds, reason) in [
         (Bounds { max_total_tokens: Some(30), ..Bounds::default() }, StopReason::MaxTotalTokens),
         (Bounds { max_cost_usd: Some(30.0), ..Bounds::default() }, StopReason::MaxCost),

@@ -113,7 +113,10 @@ impl Job {
         request.warnings.extend(warning);
         request.warnings.extend(named_by_client.without_effect(&settings));
         request.prompt.signals = plan.signals(route.generator.signals(&request.prompt.model))?;
-        let forwarded = request.unknown_fields.iter().filter(|name| request.prompt.passthrough.contains_key(*name));
+        let (prompt, generator) = (&request.prompt, &route.generator);
+        let is_strange =
+            |name: &&String| prompt.passthrough.contains_key(*name) && !generator.knows(&prompt.model, name);
+        let forwarded = request.unknown_fields.iter().filter(is_strange);
         request.warnings.extend(forwarded.map(|name| format!("unknown field `{name}` was forwarded")));
         request.warnings.extend(fitted);
 

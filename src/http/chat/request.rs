@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::completion::{Logprobs, MaxTokens, MaxTokensName, OPENAI_FIELDS, Prompt, Sampling, Tool};
+use crate::completion::{ENGINE_FIELDS, Logprobs, MaxTokens, MaxTokensName, OPENAI_FIELDS, Prompt, Sampling, Tool};
 use crate::config::active::is_configuration_field;
 use crate::config::field::{self, suggestion, wrong_type};
 use crate::config::provider::ProviderName;
@@ -155,8 +155,10 @@ fn sort_out(fields: Fields, strict: bool) -> Result<(Fields, Fields, Vec<String>
                 return Err(ApiError::invalid_value(&name, message));
             }
             RunField::No => {
+                fields::check_not_of_aws(&name)?;
                 // An object `provider` is OpenRouter's.
-                if !OPENAI_FIELDS.contains(&name.as_str()) && name != "provider" {
+                let is_known = [OPENAI_FIELDS, ENGINE_FIELDS].iter().any(|names| names.contains(&name.as_str()));
+                if !is_known && name != "provider" {
                     if strict {
                         let hint = suggestion(&name, openapi::chat_fields().iter().map(String::as_str));
                         let message = format!("unknown field `{name}`{hint}; leave it out, or do without ?strict=true");

@@ -32,6 +32,7 @@ const KNOWN: &[&str] = &[
     "best_of",
     "echo",
     "frequency_penalty",
+    "grammar",
     "logit_bias",
     "logprobs",
     "max_tokens",
@@ -40,6 +41,11 @@ const KNOWN: &[&str] = &[
     "presence_penalty",
     "prompt",
     "provider",
+    "regex",
+    "repeat_last_n",
+    "repeat_penalty",
+    "repetition_penalty",
+    "response_format",
     "seed",
     "stop",
     "stream",
@@ -48,6 +54,7 @@ const KNOWN: &[&str] = &[
     "temperature",
     "top_k",
     "top_p",
+    "typical_p",
     "user",
 ];
 /// Fields of itsd's own chat requests that are not settings of a run, and the chat itself.
@@ -141,6 +148,7 @@ fn check_names(fields: &Members, strict: bool) -> Result<Vec<String>, ApiError> 
             let message = format!("`{name}` is set by POST /configure, not by a request; leave it out");
             return Err(ApiError::invalid_value(name, message));
         }
+        fields::check_not_of_aws(name)?;
         if strict {
             let hint = suggestion(name, KNOWN.iter().copied());
             let message = format!("unknown field `{name}`{hint}; leave it out, or do without ?strict=true");

@@ -116,7 +116,17 @@ fn parameters() -> Vec<(&'static str, Value, &'static str)> {
         ("tools", json!({"type": ["array", "null"], "items": tool()}), "Functions that the model may call."),
         ("tool_choice", json!({}), "Passed on: `none`, `auto`, `required`, or one function."),
         ("provider", provider(), "Who answers, of those that the operator has configured; an object is OpenRouter's."),
-        ("response_format", json!({}), "Passed on: text, JSON, or JSON of a schema."),
+        (
+            "response_format",
+            json!({}),
+            "Text, JSON, or JSON of a schema: passed on, and kept by the in-process engine.",
+        ),
+        ("grammar", json!({}), "Passed on. For the in-process engine a Lark grammar that the answer matches."),
+        ("regex", json!({}), "Passed on. For the in-process engine an expression that the whole answer matches."),
+        ("typical_p", json!({}), "Passed on: locally typical sampling, from 0 to 1."),
+        ("repeat_penalty", json!({}), "Passed on: against the last `repeat_last_n` tokens of prompt and answer."),
+        ("repeat_last_n", json!({}), "Passed on: 64 where it is left out, -1 for all tokens."),
+        ("repetition_penalty", json!({}), "Passed on: against all tokens of prompt and answer."),
         (
             "return_response_only",
             json!({"type": ["boolean", "null"], "default": true}),
@@ -135,7 +145,7 @@ fn provider() -> Value {
 
 /// `POST /v1/completions`.
 pub fn text_request() -> Value {
-    const OF_CHAT_TOO: [&str; 12] = [
+    const OF_CHAT_TOO: [&str; 19] = [
         "model",
         "temperature",
         "top_p",
@@ -143,6 +153,13 @@ pub fn text_request() -> Value {
         "top_k",
         "presence_penalty",
         "frequency_penalty",
+        "grammar",
+        "regex",
+        "repeat_last_n",
+        "repeat_penalty",
+        "repetition_penalty",
+        "response_format",
+        "typical_p",
         "logit_bias",
         "max_tokens",
         "seed",

@@ -19,6 +19,7 @@ use super::reply::Out;
 use crate::completion::Tool;
 
 mod code;
+mod gemma;
 mod json_call;
 mod named;
 mod tagged;
@@ -41,6 +42,9 @@ pub(super) const MARKS: &[&str] = &[
     DEEPSEEK_MARK,
     "<｜tool▁call▁end｜>",
     "<｜tool▁calls▁end｜>",
+    gemma::CALL,
+    gemma::END,
+    gemma::QUOTE,
 ];
 
 const TOOL_CALL: &str = "<tool_call>";
@@ -95,6 +99,7 @@ enum Kind {
     DeepSeekCalls,
     DeepSeek,
     Code,
+    Gemma,
 }
 
 impl ToolFormat {
@@ -125,6 +130,9 @@ impl ToolFormat {
             openings.extend([(CODE, Kind::Code), (JSON_FENCE, Kind::FencedJson)]);
             closings.push(code::FENCE);
             takes_bare_json = true;
+        }
+        if template.contains(gemma::CALL) {
+            openings.push((gemma::CALL, Kind::Gemma));
         }
         if openings.is_empty() && !takes_bare_json {
             openings.push((TOOL_CALL, Kind::JsonOrTagged));
@@ -166,6 +174,7 @@ enum Body {
     DeepSeekCalls(String),
     DeepSeek(DeepSeekCall),
     Code(CodeScan, String),
+    Gemma(String),
 }
 
 /// Tells calls from text.
@@ -345,6 +354,7 @@ impl Body {
             Kind::DeepSeekCalls => Self::DeepSeekCalls(String::new()),
             Kind::DeepSeek => Self::DeepSeek(DeepSeekCall::new()),
             Kind::Code => Self::Code(CodeScan::default(), String::new()),
+            Kind::Gemma => Self::Gemma(String::new()),
         }
     }
 
@@ -355,7 +365,7 @@ impl Body {
             Self::Tagged(body) => body.is_committed(),
             Self::Mistral(body) => body.is_committed(),
             Self::DeepSeek(body) => body.is_committed(),
-            Self::JsonOrTagged(_) | Self::DeepSeekCalls(_) | Self::Code(..) => false,
+            Self::JsonOrTagged(_) | Self::DeepSeekCalls(_) | Self::Code(..) | Self::Gemma(_) => false,
         }
     }
 
@@ -398,9 +408,17 @@ impl Body {
                 if !scan.step(c) {
                     return Fate::Going;
                 }
-                match tell_code(&code[..code.len() - code::FENCE.len()], out) {
+                match tell(code::calls(&code[..code.len() - code::FENCE.len()]), out) {
                     true => Fate::Done,
                     false => Fate::Broken,
+                }
+            }
+            Self::Gemma(text) => {
+                text.push(c);
+                match text.strip_suffix(gemma::END) {
+                    None => Fate::Going,
+                    Some(text) if tell(gemma::call(text).map(|call| vec![call]), out) => Fate::Done,
+                    Some(_) => Fate::Broken,
                 }
             }
         }
@@ -415,13 +433,15 @@ impl Body {
             Self::DeepSeek(body) => body.is_committed(),
             Self::JsonOrTagged(_) | Self::DeepSeekCalls(_) => false,
             // The end of the turn may stand for the fence.
-            Self::Code(_, code) => tell_code(code, out),
+            Self::Code(_, code) => tell(code::calls(code), out),
+            Self::Gemma(text) => tell(gemma::call(text).map(|call| vec![call]), out),
         }
     }
 }
 
-fn tell_code(code: &str, out: &mut Out) -> bool {
-    let Some(calls) = code::calls(code) else { return false };
+/// Tells of calls that were read as a whole. Whether there were any.
+fn tell(calls: Option<Vec<(String, String)>>, out: &mut Out) -> bool {
+    let Some(calls) = calls else { return false };
     for (name, arguments) in calls {
         out.call(name);
         arguments.chars().for_each(|c| out.argument(c));

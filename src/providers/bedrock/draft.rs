@@ -5,7 +5,7 @@
 //! client gives back, since a model takes up its own thoughts only with their signatures.
 
 use serde::{Serialize, Serializer};
-use serde_json::value::to_raw_value;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::completion::{Completion, FinishReason, Reply, Usage};
 use crate::failure::{Failure, FailureKind};
@@ -18,6 +18,14 @@ pub(super) struct Draft {
     text: Option<String>,
     thoughts: Vec<Thought>,
     calls: Vec<Call>,
+    fields: Option<Box<RawValue>>,
+}
+
+/// What stands in `provider_specific_fields`, where LiteLLM's clients look for what OpenAI's API has no place for.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Specific<'a> {
+    additional_model_response_fields: &'a RawValue,
 }
 
 /// A block of reasoning.
@@ -91,6 +99,15 @@ impl Draft {
         self.calls.get_mut(number)
     }
 
+    /// Takes in fields of the model's own, which `additionalModelResponseFieldPaths` has asked for.
+    pub fn add_fields(&mut self, fields: Box<RawValue>) {
+        self.fields = Some(fields);
+    }
+
+    pub fn specific(&self) -> Option<Specific<'_>> {
+        self.fields.as_deref().map(|fields| Specific { additional_model_response_fields: fields })
+    }
+
     /// The blocks of reasoning so far.
     pub fn thoughts(&self) -> &[Thought] {
         &self.thoughts
@@ -113,8 +130,11 @@ impl Draft {
             reasoning_content: Option<String>,
             #[serde(skip_serializing_if = "<[_]>::is_empty")]
             thinking_blocks: &'a [Thought],
+            #[serde(skip_serializing_if = "Option::is_none")]
+            provider_specific_fields: Option<Specific<'a>>,
         }
-        let finish_reason = finish_reason(stop_reason, !self.calls.is_empty(), upstream)?;
+        let finish_reason = finish_reason(stop_reason, !self.calls.is_empty(), upstream)
+            .map_err(|attempt| AttemptFailure { spent: Some(Box::new(usage)), ..attempt })?;
         let is_silent = self.calls.is_empty() && self.thoughts.is_empty();
         let told = self.thoughts.iter().filter_map(|thought| match thought {
             Thought::Told { thinking, .. } => Some(thinking.as_str()),
@@ -132,6 +152,7 @@ impl Draft {
             tool_calls: &self.calls,
             reasoning_content: Some(reasoning).filter(|reasoning| !reasoning.is_empty()),
             thinking_blocks: &self.thoughts,
+            provider_specific_fields: self.specific(),
         };
         let reply = to_raw_value(&message).and_then(Reply::parse).expect("a message put together from parsed parts");
         Ok(Completion { reply, finish_reason, logprobs: None, mean_logprob: None, tokens: None, usage })
@@ -204,8 +225,10 @@ pub(super) mod tests {
     #[test]
     fn what_the_model_could_not_write_may_be_asked_for_again() {
         for stop_reason in ["malformed_model_output", "malformed_tool_use"] {
-            let attempt = Draft::default().finish(stop_reason, Usage::default(), &upstream()).unwrap_err();
+            let usage = Usage { prompt_tokens: 5, completion_tokens: 3, ..Usage::default() };
+            let attempt = Draft::default().finish(stop_reason, usage, &upstream()).unwrap_err();
             assert_eq!(attempt.failure.kind, FailureKind::Malformed);
+            assert_eq!(attempt.spent.as_deref(), Some(&usage));
             // It is paid for, and the upstream is well.
             assert!(attempt.may_retry && attempt.is_verdict && !attempt.was_refused);
             assert!(attempt.failure.message.contains(stop_reason), "{}", attempt.failure.message);

@@ -5,6 +5,7 @@ use std::error::Error;
 use std::fmt::Debug;
 use std::time::{Duration, SystemTime};
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_bedrockruntime::config::http::HttpResponse;
 use aws_sdk_bedrockruntime::error::SdkError;
 use aws_smithy_runtime_api::http::Headers;
@@ -86,15 +87,12 @@ where
 {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = cause {
-        if let Some(credentials) = error.downcast_ref::<aws_credential_types::provider::error::CredentialsError>() {
-            let words = strike(&upstream.clean(&root_cause(credentials)));
-            let message = format!(
-                "{} was not called: there are no credentials to sign with ({words}); name them in `extra_args` of \
-                 /configure, as `aws_access_key_id` and `aws_secret_access_key` or as `aws_profile_name`, or give the \
-                 daemon the usual variables of AWS",
-                upstream.name
-            );
-            return Some(AttemptFailure::fatal(Failure::new(FailureKind::Auth, message)).refused());
+        match error.downcast_ref() {
+            Some(CredentialsError::ProviderTimedOut(limit)) => {
+                return Some(unsigned_in_time(limit.timeout_duration(), "", upstream));
+            }
+            Some(_) => return Some(unsigned("none are to be had where they are looked for", upstream)),
+            None => {}
         }
         if let Some(Broken(attempt)) = error.downcast_ref() {
             return Some(attempt.clone());
@@ -102,6 +100,22 @@ where
         cause = error.source();
     }
     None
+}
+
+/// The failure of a call for which no credentials came within `limit`; `who_sets` goes on about that. Nothing was sent.
+pub(super) fn unsigned_in_time(limit: Duration, who_sets: &str, upstream: &Upstream) -> AttemptFailure {
+    unsigned(&format!("none came within {} s{who_sets}", limit.as_secs_f64()), upstream)
+}
+
+/// What the SDK says of it is for the operator alone: it quotes what processes print and where files are.
+fn unsigned(why: &str, upstream: &Upstream) -> AttemptFailure {
+    let message = format!(
+        "{} was not called: there are no credentials to sign with ({why}; the daemon's log says more); name them in \
+         `extra_args` of /configure, as `aws_access_key_id` and `aws_secret_access_key` or as `aws_profile_name`, or \
+         give the daemon the usual variables of AWS",
+        upstream.name
+    );
+    AttemptFailure::fatal(Failure::new(FailureKind::Auth, message)).refused()
 }
 
 fn unknown<E, R>(error: &SdkError<E, R>, upstream: &Upstream) -> AttemptFailure

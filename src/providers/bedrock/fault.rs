@@ -6,6 +6,11 @@ use crate::failure::FailureKind;
 /// The name of a quota that is used up, which no waiting brings back.
 pub(super) const QUOTA: &str = "ServiceQuotaExceededException";
 
+/// Whether a throttled call ran into a quota that only the next day brings back.
+pub(super) fn is_of_the_day(said: &str) -> bool {
+    ["per day", "daily"].iter().any(|words| said.contains(words))
+}
+
 /// What an exception means: those of Bedrock's service model, and those that are common to AWS's services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Exception {

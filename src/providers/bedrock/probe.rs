@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use serde_json::value::{RawValue, to_raw_value};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::client::Server;
@@ -26,6 +26,38 @@ const FORCES: [(ForcedTool, Option<&str>); 3] = [
     (ForcedTool::Never, None),
 ];
 
+/// Fields that shape an answer: what a model does when it thinks, samples in another way or keeps to a schema is not
+/// what is asked, and thinking takes more tokens than a question has.
+const SHAPING: [&str; 16] = [
+    "reasoning_effort",
+    "thinking",
+    "reasoning",
+    "reasoningConfig",
+    "reasoning_config",
+    "output_config",
+    "outputConfig",
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "stop",
+    "response_format",
+    "tool_choice",
+    "parallel_tool_calls",
+    "inferenceConfig",
+];
+
+/// The fields without those that shape an answer.
+fn unshaped(extra: &Map<String, Value>) -> Map<String, Value> {
+    let mut kept = extra.clone();
+    let is_kept = |name: &String| !SHAPING.contains(&name.as_str());
+    if let Some(fields) = kept.get_mut("additionalModelRequestFields").and_then(Value::as_object_mut) {
+        fields.retain(|name, _| is_kept(name));
+    }
+    kept.retain(|name, _| is_kept(name));
+    kept
+}
+
 impl Provider {
     /// As [`crate::providers::Provider::probe`].
     pub(in crate::providers) async fn probe(&self, model: &str) -> Result<Findings, Failure> {
@@ -37,7 +69,8 @@ impl Provider {
             forced_tool: ForcedTool::Named,
             ..self.capabilities(model)
         };
-        let asker = Asker { provider: self, server: first, model, row, deadline: Instant::now() + MAX_ALL };
+        let extra = unshaped(&self.extra);
+        let asker = Asker { extra, server: first, model, row, deadline: Instant::now() + MAX_ALL };
         let mut findings = Findings::default();
         asker.about_sampling(&mut findings).await?;
         if let Err(failure) = asker.about_tools(&mut findings).await {
@@ -52,7 +85,8 @@ impl Provider {
 
 /// Asks one question after the other.
 struct Asker<'a> {
-    provider: &'a Provider,
+    /// The fields of the configuration, without those that shape an answer.
+    extra: Map<String, Value>,
     server: &'a Arc<Server>,
     model: &'a str,
     row: Capabilities,
@@ -131,7 +165,7 @@ impl Asker<'_> {
     }
 
     async fn ask(&self, prompt: &Prompt) -> Result<Completion, Failure> {
-        let request = PreparedRequest::new(prompt, &self.provider.extra, &self.row);
+        let request = PreparedRequest::new(prompt, &self.extra, &self.row);
         let body = request.body().map_err(Failure::clone)?;
         let asked = async {
             let answer = self.server.converse(self.model, body).await?;

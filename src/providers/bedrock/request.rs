@@ -15,6 +15,7 @@ mod messages;
 mod parts;
 mod tools;
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -23,7 +24,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use self::asked::Asked;
-use self::body::{Block, Body, CachePoint, Offered, Role, ToolConfig, Turn};
+use self::body::{Block, Body, CachePoint, Role, ToolConfig, Turn};
 use self::family::Family;
 use self::fields::Fields;
 use self::messages::Conversation;
@@ -45,7 +46,7 @@ pub struct PreparedRequest {
 impl PreparedRequest {
     /// Writes `prompt`, and those `extra` fields of the configuration that the prompt does not name itself.
     pub(super) fn new(prompt: &Prompt, extra: &Map<String, Value>, row: &Capabilities) -> Self {
-        let body = write(prompt, extra, row).map(|written| written.body);
+        let body = compose(prompt, extra, row, |body| text_of(body, prompt)).map(|written| written.body);
         Self { body, model: prompt.model.as_str().into(), caller: Caller::default() }
     }
 
@@ -100,9 +101,14 @@ pub(super) fn told(
     extra: &Map<String, Value>,
     row: &Capabilities,
 ) -> Result<Vec<String>, Failure> {
-    let written = write(prompt, extra, row)?;
+    let written = compose(prompt, extra, row, |_| ())?;
     prompt.passthrough.retain(|name, _| !written.left_out.contains(name));
     Ok(written.warnings)
+}
+
+/// As [`super::Provider::knows`].
+pub(in crate::providers) fn knows(model: &str, field: &str) -> bool {
+    fields::knows(Family::of(model), field)
 }
 
 /// Whom a request is for.
@@ -119,30 +125,41 @@ impl<'a> Scope<'a> {
     }
 }
 
-struct Written {
-    body: Bytes,
+struct Written<T> {
+    body: T,
     warnings: Vec<String>,
     /// Fields of the prompt that are no part of it.
     left_out: Vec<String>,
 }
 
-fn write(prompt: &Prompt, extra: &Map<String, Value>, row: &Capabilities) -> Result<Written, Failure> {
+/// Puts a request together, of which `write` makes what is wanted: a request may hold megabytes, which only one that is
+/// sent needs to be text.
+fn compose<T>(
+    prompt: &Prompt,
+    extra: &Map<String, Value>,
+    row: &Capabilities,
+    write: impl FnOnce(&Body) -> T,
+) -> Result<Written<T>, Failure> {
     let scope = &Scope::new(&prompt.model, row);
     let Asked { mut sampling, tool_choice, response_format, fields } = Asked::new(prompt, extra, row)?;
     let mut fields = Fields::sort(fields, scope)?;
+    let mut conversation = Conversation::read(&prompt.messages, scope)?;
+    if conversation.breaks_off_thoughts() {
+        fields.think_no_more(scope);
+    }
     fields.sample(&mut sampling, scope);
     if let Some(format) = &response_format {
         fields.response_format(format, scope)?;
     }
-    let mut conversation = Conversation::read(&prompt.messages, scope)?;
     let used: Vec<String> = conversation.used_tools().into_iter().map(str::to_owned).collect();
     let used: Vec<&str> = used.iter().map(String::as_str).collect();
-    let wishes = Wishes { choice: tool_choice.as_deref(), parallel: fields.parallel, used: &used };
+    let wishes =
+        Wishes { choice: tool_choice.as_deref(), parallel: fields.parallel, thinks: fields.thinks(scope), used: &used };
     let mut toolbox = tools::toolbox(&prompt.tools, &wishes, scope)?;
     if let Some(choice) = toolbox.claudes_choice.take() {
         fields.additional.entry("tool_choice").or_insert(choice);
     }
-    if let Some(point) = fields.cache {
+    if let Some(point) = fields.cache.take() {
         mark_last_question(&mut conversation.turns, point);
     }
     let mut warnings = std::mem::take(&mut conversation.warnings);
@@ -158,8 +175,15 @@ fn write(prompt: &Prompt, extra: &Map<String, Value>, row: &Capabilities) -> Res
         additional_model_request_fields: fields.additional,
         own: fields.own,
     };
-    let body = serde_json::to_vec(&body).expect("texts, numbers and raw JSON always serialise to memory").into();
-    Ok(Written { body, warnings, left_out: fields.left_out })
+    Ok(Written { body: write(&body), warnings, left_out: fields.left_out })
+}
+
+/// The text of a body. It is about as long as the messages that it says again.
+fn text_of(body: &Body, prompt: &Prompt) -> Bytes {
+    const OTHERS_BYTES: usize = 4096;
+    let mut text = Vec::with_capacity(prompt.messages.get().len() + OTHERS_BYTES);
+    serde_json::to_writer(&mut text, body).expect("texts, numbers and raw JSON always serialise to memory");
+    text.into()
 }
 
 /// Asks for a cache of all up to the end of the last turn of the user's.
@@ -177,32 +201,37 @@ fn check_cache_points(
     scope: &Scope,
     warnings: &mut Vec<String>,
 ) -> Result<(), Failure> {
-    let mut count = 0;
+    let mut places = Vec::new();
     let has_cache = scope.row.prompt_caching != Support::No;
     let has_cache_of_tools = has_cache && !matches!(scope.family, Family::Nova { .. });
-    let mut stays = |is_point: bool, has_cache: bool| {
-        count += usize::from(is_point && has_cache);
-        !is_point || has_cache
+    let mut stays = |point: Option<&CachePoint>, has_cache: bool| match point {
+        Some(point) if has_cache => {
+            places.push(Rc::clone(&point.place));
+            true
+        }
+        Some(_) => false,
+        None => true,
     };
     let lists = conversation.turns.iter_mut().map(|turn| &mut turn.content).chain([&mut conversation.system]);
     let mut taken = 0;
     for list in lists {
         let before = list.len();
-        list.retain(|block| stays(matches!(block, Block::CachePoint(_)), has_cache));
+        list.retain(|block| stays(block.cache_point(), has_cache));
         taken += before - list.len();
     }
     if let Some(tools) = tools {
         let before = tools.tools.len();
-        tools.tools.retain(|tool| stays(matches!(tool, Offered::CachePoint(_)), has_cache_of_tools));
+        tools.tools.retain(|tool| stays(tool.cache_point(), has_cache_of_tools));
         taken += before - tools.tools.len();
     }
     if taken > 0 {
         let what = if has_cache { "of tools" } else { "of prompts" };
         warnings.push(format!("`cache_control` was left out: {} keeps no cache {what}", scope.who));
     }
-    if count > cache::MOST {
-        let message = format!("the request has {count} of `cache_control`; Bedrock takes at most {}", cache::MOST);
-        return Err(Failure::invalid_param("messages", message));
+    if let Some(place) = places.get(cache::MOST) {
+        let (count, most) = (places.len(), cache::MOST);
+        let message = format!("`{place}` is one too many: the request has {count}, and Bedrock takes at most {most}");
+        return Err(Failure::invalid_param(place, message));
     }
     Ok(())
 }

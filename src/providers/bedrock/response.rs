@@ -17,6 +17,8 @@ struct Answer<'a> {
     stop_reason: Option<String>,
     #[serde(borrow)]
     usage: Option<&'a RawValue>,
+    #[serde(borrow)]
+    additional_model_response_fields: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -109,6 +111,9 @@ pub(super) fn read(body: &[u8], upstream: &Upstream) -> Result<Completion, Attem
             }
         }
     }
+    if let Some(fields) = answer.additional_model_response_fields {
+        draft.add_fields(fields.to_owned());
+    }
     let usage = usage(answer.usage.and_then(|usage| serde_json::from_str(usage.get()).ok()));
     draft.finish(answer.stop_reason.as_deref().unwrap_or_default(), usage, upstream)
 }
@@ -140,6 +145,7 @@ pub(super) fn usage(tokens: Option<Tokens>) -> Usage {
         prompt_tokens: tokens.input_tokens + read + written,
         completion_tokens: tokens.output_tokens,
         cached_tokens: read,
+        cache_write_tokens: written,
         reasoning_tokens: 0,
         unknown_calls: 0,
     }
@@ -223,7 +229,7 @@ mod tests {
                 "cacheDetails":[{"ttl":"5m","inputTokens":7}]}"#,
         );
         assert_eq!((usage.prompt_tokens, usage.completion_tokens, usage.cached_tokens), (23, 3, 5));
-        assert_eq!((usage.total_tokens(), usage.unknown_calls), (26, 0));
+        assert_eq!((usage.total_tokens(), usage.cache_write_tokens, usage.unknown_calls), (26, 7, 0));
         let usage = told(r#"{"inputTokens":1099511627776,"cacheReadInputTokens":null}"#);
         assert_eq!((usage.prompt_tokens, usage.completion_tokens, usage.unknown_calls), (1 << 40, 0, 0));
         for absurd in [

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::fault::{Exception, QUOTA, is_content_policy, is_overflow, is_unknown_model, param_at_fault};
+use super::fault::{Exception, QUOTA, is_content_policy, is_of_the_day, is_overflow, is_unknown_model, param_at_fault};
 use super::strike::strike;
 use crate::failure::{Failure, FailureKind};
 use crate::providers::retry::AttemptFailure;
@@ -108,7 +108,7 @@ impl Said {
         let attempt = AttemptFailure { is_verdict: self.is_verdict(kind), ..AttemptFailure::from(failure) };
         match self.code.as_deref() {
             // It does not pass by waiting: AWS's own clients do not repeat it either.
-            Some(QUOTA) => AttemptFailure { may_retry: false, ..attempt }.refused(),
+            _ if self.is_used_up() => AttemptFailure { may_retry: false, ..attempt }.refused(),
             // The SDK learns AWS's time from the refusal, and signs with it from then on.
             Some("InvalidSignatureException") if self.is_about_time() => {
                 AttemptFailure { may_retry: true, ..attempt }.refused()
@@ -116,6 +116,17 @@ impl Said {
             // The model was at it.
             Some("ModelErrorException" | "ModelStreamErrorException" | "ModelTimeoutException") => attempt,
             _ => attempt.refused(),
+        }
+    }
+
+    /// Whether a quota is used up that no short pause brings back. That of a day has the name of what passes in a minute.
+    fn is_used_up(&self) -> bool {
+        match self.code.as_deref() {
+            Some(QUOTA) => true,
+            code => {
+                let message = self.message.as_deref().unwrap_or_default().to_ascii_lowercase();
+                code.and_then(Exception::named) == Some(Exception::Throttled) && is_of_the_day(&message)
+            }
         }
     }
 
@@ -193,7 +204,7 @@ impl Said {
             | FailureKind::NotFound => true,
             FailureKind::Unavailable | FailureKind::Timeout => false,
             // Some services throttle with the status of a refusal.
-            FailureKind::RateLimited => self.code.as_deref() == Some(QUOTA) || self.status == Some(402),
+            FailureKind::RateLimited => self.is_used_up() || self.status == Some(402),
             kind => is_verdict(self.status, kind),
         }
     }
@@ -287,7 +298,13 @@ mod tests {
         );
         // Too many of them a minute is something else.
         let throttled = response(429, "ThrottlingException", "Too many tokens, please wait before trying again.");
-        assert_eq!(throttled.failure.kind, RateLimited);
+        assert_eq!((throttled.failure.kind, throttled.may_retry), (RateLimited, true));
+        for message in ["Too many tokens per day, please wait before trying again.", "Daily token limit reached"] {
+            let of_the_day = response(429, "ThrottlingException", message);
+            assert_eq!((of_the_day.failure.kind, of_the_day.may_retry), (RateLimited, false), "{message}");
+            assert!(of_the_day.is_verdict && of_the_day.was_refused, "{message}");
+        }
+        assert!(response(503, "ServiceUnavailableException", "ask again, per day or not").may_retry);
     }
 
     #[test]

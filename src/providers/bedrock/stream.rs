@@ -8,12 +8,13 @@ use aws_sdk_bedrockruntime::operation::converse_stream::ConverseStreamOutput;
 use aws_sdk_bedrockruntime::types::{
     ContentBlockDelta, ContentBlockStart, ConverseStreamOutput as Event, ReasoningContentBlockDelta, TokenUsage,
 };
+use aws_smithy_types::{Document, Number};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::to_raw_value;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::client::{Server, unlogged};
 use super::draft::{Draft, NO_ARGUMENTS, Thought};
@@ -140,21 +141,37 @@ impl Reader {
             },
             Event::MessageStop(event) => {
                 self.stop_reason = Some(event.stop_reason.as_str().to_owned());
-                match self.draft.thoughts() {
-                    [] if self.has_spoken => Vec::new(),
-                    [] => {
-                        self.has_spoken = true;
-                        vec![delta(&speaker(json!("")), false)]
-                    }
-                    // All of them at once: clients put together what comes in pieces by rules of their own.
-                    thoughts => self.said(&json!({ "thinking_blocks": thoughts }), Value::Null),
+                if let Some(fields) = &event.additional_model_response_fields {
+                    self.draft.add_fields(to_raw_value(&value(fields)).expect("JSON values serialise"));
                 }
+                self.last_words()
             }
             Event::Metadata(event) => {
                 self.usage = event.usage.as_ref().and_then(tokens);
                 Vec::new()
             }
             _ => Vec::new(),
+        }
+    }
+
+    /// What is told when the model has ended. All thoughts at once: clients put together what comes in pieces by rules of
+    /// their own.
+    fn last_words(&mut self) -> Vec<Heard> {
+        let mut last = Map::new();
+        if !self.draft.thoughts().is_empty() {
+            last.insert("thinking_blocks".to_owned(), json!(self.draft.thoughts()));
+        }
+        if let Some(fields) = self.draft.specific() {
+            last.insert("provider_specific_fields".to_owned(), json!(fields));
+        }
+        match last.is_empty() {
+            true if self.has_spoken => Vec::new(),
+            true => {
+                self.has_spoken = true;
+                vec![delta(&speaker(json!("")), false)]
+            }
+            false if self.draft.thoughts().is_empty() => self.said(&last, json!("")),
+            false => self.said(&last, Value::Null),
         }
     }
 
@@ -226,6 +243,23 @@ fn speaker(content: Value) -> Value {
 fn delta(fields: &impl Serialize, has_content: bool) -> Heard {
     let fields = to_raw_value(fields).expect("JSON values serialise");
     Heard::Delta { delta: Delta { fields, logprobs: None }, has_content }
+}
+
+/// What the SDK has read as JSON. It keeps no order, so that here the names are sorted.
+fn value(document: &Document) -> Value {
+    match document {
+        Document::Object(fields) => {
+            let fields: BTreeMap<&String, Value> = fields.iter().map(|(name, field)| (name, value(field))).collect();
+            fields.into_iter().map(|(name, value)| (name.clone(), value)).collect::<Map<_, _>>().into()
+        }
+        Document::Array(items) => items.iter().map(value).collect(),
+        Document::Number(Number::PosInt(number)) => (*number).into(),
+        Document::Number(Number::NegInt(number)) => (*number).into(),
+        Document::Number(Number::Float(number)) => (*number).into(),
+        Document::String(text) => text.as_str().into(),
+        Document::Bool(truth) => (*truth).into(),
+        Document::Null => Value::Null,
+    }
 }
 
 /// What a call cost; none where a count is none.

@@ -5,15 +5,20 @@
 const REMOVED: &str = "[removed]";
 
 /// What AWS quotes a request after. Nothing that follows is of use to whoever reads an error.
-const QUOTES: [&str; 7] = [
+const QUOTES: [&str; 6] = [
     "the canonical string",
     "the string-to-sign",
     "authorization header:",
     "authorization=",
     "x-amz-security-token:",
     "signature=",
-    "bearer ",
 ];
+
+/// What stands before a token that is borne. The word is one of the language too.
+const BEARER: &str = "bearer ";
+
+/// No word of the language is this long after it.
+const SHORTEST_TOKEN_CHARS: usize = 20;
 
 /// The prefixes of identifiers of keys: those of users and of sessions, of bearer tokens and of contexts.
 const KEY_PREFIXES: [&str; 4] = ["AKIA", "ASIA", "ABIA", "ACCA"];
@@ -28,7 +33,8 @@ const LONGEST_WORD_CHARS: usize = 63;
 /// Strikes out of AWS's words what tells of keys, tokens, signatures and accounts.
 pub(super) fn strike(text: &str) -> String {
     let lower = text.to_ascii_lowercase();
-    let end = QUOTES.iter().filter_map(|quote| lower.find(quote)).min().unwrap_or(text.len());
+    let quotes = QUOTES.iter().filter_map(|quote| lower.find(quote));
+    let end = quotes.chain(borne_token(&lower)).min().unwrap_or(text.len());
     let mut struck = String::with_capacity(end);
     let mut rest = &text[..end];
     while let Some(first) = rest.chars().next() {
@@ -44,6 +50,13 @@ pub(super) fn strike(text: &str) -> String {
     }
     struck.truncate(struck.trim_end().len());
     struck
+}
+
+/// Where a token is quoted that is borne, with the word before it.
+fn borne_token(lower: &str) -> Option<usize> {
+    let is_of_token = |letter: &char| is_of_word(*letter) || "-._~".contains(*letter);
+    let mut places = lower.match_indices(BEARER).map(|(at, _)| at);
+    places.find(|at| lower[at + BEARER.len()..].chars().take_while(is_of_token).count() >= SHORTEST_TOKEN_CHARS)
 }
 
 /// The letters of base64, of hexadecimal numbers, and of what encodes either.
@@ -75,7 +88,9 @@ mod tests {
         let struck = strike(told);
         assert!(struck.ends_with("Consult the service documentation for details."), "{struck}");
         for (told, expected) in [
-            ("'Bearer c2VjcmV0' not a valid key=value pair", "'"),
+            ("'Bearer bedrock-api-key-c2VjcmV0' not a valid key=value pair", "'"),
+            ("Bearer Token has expired", "Bearer Token has expired"),
+            ("bearer authentication needs a bearer ABSKc2VjcmV0c2VjcmV0c2VjcmV0", "bearer authentication needs a"),
             ("Missing '=' in Authorization header: 'AWS4-HMAC-SHA256 Credential=x'", "Missing '=' in"),
             (
                 "needs 'Signature' parameter. Authorization=AWS4-HMAC-SHA256 Credential=x",

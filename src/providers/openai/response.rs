@@ -190,7 +190,7 @@ pub(super) fn usage(raw: Option<&RawValue>) -> Usage {
         completion_tokens: view.completion_tokens,
         cached_tokens: view.prompt_tokens_details.and_then(|details| details.cached_tokens).unwrap_or(0),
         reasoning_tokens: view.completion_tokens_details.and_then(|details| details.reasoning_tokens).unwrap_or(0),
-        unknown_calls: 0,
+        ..Usage::default()
     };
     let Usage { prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens, .. } = told;
     match [prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens].iter().all(|&count| count <= MOST_TOKENS)

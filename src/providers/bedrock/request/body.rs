@@ -3,6 +3,7 @@
 //! What only the model reads (schemas, arguments, JSON results) is text of the client's, byte for byte.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -119,11 +120,14 @@ pub(super) enum Guarded<'a> {
 }
 
 /// Whatever stands before it is kept in a cache.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct CachePoint {
     pub r#type: CacheKind,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl: Option<&'static str>,
+    /// Where the client asked for it.
+    #[serde(skip)]
+    pub place: Rc<str>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -185,7 +189,23 @@ pub(super) enum ToolChoice {
     Tool { name: String },
 }
 
+impl Offered<'_> {
+    pub fn cache_point(&self) -> Option<&CachePoint> {
+        match self {
+            Self::CachePoint(point) => Some(point),
+            Self::ToolSpec(_) => None,
+        }
+    }
+}
+
 impl Block<'_> {
+    pub fn cache_point(&self) -> Option<&CachePoint> {
+        match self {
+            Self::CachePoint(point) => Some(point),
+            _ => None,
+        }
+    }
+
     pub fn is_blank(&self) -> bool {
         matches!(self, Self::Text(text) if text.trim().is_empty())
     }

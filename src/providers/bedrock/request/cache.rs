@@ -35,5 +35,5 @@ pub(super) fn point(place: &str, raw: &RawValue) -> Result<CachePoint, Failure> 
             return Err(Failure::invalid_param(&format!("{place}.ttl"), message));
         }
     };
-    Ok(CachePoint { r#type: CacheKind::Default, ttl })
+    Ok(CachePoint { r#type: CacheKind::Default, ttl, place: place.into() })
 }

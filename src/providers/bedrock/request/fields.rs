@@ -30,10 +30,10 @@ const WRITTEN: [(&str, &str); 4] = [
 ];
 
 /// What each call decides for itself.
-const OUR_OWN: [&str; 6] = ["model", "messages", "n", "seed", "stream", "stream_options"];
+const OUR_OWN: [&str; 5] = ["model", "messages", "n", "stream", "stream_options"];
 
 /// Fields of OpenAI's of which Converse knows nothing, and no model behind it.
-const UNKNOWN_THERE: [&str; 15] = [
+const UNKNOWN_THERE: [&str; 16] = [
     "audio",
     "logit_bias",
     "logprobs",
@@ -43,6 +43,7 @@ const UNKNOWN_THERE: [&str; 15] = [
     "prompt_cache_key",
     "prompt_cache_retention",
     "safety_identifier",
+    "seed",
     "store",
     "tools",
     "top_logprobs",
@@ -50,6 +51,18 @@ const UNKNOWN_THERE: [&str; 15] = [
     "verbosity",
     "web_search_options",
 ];
+
+/// Whether a field that is none of OpenAI's has a meaning to Converse, or to a model of this family.
+pub(super) fn knows(family: Family, name: &str) -> bool {
+    let is_converses = CONVERSES.iter().any(|(own, _)| *own == name);
+    is_converses
+        || matches!(name, "additionalModelRequestFields" | "cache_control")
+        || match family {
+            Family::Claude(_) => matches!(name, "thinking" | "anthropic_beta"),
+            Family::Nova { reasons } => reasons && name == "reasoningConfig",
+            _ => false,
+        }
+}
 
 const EFFORTS: [&str; 7] = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
 
@@ -83,6 +96,9 @@ impl Fields {
             if let Some((_, how)) = WRITTEN.iter().find(|(written, _)| *written == name) {
                 let message = format!("`{name}` is written from other fields; {how}");
                 return Err(Failure::invalid_param(&name, message));
+            }
+            if name == "requestMetadata" {
+                check_metadata(&value)?;
             }
             if let Some((_, kind)) = CONVERSES.iter().find(|(own, _)| *own == name) {
                 let fits = if *kind == "an array" { value.is_array() } else { value.is_object() };
@@ -167,6 +183,27 @@ impl Fields {
                 _ => self.add(name, value.into()),
             }
         }
+    }
+
+    /// Whether it is a Claude that is told to think.
+    pub fn thinks(&self, scope: &Scope) -> bool {
+        scope.family.is_claude()
+            && matches!(self.additional.get("thinking").map(|thinking| &thinking["type"]),
+                Some(Value::String(kind)) if kind != "disabled")
+    }
+
+    /// Keeps Claude from thinking where it could not take up its thoughts again. One that thinks by a number of tokens
+    /// wants them back while its tools are at work; later ones do without.
+    pub fn think_no_more(&mut self, scope: &Scope) {
+        if !self.thinks(scope) || self.additional["thinking"]["type"] != "enabled" {
+            return;
+        }
+        self.additional.shift_remove("thinking");
+        self.warnings.push(format!(
+            "thinking was left out of this call: the assistant's last message with `tool_calls` has none of its \
+             `thinking_blocks`, without which {} refuses to think on; hand that message back as it came",
+            scope.who
+        ));
     }
 
     /// Holds the answer to the schema of a `response_format`.
@@ -299,9 +336,7 @@ impl Fields {
 
     /// While it thinks, Claude samples in a way of its own.
     fn think(&mut self, sampling: &mut Sampling, scope: &Scope) {
-        let thinks = matches!(self.additional.get("thinking").map(|thinking| &thinking["type"]),
-            Some(Value::String(kind)) if kind != "disabled");
-        if !thinks || !scope.family.is_claude() {
+        if !self.thinks(scope) {
             return;
         }
         let taken = [
@@ -314,6 +349,14 @@ impl Fields {
             self.warnings.push(format!("`{name}` was left out: {} {why}", scope.who));
         }
     }
+}
+
+/// Metadata are texts, each by its name.
+fn check_metadata(metadata: &Value) -> Result<(), Failure> {
+    let mut members = metadata.as_object().into_iter().flatten();
+    let Some((name, _)) = members.find(|(_, value)| !value.is_string()) else { return Ok(()) };
+    let place = format!("requestMetadata.{}", shown(name));
+    Err(Failure::invalid_param(&place, format!("`{place}` must be a string")))
 }
 
 /// The refusal of JSON without a schema.

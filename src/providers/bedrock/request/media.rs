@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use base64::{DecodeError, DecodeSliceError, Engine};
 
 use super::body::{Document, Image, Source};
 use crate::failure::Failure;
@@ -131,14 +131,42 @@ fn source<'a>(
         Cow::Borrowed(url) => Cow::Borrowed(&url[start..]),
         Cow::Owned(url) => Cow::Owned(url[start..].to_owned()),
     };
-    match STANDARD.decode(data.as_bytes()) {
-        Ok(bytes) if bytes.is_empty() => Err(refusal(format!("holds no bytes; send {wanted}"))),
-        Ok(_) => Ok((format, Source::Bytes(data))),
+    match check_base64(data.as_bytes()) {
+        Ok(()) if data.is_empty() => Err(refusal(format!("holds no bytes; send {wanted}"))),
+        Ok(()) => Ok((format, Source::Bytes(data))),
         Err(error) => {
             let why = "with its padding and without spaces or line breaks";
             Err(refusal(format!("is not base64 ({}); send the usual alphabet {why}", error.to_string().to_lowercase())))
         }
     }
+}
+
+/// Whether it is base64, with its padding. Nobody needs the bytes, of which there may be millions, so that they are not
+/// kept.
+fn check_base64(data: &[u8]) -> Result<(), DecodeError> {
+    const PIECE_CHARS: usize = 4096;
+    let mut room = [0; PIECE_CHARS / 4 * 3];
+    let end = data.len().saturating_sub(1) / PIECE_CHARS;
+    for (number, piece) in data.chunks(PIECE_CHARS).enumerate() {
+        let start = number * PIECE_CHARS;
+        match STANDARD.decode_slice(piece, &mut room) {
+            // Padding stands at the end alone.
+            Ok(count) if number < end && count < room.len() => return Err(DecodeError::InvalidPadding),
+            Ok(_) => {}
+            Err(DecodeSliceError::OutputSliceTooSmall) => unreachable!("three bytes are room for four letters"),
+            Err(DecodeSliceError::DecodeError(error)) => {
+                return Err(match error {
+                    DecodeError::InvalidByte(at, byte) => DecodeError::InvalidByte(start + at, byte),
+                    DecodeError::InvalidLength(length) => DecodeError::InvalidLength(start + length),
+                    DecodeError::InvalidLastSymbol { offset, symbol, symbol_value } => {
+                        DecodeError::InvalidLastSymbol { offset: start + offset, symbol, symbol_value }
+                    }
+                    DecodeError::InvalidPadding => DecodeError::InvalidPadding,
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -196,6 +224,26 @@ mod tests {
             let message = image_of(url).unwrap_err();
             assert!(message.contains(words), "{url}: {message}");
         }
+    }
+
+    #[test]
+    fn base64_is_checked_to_its_end_and_what_is_wrong_with_it_is_told_by_its_place() {
+        for length in [1, 2, 3, 3071, 3072, 3073, 6144, 10_000] {
+            let text = STANDARD.encode(vec![0xfb; length]);
+            assert_eq!(check_base64(text.as_bytes()), Ok(()), "{length}");
+            for at in [0, text.len() / 2, text.len() - 1] {
+                let mut broken = text.clone().into_bytes();
+                broken[at] = b'-';
+                let whole = STANDARD.decode(&broken).map(drop);
+                assert!(whole.is_err(), "{length} {at}");
+                assert_eq!(check_base64(&broken), whole, "{length} {at}");
+            }
+            assert!(check_base64(&text.as_bytes()[..text.len() - 1]).is_err(), "{length}");
+        }
+        let joined = STANDARD.encode([0; 3071]) + &STANDARD.encode([0; 3072]);
+        assert_eq!(check_base64(joined.as_bytes()), Err(DecodeError::InvalidPadding));
+        assert_eq!(STANDARD.encode([0; 3071]).len(), 4096, "so that the padding ends a piece");
+        assert_eq!(check_base64(b""), Ok(()));
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub(super) struct Conversation<'a> {
     pub warnings: Vec<String>,
     ids: Ids,
     names: Names,
+    /// The message that each document of the turns is of.
+    documents: Vec<usize>,
 }
 
 #[derive(Deserialize)]
@@ -43,11 +45,11 @@ struct Message<'a> {
     #[serde(borrow)]
     refusal: Option<Text<'a>>,
     #[serde(borrow)]
-    tool_calls: Option<Vec<&'a RawValue>>,
+    tool_calls: Option<&'a RawValue>,
     #[serde(borrow)]
     function_call: Option<&'a RawValue>,
     #[serde(borrow)]
-    thinking_blocks: Option<Vec<&'a RawValue>>,
+    thinking_blocks: Option<&'a RawValue>,
     #[serde(borrow)]
     tool_call_id: Option<Text<'a>>,
     #[serde(borrow)]
@@ -84,6 +86,8 @@ impl<'a> Conversation<'a> {
                 "user" => {
                     let blocks = conversation.content(&place, message.content, Of::User)?;
                     check_user(&place, &blocks)?;
+                    let documents = blocks.iter().filter(|block| matches!(block, Block::Document(_))).count();
+                    conversation.documents.extend(std::iter::repeat_n(at, documents));
                     conversation.push(Role::User, marked(blocks, mark));
                 }
                 "assistant" => {
@@ -120,6 +124,15 @@ impl<'a> Conversation<'a> {
         names.filter(|name| seen.insert(*name)).collect()
     }
 
+    /// Whether what the assistant thought before it called its last tools has been lost.
+    pub fn breaks_off_thoughts(&self) -> bool {
+        let last = self.turns.iter().rfind(|turn| turn.role == Role::Assistant);
+        last.is_some_and(|turn| {
+            turn.content.iter().any(|block| matches!(block, Block::ToolUse(_)))
+                && !matches!(turn.content.first(), Some(Block::ReasoningContent(_)))
+        })
+    }
+
     fn content(&mut self, place: &str, content: Option<&'a RawValue>, of: Of) -> Result<Vec<Block<'a>>, Failure> {
         let Some(content) = content else { return Ok(Vec::new()) };
         parts::blocks(&format!("{place}.content"), content, of, &mut self.names)
@@ -132,13 +145,15 @@ impl<'a> Conversation<'a> {
             return Err(Failure::invalid_param(&place, message));
         }
         let mut blocks = Vec::new();
-        for (index, raw) in message.thinking_blocks.unwrap_or_default().into_iter().enumerate() {
-            blocks.extend(reasoning(&format!("{place}.thinking_blocks[{index}]"), raw)?);
+        let thoughts = format!("{place}.thinking_blocks");
+        for (index, raw) in list(&thoughts, message.thinking_blocks)?.into_iter().enumerate() {
+            blocks.extend(reasoning(&format!("{thoughts}[{index}]"), raw)?);
         }
         blocks.extend(self.content(place, message.content, Of::Assistant)?);
         blocks.extend(message.refusal.map(|Text(text)| Block::Text(text)).filter(|block| !block.is_blank()));
-        for (index, raw) in message.tool_calls.unwrap_or_default().into_iter().enumerate() {
-            let call = tools::call(&format!("{place}.tool_calls[{index}]"), raw)?;
+        let calls = format!("{place}.tool_calls");
+        for (index, raw) in list(&calls, message.tool_calls)?.into_iter().enumerate() {
+            let call = tools::call(&format!("{calls}[{index}]"), raw)?;
             let tool_use_id = self.ids.of(&call.id);
             blocks.push(Block::ToolUse(ToolUse { tool_use_id, name: call.name, input: call.input, message: at }));
         }
@@ -161,7 +176,7 @@ impl<'a> Conversation<'a> {
         let mut mark = None;
         content.retain(|block| match block {
             Block::CachePoint(point) => {
-                mark = Some(*point);
+                mark = Some(point.clone());
                 false
             }
             _ => true,
@@ -255,14 +270,16 @@ impl<'a> Conversation<'a> {
         for turn in &self.turns {
             let documents = turn.content.iter().filter(|block| matches!(block, Block::Document(_))).count();
             if documents > 0 && !turn.content.iter().any(|block| matches!(block, Block::Text(_))) {
-                let message = "a turn of `messages` holds a document and no text; Bedrock wants a text beside it";
-                return Err(Failure::invalid_param("messages", message));
+                let place = format!("messages[{}].content", self.documents[count]);
+                let message = format!("`{place}` holds a document and no text; Bedrock wants a text beside it");
+                return Err(Failure::invalid_param(&place, message));
             }
             count += documents;
         }
-        if count > MOST_DOCUMENTS {
+        if let Some(at) = self.documents.get(MOST_DOCUMENTS) {
+            let place = format!("messages[{at}].content");
             let message = format!("`messages` hold {count} documents; Bedrock takes at most {MOST_DOCUMENTS}");
-            return Err(Failure::invalid_param("messages", message));
+            return Err(Failure::invalid_param(&place, message));
         }
         Ok(())
     }
@@ -295,6 +312,15 @@ impl<'a> Conversation<'a> {
         }
         check_answered(&open)
     }
+}
+
+/// The elements of a list that may be missing.
+fn list<'a>(place: &str, raw: Option<&'a RawValue>) -> Result<Vec<&'a RawValue>, Failure> {
+    let Some(raw) = raw else { return Ok(Vec::new()) };
+    if !raw.get().starts_with('[') {
+        return Err(Failure::invalid_param(place, format!("`{place}` must be a list")));
+    }
+    read(place, raw)
 }
 
 fn check_answered(open: &HashMap<&str, usize>) -> Result<(), Failure> {

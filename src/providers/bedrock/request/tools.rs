@@ -1,6 +1,7 @@
 //! Tools: what is offered, what must be called, and what was called.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -32,6 +33,8 @@ pub(super) struct Wishes<'a> {
     pub choice: Option<&'a RawValue>,
     /// `parallel_tool_calls`.
     pub parallel: Option<bool>,
+    /// Whether it is a Claude that is told to think, which cannot be made to call a tool meanwhile.
+    pub thinks: bool,
     /// The tools that the conversation has used.
     pub used: &'a [&'a str],
 }
@@ -124,7 +127,7 @@ pub(super) fn toolbox<'a>(tools: &'a [Tool], wishes: &Wishes<'a>, scope: &Scope)
             Err(Failure::invalid_param("tool_choice", message))
         }
     };
-    let must_call = match choice {
+    let mut must_call = match choice {
         Choice::Auto | Choice::None => None,
         Choice::Required => Some(ToolChoice::Any {}),
         Choice::Named(ref name) => {
@@ -140,6 +143,22 @@ pub(super) fn toolbox<'a>(tools: &'a [Tool], wishes: &Wishes<'a>, scope: &Scope)
     if must_call.is_some() && offered.is_empty() {
         let message = "`tool_choice` wants a tool called and there is none; offer one in `tools`, or leave it out";
         return Err(Failure::invalid_param("tool_choice", message));
+    }
+    if wishes.thinks
+        && let Some(forced) = must_call.take()
+    {
+        let how = match forced {
+            ToolChoice::Any {} => "may call a tool, and",
+            ToolChoice::Tool { name } => {
+                offered.retain(|(spec, _)| spec.name == name);
+                "is offered that tool alone, and"
+            }
+        };
+        toolbox.warnings.push(format!(
+            "`tool_choice` was asked for as `auto`: {} cannot be made to call a tool while it thinks, so that it {how} \
+             may answer in words all the same",
+            scope.who
+        ));
     }
     let may_call = choice != Choice::None && !offered.is_empty();
     if !may_call {
@@ -242,11 +261,7 @@ fn spec<'a>(
     let mark = mark.map(|(raw, place)| cache::point(&format!("{place}.cache_control"), raw)).transpose()?;
     let json = match function.parameters {
         None => Cow::Owned(any_object()),
-        Some(schema) if schema.get().starts_with('{') => Cow::Borrowed(schema),
-        Some(_) => {
-            let place = format!("{function_place}.parameters");
-            return Err(Failure::invalid_param(&place, format!("`{place}` must be an object, a JSON Schema")));
-        }
+        Some(schema) => of_object(&format!("{function_place}.parameters"), schema)?,
     };
     let mut strict = function.strict == Some(true);
     if strict && scope.row.json_schema == Support::No {
@@ -258,6 +273,27 @@ fn spec<'a>(
     }
     let description = function.description.map(|Text(text)| text).filter(|text| !text.trim().is_empty());
     Ok((ToolSpec { name, description, input_schema: InputSchema { json }, strict }, mark))
+}
+
+/// The schema as Bedrock takes it: it must say itself that it is of an object.
+fn of_object<'a>(place: &str, schema: &'a RawValue) -> Result<Cow<'a, RawValue>, Failure> {
+    let Some(inner) = schema.get().strip_prefix('{') else {
+        return Err(Failure::invalid_param(place, format!("`{place}` must be an object, a JSON Schema")));
+    };
+    let members: HashMap<Cow<str>, &RawValue> = read(place, schema)?;
+    match members.get("type").map(|kind| kind.get()) {
+        Some(r#""object""#) => Ok(Cow::Borrowed(schema)),
+        Some(_) => {
+            let place = format!("{place}.type");
+            let message = format!("`{place}` must be `object`; Bedrock takes no other arguments of a tool");
+            Err(Failure::invalid_param(&place, message))
+        }
+        None if members.is_empty() => Ok(Cow::Owned(any_object())),
+        None => {
+            let typed = RawValue::from_string(format!(r#"{{"type":"object",{inner}"#));
+            Ok(Cow::Owned(typed.expect("a member before the others of an object leaves it one")))
+        }
+    }
 }
 
 fn check_name(place: &str, name: &str) -> Result<(), Failure> {

@@ -149,12 +149,17 @@ fn images_and_documents_go_as_bytes() {
         refused(CLAUDE, &request, &format!("messages[0].content[0].{param}"), words);
     }
     let alone = json!({"messages": [said("user", json!([file("a.pdf")]))]});
-    refused(CLAUDE, &alone, "messages", "wants a text beside it");
+    refused(CLAUDE, &alone, "messages[0].content", "wants a text beside it");
     // What is said of it may be a message of its own.
     let apart = json!([said("user", json!([file("a.pdf")])), said("user", json!("What is it?"))]);
     assert_eq!(turns(apart)[0]["content"].as_array().unwrap().len(), 2);
     let six = json!([{"type": "text", "text": "x"}, file("a"), file("a"), file("a"), file("a"), file("a"), file("a")]);
-    refused(CLAUDE, &json!({"messages": [said("user", six)]}), "messages", "6 documents; Bedrock takes at most 5");
+    refused(
+        CLAUDE,
+        &json!({"messages": [said("user", six)]}),
+        "messages[0].content",
+        "6 documents; Bedrock takes at most 5",
+    );
 }
 
 #[test]
@@ -286,6 +291,13 @@ fn what_the_model_thought_is_given_back_with_its_signature() {
     assert_eq!(turns(messages)[1]["content"], expected);
     let odd = json!([said("user", json!("a")), {"role": "assistant", "thinking_blocks": [{"type": "text"}]}]);
     refused(CLAUDE, &json!({"messages": odd}), "messages[1].thinking_blocks[0].type", "`redacted_thinking`");
+    for member in ["thinking_blocks", "tool_calls"] {
+        let odd = json!([said("user", json!("a")), {"role": "assistant", "content": "b", member: "zzz"}]);
+        let place = format!("messages[1].{member}");
+        refused(CLAUDE, &json!({"messages": odd}), &place, &format!("`{place}` must be a list"));
+        let none = json!([said("user", json!("a")), {"role": "assistant", "content": "b", member: null}]);
+        assert_eq!(turns(none)[1]["content"], json!([{"text": "b"}]));
+    }
 }
 
 #[test]
@@ -335,7 +347,13 @@ fn cache_points_that_cannot_be_are_refused() {
     assert_eq!(turns(with(Value::Null)["messages"].take()), json!([{"role": "user", "content": [{"text": "a"}]}]));
     let part = json!({"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}});
     let five = json!({"messages": [said("user", json!([part, part, part, part, part]))]});
-    refused(CLAUDE, &five, "messages", "5 of `cache_control`; Bedrock takes at most 4");
+    refused(CLAUDE, &five, "messages[0].content[4].cache_control", "has 5, and Bedrock takes at most 4");
+    let mut four = vec![said("user", json!([part, part, part, part]))];
+    let whole = json!({"messages": four, "cache_control": {"type": "ephemeral", "ttl": "1h"}});
+    four.push(said("system", json!([part])));
+    refused(CLAUDE, &json!({"messages": four}), "messages[1].content[0].cache_control", "is one too many");
+    // It is put where one stands already.
+    assert!(text_of(CLAUDE, &whole.to_string(), json!({})).is_ok());
     // A blank text is left out, and its point with it where nothing stands before it.
     let blank =
         json!([{"type": "text", "text": " ", "cache_control": {"type": "ephemeral"}}, {"type": "text", "text": "a"}]);
@@ -354,4 +372,17 @@ fn names_of_speakers_are_left_out_and_that_is_told_once() {
     let named = json!({"role": "user", "content": "a", "name": "ann"});
     let body = warned(CLAUDE, &json!({"messages": [named, named]}), "`name` of messages was left out");
     assert_eq!(body["messages"], json!([{"role": "user", "content": [{"text": "a"}, {"text": "a"}]}]));
+}
+
+#[test]
+fn a_document_without_a_text_is_told_by_its_message() {
+    let file = json!({"type": "file", "file": {"file_data": "data:application/pdf;base64,aGk="}});
+    let text = json!({"type": "text", "text": "What is it?"});
+    let messages = json!([
+        said("user", json!([file, text])),
+        said("assistant", json!("A report.")),
+        said("system", json!("Be brief.")),
+        said("user", json!([file])),
+    ]);
+    refused(CLAUDE, &json!({"messages": messages}), "messages[3].content", "wants a text beside it");
 }

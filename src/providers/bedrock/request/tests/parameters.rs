@@ -218,3 +218,67 @@ fn while_claude_thinks_it_samples_in_a_way_of_its_own() {
     let request = json!({"reasoning_effort": "low", "temperature": 1.0, "top_p": 0.95});
     assert_eq!(super::body(CLAUDE, &request)["inferenceConfig"], json!({"temperature": 1.0, "topP": 0.95}));
 }
+
+#[test]
+fn metadata_other_than_texts_are_refused_by_their_place() {
+    refused(CLAUDE, &json!({"requestMetadata": {"b": "x", "a": 1}}), "requestMetadata.a", "must be a string");
+}
+
+#[test]
+fn what_converse_or_the_model_has_a_meaning_for_is_no_stranger() {
+    for (model, name, is_known) in [
+        (LLAMA, "guardrailConfig", true),
+        (LLAMA, "additionalModelRequestFields", true),
+        (LLAMA, "cache_control", true),
+        (LLAMA, "thinking", false),
+        (CLAUDE, "thinking", true),
+        (CLAUDE, "anthropic_beta", true),
+        (CLAUDE, "reasoningConfig", false),
+        (NOVA, "reasoningConfig", false),
+        ("us.amazon.nova-2-lite-v1:0", "reasoningConfig", true),
+        (CLAUDE, "odd", false),
+    ] {
+        assert_eq!(knows(model, name), is_known, "{model} {name}");
+    }
+}
+
+#[test]
+fn thinking_is_left_out_where_the_thoughts_before_the_last_calls_are_lost() {
+    let call = json!({"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}});
+    let result = json!({"role": "tool", "tool_call_id": "1", "content": "x"});
+    let question = json!({"role": "user", "content": "a"});
+    let tools = json!([{"type": "function", "function": {"name": "f"}}]);
+    let signed = json!([{"type": "thinking", "thinking": "hm", "signature": "c2ln"}]);
+    let asked = |thoughts: Value, more: Value| {
+        let turn = json!({"role": "assistant", "content": "So.", "tool_calls": [call], "thinking_blocks": thoughts});
+        let mut messages = vec![question.clone(), turn, result.clone()];
+        messages.extend(more.as_array().unwrap().clone());
+        json!({"messages": messages, "tools": tools, "reasoning_effort": "low", "temperature": 0.5, "max_tokens": 900})
+    };
+    let unsigned = json!([{"type": "thinking", "thinking": "hm"}]);
+    for lost in [Value::Null, json!([]), unsigned] {
+        let body = warned(CLAUDE, &asked(lost, json!([])), "has none of its `thinking_blocks`");
+        assert!(body.get("additionalModelRequestFields").is_none(), "{body}");
+        // What goes with thinking goes with it.
+        assert_eq!(body["inferenceConfig"], json!({"maxTokens": 900, "temperature": 0.5}));
+    }
+    let mut kept = asked(signed, json!([]));
+    kept["max_tokens"] = 2000.into();
+    kept.as_object_mut().unwrap().remove("temperature");
+    assert_eq!(body(CLAUDE, &kept)["additionalModelRequestFields"]["thinking"]["type"], "enabled");
+    // Once the assistant has answered, nothing goes on.
+    let mut answered = asked(Value::Null, json!([{"role": "assistant", "content": "b"}, question]));
+    answered["max_tokens"] = 2000.into();
+    answered.as_object_mut().unwrap().remove("temperature");
+    assert_eq!(body(CLAUDE, &answered)["additionalModelRequestFields"]["thinking"]["type"], "enabled");
+    // Later models think on without.
+    answered["messages"].as_array_mut().unwrap().truncate(3);
+    assert_eq!(body(CLAUDE_4_6, &answered)["additionalModelRequestFields"]["thinking"]["type"], "adaptive");
+}
+
+#[test]
+fn a_seed_of_the_configuration_is_told_of_as_a_requests_own() {
+    let (text, warnings) = text_of(CLAUDE, "{}", json!({"seed": 4})).unwrap();
+    assert!(!text.contains("seed"), "{text}");
+    assert!(warnings.len() == 1 && warnings[0].starts_with("`seed` was left out"), "{warnings:?}");
+}

@@ -47,6 +47,26 @@ fn schemas_go_byte_for_byte() {
 }
 
 #[test]
+fn every_schema_says_that_it_is_of_an_object() {
+    for (parameters, schema) in [
+        ("{}", r#"{"type":"object","properties":{}}"#),
+        ("{ }", r#"{"type":"object","properties":{}}"#),
+        (
+            r#"{"properties": {"type": {"minimum": 1.0}}}"#,
+            r#"{"type":"object","properties": {"type": {"minimum": 1.0}}}"#,
+        ),
+        (r#"{ "a\"b": 1, "type": "object"}"#, r#"{ "a\"b": 1, "type": "object"}"#),
+    ] {
+        let request = format!(
+            r#"{{"tools": [{{"type": "function", "function": {{"name": "f", "parameters": {parameters}}}}}]}}"#
+        );
+        let (text, warnings) = text_of(CLAUDE, &request, json!({})).unwrap();
+        assert_eq!(warnings, [""; 0]);
+        assert!(text.contains(&format!(r#""inputSchema":{{"json":{schema}}}"#)), "{text}");
+    }
+}
+
+#[test]
 fn tools_that_bedrock_does_not_take_are_refused_by_their_place() {
     for (tools, param, words) in [
         (json!([tool("a b")]), "tools[0].function.name", "letters, digits"),
@@ -58,6 +78,11 @@ fn tools_that_bedrock_does_not_take_are_refused_by_their_place() {
             json!([{"type": "function", "function": {"name": "f", "parameters": []}}]),
             "tools[0].function.parameters",
             "object",
+        ),
+        (
+            json!([{"type": "function", "function": {"name": "f", "parameters": {"type": ["object", "null"]}}}]),
+            "tools[0].function.parameters.type",
+            "must be `object`",
         ),
     ] {
         refused(CLAUDE, &json!({"tools": tools}), param, words);
@@ -152,4 +177,23 @@ fn one_call_at_a_time_is_said_in_claudes_words() {
         );
     }
     refused(CLAUDE, &with(json!({"parallel_tool_calls": "no"})), "parallel_tool_calls", "true or false");
+}
+
+#[test]
+fn while_claude_thinks_no_tool_is_forced() {
+    let named = json!({"type": "function", "function": {"name": "g"}});
+    for model in [CLAUDE, CLAUDE_4_6] {
+        let forced = |choice: &Value| with(json!({"tool_choice": choice, "reasoning_effort": "low"}));
+        let told = "cannot be made to call a tool while it thinks";
+        let body = warned(model, &forced(&json!("required")), told);
+        assert_eq!(body["toolConfig"], json!({"tools": [spec("f"), spec("g")]}));
+        let body = warned(model, &forced(&named), told);
+        assert_eq!(body["toolConfig"], json!({"tools": [spec("g")]}), "nothing else can be called");
+    }
+    let calm = with(json!({"tool_choice": "required", "thinking": {"type": "disabled"}}));
+    assert_eq!(body(CLAUDE, &calm)["toolConfig"]["toolChoice"], json!({"any": {}}));
+    let one = with(json!({"tool_choice": "required", "parallel_tool_calls": false, "reasoning_effort": "low"}));
+    let body = warned(CLAUDE, &one, "for as `auto`");
+    let choice = json!({"type": "auto", "disable_parallel_tool_use": true});
+    assert_eq!(body["additionalModelRequestFields"]["tool_choice"], choice);
 }
