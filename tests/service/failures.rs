@@ -116,7 +116,7 @@ async fn a_request_that_the_upstream_does_not_take_is_the_clients_to_change() {
 async fn an_upstream_that_nobody_answers_at_is_a_bad_gateway() {
     let upstream = Upstream::start().await;
     let app = spawn_app_for(&upstream, json!({"budget": 2})).await;
-    drop(upstream);
+    upstream.stop().await;
     let answer = app.chat(json!({})).await;
     let error = answer.error(502);
     assert_eq!(error["code"], "upstream_unavailable");

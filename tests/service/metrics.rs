@@ -133,7 +133,7 @@ async fn attempts_candidates_tokens_and_dollars_are_those_that_were() {
 async fn an_upstream_that_cannot_be_reached_was_sent_nothing() {
     let upstream = Upstream::start().await;
     let app = spawn_app_for(&upstream, json!({"budget": 2})).await;
-    drop(upstream);
+    upstream.stop().await;
     chat(&app, json!({}), 502).await;
     let scrape = scrape_when(&app, |scrape| scrape.requests(CHAT, "self-consistency", 502) == 1.0).await;
     assert_eq!((scrape.attempts("unreachable"), scrape.sum("itsd_upstream_attempts_total")), (2.0, 2.0));

@@ -124,7 +124,7 @@ async fn a_key_is_in_no_response_no_log_line_and_no_file() {
     is_clean(&app.post_text("/configure", &format!("{{\"api_key\": \"{key}\"")).await);
     is_clean(&app.post_text("/configure", &format!("\"{key}\"")).await);
 
-    drop(upstream);
+    upstream.stop().await;
     ask_in_every_way(&app).await;
     let mut found = Vec::new();
     assert!(search(app.state_dir.path(), &mut found) >= 2, "the database and the key are there");

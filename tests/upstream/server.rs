@@ -143,6 +143,13 @@ impl Upstream {
         Self { address, shared, accepting }
     }
 
+    /// Stops listening: whoever connects from now on is refused.
+    pub async fn stop(mut self) {
+        self.accepting.abort();
+        // The socket is closed when the task has ended.
+        let _ = (&mut self.accepting).await;
+    }
+
     pub fn address(&self) -> SocketAddr {
         self.address
     }
