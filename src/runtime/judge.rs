@@ -51,7 +51,7 @@ impl Targets {
         } else {
             let (target, told) = self
                 .remote_judge(settings, source, model, environment)
-                .map_err(|error| as_of_the_judge(in_bedrock(settings, source, model, error)))?;
+                .map_err(|error| in_bedrock(settings, source, model, as_of_the_judge(error)))?;
             for warning in told.iter().filter(|warning| !warnings.contains(warning)).collect::<Vec<_>>() {
                 warnings.push(format!("the judge: {}", in_its_fields(warning)));
             }
@@ -146,7 +146,7 @@ fn in_bedrock(settings: &ActiveSettings, source: &JudgeSource, model: &str, erro
     let message = format!(
         "under the provider `bedrock` the judge is on Bedrock too, and so is `judge_base_url`; for a judge elsewhere set \
          `provider` to `litellm`, `model` to `bedrock/{own}` and `judge_model` to `openai/{model}`; for one on Bedrock: {}",
-        in_its_fields(&error.message)
+        error.message
     );
     SettingsError { message, ..error }
 }
