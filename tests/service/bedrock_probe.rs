@@ -78,6 +78,7 @@ async fn a_model_that_takes_a_choice_and_overlooks_it_is_seen_through() {
 async fn a_model_that_answers_nothing_changes_nothing() {
     let stub = BedrockStub::start().await;
     let app = app_at(&stub).await;
+    let before = app.get("/configure").await.text;
     stub.set_rules("*", ModelRules { denied: true, ..ModelRules::default() });
     let error = probe(&app).await.error(400);
     assert_eq!(error["param"], "extra_args", "{error}");
@@ -85,7 +86,7 @@ async fn a_model_that_answers_nothing_changes_nothing() {
     stub.push(Step::error("ResourceNotFoundException"));
     assert_eq!(probe(&app).await.error(400)["param"], Value::from("model"));
     assert_eq!(stub.counters().requests, 2, "nothing is asked again");
-    assert_eq!(app.get("/configure").await.ok()["revision"], json!(0));
+    assert_eq!(app.get("/configure").await.text, before);
 }
 
 #[tokio::test]

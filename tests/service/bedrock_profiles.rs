@@ -136,8 +136,12 @@ async fn a_process_that_waits_for_somebody_is_run_once_and_costs_nothing_until_i
         assert!(message.contains("within 0.3 s; `timeout_ms` sets this limit"), "{message}");
     }
     let metrics = app.get("/metrics").await.text;
-    let lost = |line: &&str| line.contains("lost") && line.contains("bedrock") && !line.ends_with(" 0");
-    assert_eq!(metrics.lines().find(lost), None);
+    let sum = |name: &str, label: &str| -> f64 {
+        let told = metrics.lines().filter(|line| line.starts_with(name) && line.contains(label));
+        told.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    };
+    assert_eq!(sum("itsd_upstream_attempts_total", "outcome=\"upstream_auth\""), 4.0, "{metrics}");
+    assert_eq!(sum("itsd_unknown_usage_calls_total", ""), 0.0, "nothing was spent");
     let opened = tokio::fs::write(&gate, "go\n");
     tokio::time::timeout(PATIENCE, opened).await.expect("the process waits at the gate").unwrap();
     // The process has yet to end, and no call waits for long here.
