@@ -6,6 +6,7 @@
 //! cache) lives in the stream that extends it: dropping the stream aborts every call in flight, upstream
 //! included. Which candidates to ask for and when to stop is not decided here but in `algorithms`.
 
+mod branch;
 mod busy;
 mod ledger;
 #[cfg(feature = "llama")]
@@ -29,6 +30,7 @@ use futures_util::{FutureExt, Stream, StreamExt};
 use crate::completion::{Completion, Logprobs, Prompt, StepEvent};
 use crate::failure::{Failure, FailureKind};
 
+pub use branch::{Branch, Step, StepRule, TemperatureSwitch};
 pub use ledger::{Account, Ledger, Phase, Spent};
 pub use run::{Bound, Bounds, Run, RunSeed};
 pub use text::{Members, TextAnswer, TextRequest};
@@ -48,6 +50,33 @@ pub trait Generator: Send + Sync {
     fn continue_texts(&self, _: TextRequest, _: Arc<Run>) -> BoxFuture<'_, Result<TextAnswer, Failure>> {
         let failure =
             Failure::new(FailureKind::NotSupported, "this model continues no raw texts; use chat completions");
+        std::future::ready(Err(failure)).boxed()
+    }
+
+    /// Opens paths that are extended step by step, which all begin with `prompt`; their numbers are those of `numbers`, from
+    /// which their random numbers follow. What each step costs goes to the run's ledger as a call of its phase.
+    ///
+    /// # Errors
+    ///
+    /// [`FailureKind::NotSupported`] where a partial answer cannot be continued, and whatever else keeps paths from being
+    /// opened, before anything was spent.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future opens nothing.
+    fn branches(
+        &self,
+        _prompt: Arc<Prompt>,
+        _rule: Arc<StepRule>,
+        _numbers: Range<usize>,
+        _phase: Phase,
+        _run: Arc<Run>,
+    ) -> BoxFuture<'_, Result<Vec<Box<dyn Branch>>, Failure>> {
+        let failure = Failure::new(
+            FailureKind::NotSupported,
+            "this provider cannot continue a partial answer, which search over steps needs; use a model of the in-process \
+             engine (`provider` `llama`), or an `alg` over whole answers",
+        );
         std::future::ready(Err(failure)).boxed()
     }
 
