@@ -83,6 +83,11 @@ impl SearchPath {
         Ok(stepped)
     }
 
+    /// Whether it has come to its end.
+    pub fn has_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
     /// A path that goes on from here with random numbers of its own; see [`forked_seed`].
     #[must_use]
     pub fn fork(&mut self) -> Self {
