@@ -266,3 +266,6 @@ impl<'model> CheckedContext<'model> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
