@@ -40,6 +40,21 @@ pub(super) struct SamplingPlan {
     pub(super) logit_bias: Vec<(u32, f64)>,
 }
 
+impl SamplingPlan {
+    /// The most probable token, whatever has come.
+    pub(super) const GREEDY: Self = Self {
+        temperature: 0.0,
+        top_k: 0,
+        typical_p: 1.0,
+        top_p: 1.0,
+        min_p: 0.0,
+        presence_penalty: 0.0,
+        frequency_penalty: 0.0,
+        repetition: Repetition::NONE,
+        logit_bias: Vec::new(),
+    };
+}
+
 /// A penalty for tokens of prompt and answer (Keskar et al., 2019): positive logits are divided by it, others
 /// multiplied.
 #[derive(Debug, Clone, Copy, PartialEq)]
