@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::app::{Answer, TestApp, document, question, spawn_app, spawn_app_for};
+use crate::app::{Answer, PATIENCE, TestApp, document, question, receive, spawn_app, spawn_app_for};
 use crate::upstream::Upstream;
 
 const CHAT: &str = "/v1/chat/completions";
@@ -293,6 +293,40 @@ async fn greedy_paths_are_one() {
         assert_eq!(answer.ok()["metadata"]["responses"].as_array().unwrap().len(), 1);
         assert!(warnings(&answer).contains("one path instead of"), "{}", warnings(&answer));
     }
+}
+
+#[tokio::test]
+#[cfg_attr(not(feature = "llama"), ignore = "needs the in-process engine")]
+async fn a_limit_ends_a_search_with_the_best_path_so_far() {
+    let app = spawn_app().await;
+    for fields in [particles(), beams()] {
+        // The prompt alone is more than half of it, and a step of all paths the rest.
+        let limited = json!({"limits": {"max_total_tokens": 40}, "tokens_per_step": 4});
+        let answer = search(&app, with(fields, limited)).await;
+        let body = answer.ok();
+        assert_eq!(answer.header("x-its-stop"), Some("max_total_tokens"));
+        assert_tree(&body["metadata"], body["choices"][0]["message"]["content"].as_str().unwrap());
+        assert_eq!(body["choices"][0]["finish_reason"], "length");
+    }
+    let impossible = with(particles(), json!({"limits": {"deadline_ms": 1}, "budget": 32}));
+    search(&app, impossible).await.error(504);
+}
+
+#[tokio::test]
+#[cfg_attr(not(feature = "llama"), ignore = "needs the in-process engine")]
+async fn a_search_that_is_called_off_leaves_nothing_behind() {
+    let app = spawn_app().await;
+    let long = sum(with(
+        particles(),
+        json!({"budget": 32, "tokens_per_step": 1, "max_steps": 10_000, "max_tokens": 400, "temperature": 2.0}),
+    ));
+    let request = app.json_request(CHAT, &long.to_string()).header("x-request-id", "the-search");
+    let asked = tokio::spawn(receive(request));
+    let cancel = async { while app.post("/v1/chat/cancel/the-search", &json!({})).await.status != 200 {} };
+    tokio::time::timeout(PATIENCE, cancel).await.expect("the request begins");
+    assert_eq!(asked.await.unwrap().error(499)["code"], "request_cancelled");
+    // Whoever is next finds the engine free.
+    search(&app, particles()).await.ok();
 }
 
 #[tokio::test]
