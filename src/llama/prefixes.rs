@@ -256,8 +256,12 @@ impl Prefixes {
 
     /// Removes the text that was used least lately of those that nobody holds. Its sequence is to be emptied.
     pub(super) fn evict(&mut self) -> Option<SequenceId> {
-        let (position, _) =
-            self.texts.iter().enumerate().filter(|(_, text)| text.holders == 0).min_by_key(|(_, text)| text.last_used)?;
+        let (position, _) = self
+            .texts
+            .iter()
+            .enumerate()
+            .filter(|(_, text)| text.holders == 0)
+            .min_by_key(|(_, text)| text.last_used)?;
         Some(self.texts.remove(position).sequence)
     }
 
