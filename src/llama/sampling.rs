@@ -45,15 +45,14 @@ pub(super) struct SamplingPlan {
 impl SamplingPlan {
     /// Whether every token may be drawn that has a chance.
     fn keeps_everything(&self) -> bool {
-        let keeps_all = self.typical_p >= 1.0 && self.top_p >= 1.0 && self.min_p <= 0.0;
-        keeps_all && self.top_k == 0 && self.temperature != 0.0
+        self.top_k == 0 && self.typical_p >= 1.0 && self.top_p >= 1.0 && self.min_p <= 0.0
     }
 
     /// How many of the most probable tokens are looked at.
-    fn most_left(&self) -> usize {
+    fn most_looked_at(&self, temperature: f64) -> usize {
         match self.top_k {
             // Every filter leaves the best one but locally typical sampling, which may leave another.
-            _ if self.temperature == 0.0 && self.typical_p >= 1.0 => 1,
+            _ if temperature == 0.0 && self.typical_p >= 1.0 => 1,
             0 => usize::MAX,
             count => count,
         }
@@ -120,7 +119,7 @@ pub fn forked_seed(parent: u64, position: u64, branch: u64) -> u64 {
 }
 
 /// The sampling state of one candidate.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Sampler {
     rng: ChaCha12Rng,
     /// How often each token was drawn so far.
@@ -130,7 +129,7 @@ pub(super) struct Sampler {
 }
 
 /// The tokens that a repetition penalty looks at.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Recent {
     window: usize,
     tokens: VecDeque<u32>,
@@ -170,6 +169,11 @@ impl Sampler {
         Self { rng: ChaCha12Rng::seed_from_u64(seed), drawn: HashMap::new(), position: 0, recent }
     }
 
+    /// Goes on from where it is with the random numbers of another seed.
+    pub(super) fn reseed(&mut self, seed: u64) {
+        self.rng = ChaCha12Rng::seed_from_u64(seed);
+    }
+
     /// Draws from a row that holds one logit for each token of the vocabulary, of those that are `allowed`. `scratch`
     /// is a buffer that is used again from draw to draw.
     ///
@@ -184,14 +188,27 @@ impl Sampler {
         allowed: Option<&Allowed>,
         scratch: &mut Vec<(u32, f64)>,
     ) -> Result<Drawn, SamplingError> {
+        self.draw_at(plan.temperature, row, plan, allowed, scratch)
+    }
+
+    /// The same at another temperature than the plan's.
+    pub(super) fn draw_at(
+        &mut self,
+        temperature: f64,
+        row: &[f32],
+        plan: &SamplingPlan,
+        allowed: Option<&Allowed>,
+        scratch: &mut Vec<(u32, f64)>,
+    ) -> Result<Drawn, SamplingError> {
         let best = row::best(row)?;
         let normaliser = row::log_sum_exp(row, best);
         let moved = self.moved(plan, row);
-        let token = if moved.is_empty() && allowed.is_none() && plan.keeps_everything() {
+        let token = if temperature > 0.0 && moved.is_empty() && allowed.is_none() && plan.keeps_everything() {
             let random = self.random();
-            row::pick(row, best, plan.temperature, random)
+            row::pick(row, best, temperature, random)
         } else {
-            self.candidates(row, plan, &moved, allowed, scratch);
+            let count = plan.most_looked_at(temperature);
+            candidates(row, count, &moved, allowed, scratch);
             let best = scratch.iter().map(|(_, logit)| *logit).fold(f64::NEG_INFINITY, f64::max);
             if !best.is_finite() {
                 return Err(SamplingError::NoneLeft);
@@ -201,44 +218,13 @@ impl Sampler {
                 *logit -= best;
             }
             filter(plan, scratch);
-            if plan.temperature == 0.0 { most_probable(scratch) } else { self.pick(plan.temperature, scratch) }
+            if temperature == 0.0 { most_probable(scratch) } else { self.pick(temperature, scratch) }
         };
         let token = token.ok_or(SamplingError::NoneLeft)?;
         *self.drawn.entry(token).or_default() += 1;
         self.recent.push(token);
         self.position += 1;
         Ok(Drawn { token, logprob: f64::from(row[token as usize]) - normaliser })
-    }
-
-    /// Collects what bias, penalties, the form and top-k leave; in order where top-k cuts.
-    fn candidates(
-        &self,
-        row: &[f32],
-        plan: &SamplingPlan,
-        moved: &[(u32, f64)],
-        allowed: Option<&Allowed>,
-        out: &mut Vec<(u32, f64)>,
-    ) {
-        let is_allowed = |token: u32| allowed.is_none_or(|allowed| allowed.is_allowed(token));
-        let is_moved = |token: u32| moved.binary_search_by_key(&token, |(token, _)| *token).is_ok();
-        let count = plan.most_left();
-        if count < row.len() {
-            // What is moved is added: the greatest of all are among the greatest of either.
-            row::greatest(row, count, |token| is_allowed(token) && !is_moved(token), out);
-            out.extend(moved.iter().filter(|(token, _)| is_allowed(*token)));
-            let count = count.min(out.len());
-            sort_leaders(out, count);
-            out.truncate(count);
-            return;
-        }
-        out.clear();
-        out.extend((0..).zip(row.iter().map(|logit| f64::from(*logit))));
-        for (token, logit) in moved {
-            out[*token as usize].1 = *logit;
-        }
-        if allowed.is_some() {
-            out.retain(|(token, _)| is_allowed(*token));
-        }
     }
 
     /// The tokens whose logits bias and penalties change, by token, with what they become.
@@ -291,6 +277,30 @@ impl Sampler {
         }
         // Rounding may leave a crumb: it belongs to the last token that had a chance at all.
         left.iter().rev().find(|(_, weight)| *weight > 0.0).map(|(token, _)| *token)
+    }
+}
+
+/// Collects the `count` most probable tokens of those that are allowed, in order, or all of these where there are fewer
+/// tokens. What is `moved` has another logit than in the row.
+fn candidates(row: &[f32], count: usize, moved: &[(u32, f64)], allowed: Option<&Allowed>, out: &mut Vec<(u32, f64)>) {
+    let is_allowed = |token: u32| allowed.is_none_or(|allowed| allowed.is_allowed(token));
+    let is_moved = |token: u32| moved.binary_search_by_key(&token, |(token, _)| *token).is_ok();
+    if count < row.len() {
+        // What is moved is added: the greatest of all are among the greatest of either.
+        row::greatest(row, count, |token| is_allowed(token) && !is_moved(token), out);
+        out.extend(moved.iter().filter(|(token, _)| is_allowed(*token)));
+        let count = count.min(out.len());
+        sort_leaders(out, count);
+        out.truncate(count);
+        return;
+    }
+    out.clear();
+    out.extend((0..).zip(row.iter().map(|logit| f64::from(*logit))));
+    for (token, logit) in moved {
+        out[*token as usize].1 = *logit;
+    }
+    if allowed.is_some() {
+        out.retain(|(token, _)| is_allowed(*token));
     }
 }
 
@@ -384,7 +394,9 @@ fn keep_typical(logits: &mut Vec<(u32, f64)>, typical_p: f64) {
     let total: f64 = logits.iter().map(|(_, logit)| logit.exp()).sum();
     let logprob = |logit: f64| logit - total.ln();
     // A token without a chance adds nothing to the entropy, and 0 × −∞ is not a number.
-    let share = |logit: f64| if logit == f64::NEG_INFINITY { 0.0 } else { logprob(logit).exp() * -logprob(logit) };
+    let share = |logit: f64| {
+        if logit == f64::NEG_INFINITY { 0.0 } else { logprob(logit).exp() * -logprob(logit) }
+    };
     let entropy: f64 = logits.iter().map(|(_, logit)| share(*logit)).sum();
     let distance = |logit: f64| (-logprob(logit) - entropy).abs();
     logits.sort_by(|left, right| distance(left.1).total_cmp(&distance(right.1)).then(left.0.cmp(&right.0)));
