@@ -155,12 +155,7 @@ impl Continuing {
             (Some(echoed), Some(told)) => Some(echoed.followed_by(told)),
             (echoed, told) => echoed.or(told),
         };
-        Choice {
-            text,
-            index: number,
-            logprobs,
-            finish_reason: Some(completion.finish_reason.as_str().to_owned()),
-        }
+        Choice { text, index: number, logprobs, finish_reason: Some(completion.finish_reason.as_str().to_owned()) }
     }
 
     fn text(&self, number: usize) -> &str {

@@ -303,7 +303,17 @@ impl Prefixes {
         self.clock += 1;
         let evaluated = tokens.len();
         let last_used = self.clock;
-        self.texts.push(Text { sequence, tokens, evaluated, row: None, wants_rows: false, waits_for: None, span, holders: 0, last_used });
+        self.texts.push(Text {
+            sequence,
+            tokens,
+            evaluated,
+            row: None,
+            wants_rows: false,
+            waits_for: None,
+            span,
+            holders: 0,
+            last_used,
+        });
         true
     }
 

@@ -138,7 +138,8 @@ mod tests {
         metrics.runs.judge.spent(&Tokens { cost_usd: -1.0, ..Tokens::default() });
         metrics.upstream("groq").call().begun();
         let breakers = BTreeMap::from([(("groq", "closed"), 2), (("groq", "open"), 0)]);
-        let text = metrics.expose(&Moment { config_revision: Some(3), breakers, engines: Engines::default() }, Format::Prometheus);
+        let text = metrics
+            .expose(&Moment { config_revision: Some(3), breakers, engines: Engines::default() }, Format::Prometheus);
         for family in [
             "itsd_requests_total counter",
             "itsd_requests_inflight gauge",

@@ -73,9 +73,7 @@ impl Worker<'_> {
         let context = &mut self.context;
         let empty = |sequence| context.remove(sequence).expect("sequences of prompts exist, and no batch is pending");
         match job.work {
-            Work::Score(_) => {
-                self.prefixes.hold_to_score(&job.tokens, &self.cells, &mut self.free_sequences, empty)
-            }
+            Work::Score(_) => self.prefixes.hold_to_score(&job.tokens, &self.cells, &mut self.free_sequences, empty),
             _ => self.prefixes.hold(&job.tokens, &self.cells, &mut self.free_sequences, empty),
         }
     }

@@ -81,7 +81,9 @@ impl Worker<'_> {
             (end, Some(_)) => {
                 let end = end.map(|reason| stepped(candidate.finish_path(reason, prompt, &request), prompt));
                 // Whoever has given up waiting drops the path next.
-                let _ = told.map(|told| told.send(end));
+                if let Some(told) = told {
+                    let _ = told.send(end);
+                }
             }
         }
     }

@@ -129,7 +129,7 @@ enum Stage {
     /// The logits after its last token, to draw the next one.
     Drawing,
     /// The same, to come to rest with them: the step is over.
-    Closing(Step),
+    Closing(Box<Step>),
     /// To be told to go on; the logits after its last token are these.
     Resting(Arc<[f32]>),
 }
@@ -155,10 +155,22 @@ impl Running {
 
 /// Where a piece of a batch belongs.
 enum Piece {
-    Prompt { sequence: SequenceId, count: usize, row: Option<i32> },
+    Prompt {
+        sequence: SequenceId,
+        count: usize,
+        row: Option<i32>,
+    },
     /// A prompt of which all logits are wanted; the first of its rows.
-    Scored { sequence: SequenceId, count: usize, first_row: i32 },
-    Candidate { position: usize, count: usize, row: Option<i32> },
+    Scored {
+        sequence: SequenceId,
+        count: usize,
+        first_row: i32,
+    },
+    Candidate {
+        position: usize,
+        count: usize,
+        row: Option<i32>,
+    },
 }
 
 impl<'a> Worker<'a> {
@@ -352,7 +364,7 @@ impl<'a> Worker<'a> {
                         Stage::Closing(step) => {
                             running.stage = Stage::Resting(row.into());
                             let prompt = active_mut(&mut self.jobs, running.job).tell_prompt(&self.prefixes);
-                            running.tell(Ok(stepped(step, prompt)));
+                            running.tell(Ok(stepped(*step, prompt)));
                         }
                         resting @ Stage::Resting(_) => running.stage = resting,
                     }
@@ -384,7 +396,7 @@ impl<'a> Worker<'a> {
             }
             Ok(Next::StepEnd(token)) => {
                 running.tokens.push(LlamaToken(token.cast_signed()));
-                running.stage = Stage::Closing(running.candidate.take_step());
+                running.stage = Stage::Closing(Box::new(running.candidate.take_step()));
             }
             Ok(Next::Ended(reason)) => self.end_candidate(position, Ok(reason)),
             Err(failure) => self.end_candidate(position, Err(failure)),
