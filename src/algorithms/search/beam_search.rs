@@ -56,9 +56,9 @@ pub(in crate::algorithms) async fn run(
         let mut round = path::extend(std::mem::take(&mut beams.active), run).await;
         failures.append(&mut round.failures);
         beams.take(std::mem::take(&mut round.paths));
-        unscored.take(&mut round, &*search.scorer, beams.active.iter().chain(&beams.pool))?;
         // Otherwise what it held is for the continuations.
         beams.active.extend(reserve.filter(|_| round.is_cut_short && beams.pool.is_empty()));
+        unscored.take(&mut round, &*search.scorer, beams.active.iter().chain(&beams.pool))?;
         if settings.dedup {
             beams.drop_alike();
         }
