@@ -233,6 +233,46 @@ async fn the_words_of_the_earlier_service_search_with_its_defaults() {
 
 #[tokio::test]
 #[cfg_attr(not(feature = "llama"), ignore = "needs the in-process engine")]
+async fn a_strategy_searches_whatever_is_configured_for_other_runs() {
+    let app = spawn_app().await;
+    let request = |fields: Value| {
+        let request = json!({
+            "model": "arithmetic-demo", "messages": [{"role": "user", "content": "What is 2 + 3?"}], "seed": 1,
+            "max_tokens": 30, "max_steps": 1, "return_response_only": false
+        });
+        with(request, fields)
+    };
+    for configured in [
+        json!({"alg": "best-of-n", "rm_name": "llm-judge"}),
+        json!({"alg": "best-of-n", "rm_name": "self_certainty"}),
+        json!({"alg": "beam-search", "rm_name": "perplexity", "budget": 8, "candidates_per_step": 2}),
+    ] {
+        let configuration = with(json!({"provider": "llama", "model": "arithmetic-demo"}), configured);
+        app.post("/configure", &configuration).await.ok();
+        for (strategy, first) in [("beam_search", 16), ("particle_filtering", 8)] {
+            let body = app.post(CHAT, &request(json!({"tts_strategy": strategy}))).await.ok();
+            assert_eq!(body["metadata"]["tree"].as_array().unwrap().len(), first, "{configuration}");
+        }
+    }
+    // More answers than are configured have more continuations.
+    app.post(CHAT, &request(json!({"n": 9}))).await.ok();
+    let answer = app.post(CHAT, &request(json!({"tts_strategy": "beam_search", "budget": 6}))).await;
+    assert_eq!(answer.ok()["metadata"]["tree"].as_array().unwrap().len(), 6);
+    assert!(warnings(&answer).contains("`beam_width` is 3"), "{}", warnings(&answer));
+    for (fields, param) in [
+        (json!({"tts_beam_size": 500}), "tts_beam_size"),
+        (json!({"beam_width": 500}), "beam_width"),
+        (json!({"budget": 6, "tts_beam_size": 4}), "tts_beam_size"),
+        (json!({"n": 17, "tts_candidates_per_step": 4}), "n"),
+    ] {
+        let fields = with(fields, json!({"tts_strategy": "beam_search"}));
+        let error = app.post(CHAT, &request(fields.clone())).await.error(400);
+        assert_eq!(error["param"], param, "{fields}: {error}");
+    }
+}
+
+#[tokio::test]
+#[cfg_attr(not(feature = "llama"), ignore = "needs the in-process engine")]
 async fn a_path_or_a_configuration_may_choose_a_search() {
     let app = spawn_app().await;
     let answer = app.post("/v1/beam-search/entropy/chat/completions", &sum(json!({"rm_name": "llm-judge"}))).await;
