@@ -386,6 +386,8 @@ async fn what_does_not_fit_together_is_refused_by_name() {
         (json!({"alg": "particle-filtering", "rm_name": "llm-judge"}), "rm_name"),
         (json!({"alg": "particle-filtering", "rm_name": "self_certainty"}), "rm_name"),
         (json!({"alg": "beam-search", "rm_name": null}), "rm_name"),
+        (json!({"alg": "particle-filtering", "budget": 129}), "budget"),
+        (json!({"alg": "beam-search", "budget": 1000}), "budget"),
         (json!({"alg": "beam-search", "budget": 4, "n": 5}), "n"),
         (json!({"alg": "particle-filtering", "temperature": 0, "n": 2}), "n"),
     ] {
@@ -413,7 +415,7 @@ async fn what_continues_no_partial_answer_is_not_searched() {
         }
     }
     let error = app.chat(json!({"tts_strategy": "beam_search"})).await.error(400);
-    assert_eq!(error["param"], "alg", "{error}");
+    assert_eq!(error["param"], "tts_strategy", "it is named as it was written: {error}");
     assert_eq!(upstream.counters().requests, 0, "nothing was spent on it");
 }
 

@@ -98,7 +98,8 @@ impl Beams {
     }
 
     /// Of paths that say the same keeps the best, the first of equals. One that has ended says something else than one that
-    /// goes on.
+    /// goes on. What a path holds back, a part of a character or of a text that would end it, is not told with its steps: two
+    /// that differ only in that, which they will show with a later step, count as the same.
     fn drop_alike(&mut self) {
         for paths in [&mut self.active, &mut self.pool] {
             let mut by_merit: Vec<usize> = (0..paths.len()).collect();
