@@ -193,6 +193,11 @@ impl Plan {
         Ok(())
     }
 
+    /// Candidates that may be begun, or paths that may be held at a time.
+    pub fn held(&self) -> usize {
+        self.budget.min(self.max_candidates)
+    }
+
     /// Whether a scorer has a part in the run: another model that judges, or much to compute.
     pub fn is_scored(&self) -> bool {
         match &self.algorithm {

@@ -127,7 +127,12 @@ async fn the_same_seed_writes_the_same_path() {
     let alone = |seed: u32| json!({"alg": "particle-filtering", "budget": 1, "seed": seed, "temperature": 1.5});
     let first = search(&app, alone(5)).await.ok();
     assert_eq!(search(&app, alone(5)).await.ok()["metadata"]["tree"], first["metadata"]["tree"]);
-    assert_ne!(search(&app, alone(6)).await.ok()["metadata"]["tree"], first["metadata"]["tree"]);
+    let mut others = Vec::new();
+    for seed in 6..12 {
+        others.push(search(&app, alone(seed)).await.ok()["metadata"]["tree"].clone());
+    }
+    // Two of them may well say the same.
+    assert!(others.iter().any(|tree| tree != &first["metadata"]["tree"]), "{others:?}");
 }
 
 #[tokio::test]

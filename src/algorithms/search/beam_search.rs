@@ -39,7 +39,7 @@ pub(in crate::algorithms) async fn run(
     observer: &mut impl Observer,
 ) -> Result<Outcome, RunError> {
     let search = &settings.search;
-    let most = plan.budget.min(plan.max_candidates);
+    let most = plan.held();
     let at_end = |reason| if most < plan.budget { StopReason::MaxCandidates } else { reason };
     let active = path::open(most, search, &prompt, generator, run).await;
     let active = active.map_err(|failure| RunError { failures: vec![(0, failure)] })?;

@@ -10,7 +10,7 @@ use crate::algorithms::StopReason;
 use crate::completion::FinishReason;
 use crate::config::run::Limits;
 use crate::failure::FailureKind;
-use crate::generator::Bounds;
+use crate::generator::{Bounds, Phase};
 
 fn within(bounds: Bounds) -> Arc<Run> {
     Arc::new(Run { bounds, ..Run::new(Some(1)) })
@@ -135,9 +135,13 @@ async fn no_more_paths_are_held_than_candidates_may_be_started() {
             ("1", _) => Says("b", 0.5),
             _ => Says("c", 0.4),
         });
-        let outcome = ask(&settings, &generator).await.unwrap();
+        let scope = Arc::new(Run::new(Some(1)));
+        let outcome = ask_within(&settings, &generator, &scope).await.unwrap();
         let counts = generator.counts();
         assert_eq!((counts.opened, counts.most, counts.steps), (most, most, 3 * most));
         assert_eq!((outcome.stop.reason, outcome.stop.planned), (StopReason::MaxCandidates, 4));
+        let spent = scope.ledger.of_phase(Phase::Generate);
+        assert!(spent.candidates > 4, "it tells of steps");
+        assert_eq!(outcome.started(&spent), most, "the fourth was never opened");
     }
 }
