@@ -2,7 +2,7 @@
 //!
 //! Snell et al., "Scaling LLM Test-Time Compute Optimally can be More Effective than Scaling Model Parameters" (2024).
 //! Paths that end go to a pool and leave their places to others. The answer is the best of the pool, or where nothing has
-//! ended the best path there is.
+//! ended the best path there is. A path that its length limit cut off is in the pool, but has come to no end either.
 
 use std::collections::HashSet;
 use std::sync::Arc;
