@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::app::{Answer, PATIENCE, TestApp, document, question, receive, spawn_app, spawn_app_for};
+use crate::metrics::{Scrape, scrape_when};
 use crate::upstream::Upstream;
 
 const CHAT: &str = "/v1/chat/completions";
@@ -321,6 +322,65 @@ async fn tool_calls_come_whole_from_a_search() {
         assert_eq!(call["function"]["name"], "calculator", "{call}");
         let arguments: Value = serde_json::from_str(call["function"]["arguments"].as_str().unwrap()).unwrap();
         assert!(arguments["expression"].is_string(), "{call}");
+    }
+}
+
+#[tokio::test]
+#[cfg_attr(not(feature = "llama"), ignore = "needs the in-process engine")]
+async fn nothing_is_evaluated_twice() {
+    for fields in [particles(), beams(), with(beams(), json!({"tokens_per_step": 3, "temperature": 1.5}))] {
+        // The engine is fresh, so that nothing of the prompt is there before.
+        let app = spawn_app().await;
+        let body = search(&app, fields.clone()).await.ok();
+        let metadata = &body["metadata"];
+        assert!(metadata["tree"].as_array().unwrap().len() > 6, "{metadata}");
+        let told = |name: &str| body["usage"][name].as_f64().unwrap();
+        let evaluated =
+            |scrape: &Scrape, kind: &str| scrape.value(&format!("itsd_engine_tokens_total{{kind=\"{kind}\"}}"));
+        let is_counted = |scrape: &Scrape| evaluated(scrape, "generated") >= told("completion_tokens");
+        let scrape = scrape_when(&app, is_counted).await;
+        let found = (evaluated(&scrape, "prompt"), evaluated(&scrape, "generated"));
+        assert_eq!(found, (told("prompt_tokens"), told("completion_tokens")), "{fields}");
+    }
+}
+
+#[tokio::test]
+#[cfg_attr(not(feature = "llama"), ignore = "needs the in-process engine")]
+async fn the_answer_of_a_search_has_the_form_that_was_asked_for() {
+    let app = spawn_app().await;
+    let schema = json!({
+        "type": "object", "properties": {"sum": {"type": "integer", "minimum": 0, "maximum": 999}}, "required": ["sum"],
+        "additionalProperties": false
+    });
+    let schema = json!({"type": "json_schema", "json_schema": {"name": "sum", "schema": schema}});
+    let tool = json!({"type": "function", "function": {
+        "name": "calculator",
+        "parameters": {"type": "object", "properties": {"expression": {"type": "string", "maxLength": 12}},
+                       "required": ["expression"], "additionalProperties": false}
+    }});
+    for fields in [particles(), beams()] {
+        // White space is free in JSON, and a model that has never seen any may write much of it.
+        let cool = with(fields.clone(), json!({"temperature": 0.3, "max_tokens": 300}));
+        let of = |form: Value| search(&app, with(cool.clone(), form));
+        let message = |body: &Value| {
+            assert_ne!(body["choices"][0]["finish_reason"], "length", "{body}");
+            body["choices"][0]["message"].clone()
+        };
+        let body = of(json!({"response_format": schema.clone()})).await.ok();
+        let said: Value = serde_json::from_str(message(&body)["content"].as_str().unwrap()).unwrap();
+        assert!(said["sum"].is_u64() && said.as_object().unwrap().len() == 1, "{said}");
+        for form in
+            [json!({"regex": "(yes|no): [0-9]{2}"}), json!({"grammar": "start: (\"yes\" | \"no\") \": \" /[0-9]{2}/"})]
+        {
+            let body = of(form.clone()).await.ok();
+            let said = message(&body)["content"].as_str().unwrap().to_owned();
+            let number = said.strip_prefix("yes: ").or_else(|| said.strip_prefix("no: ")).unwrap_or_default();
+            assert!(number.len() == 2 && number.bytes().all(|digit| digit.is_ascii_digit()), "{form}: {said}");
+        }
+        let body = of(json!({"tools": [tool.clone()], "tool_choice": "required"})).await.ok();
+        let call = message(&body)["tool_calls"][0]["function"].clone();
+        let arguments: Value = serde_json::from_str(call["arguments"].as_str().unwrap()).unwrap();
+        assert!(call["name"] == "calculator" && arguments["expression"].is_string(), "{call}");
     }
 }
 
