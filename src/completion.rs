@@ -6,6 +6,7 @@
 //! consumes these types.
 
 mod raw_object;
+mod step;
 
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
@@ -16,6 +17,7 @@ use serde_json::value::RawValue;
 use crate::failure::Failure;
 
 pub use raw_object::RawObject;
+pub use step::{Step, StepRule, TemperatureSwitch};
 
 /// One chat question, the same for every candidate of a run.
 ///

@@ -59,6 +59,7 @@ pub(super) async fn run(
         candidates,
         verdict: Some(verdict),
         scores: Some(scores),
+        searched: None,
         stop: Stop { reason, planned },
         warnings,
     })

@@ -95,6 +95,7 @@ pub(super) async fn run(
         // A vote that did not choose the answer is not told.
         verdict: (!is_composed).then_some(verdict),
         scores: None,
+        searched: None,
         stop: Stop { reason, planned },
         warnings,
     })

@@ -9,6 +9,7 @@ mod outcome;
 mod plan;
 mod said;
 mod sampling;
+mod search;
 mod selection;
 mod self_consistency;
 mod several;
@@ -29,6 +30,7 @@ use crate::generator::{Generator, Run};
 
 pub use outcome::{Answer, Candidate, Outcome, RunError, Stop, StopReason};
 pub use plan::{Algorithm, Plan, PlanError, Resources, Wanted};
+pub use search::{Fate, Node, Searched, Tree};
 pub use without_effect::Named;
 
 /// What an algorithm tells while it runs, for those who stream it.
@@ -71,6 +73,12 @@ pub async fn run(
         Algorithm::BestOfN(settings) => best_of_n::run(settings, plan, prompt, generator, run, observer).await,
         Algorithm::MixtureOfN(rules) => mixture_of_n::run(rules, plan, prompt, generator, run, observer).await,
         Algorithm::Wait => wait::run(plan, prompt, generator, run, observer).await,
+        Algorithm::BeamSearch(settings) => {
+            search::run_beam_search(settings, plan, prompt, generator, run, observer).await
+        }
+        Algorithm::ParticleFiltering(settings) => {
+            search::run_particle_filtering(settings, plan, prompt, generator, run, observer).await
+        }
     };
     ended.map(|mut outcome| {
         // The rounds of a chain follow from each other, so that it tells itself what a failed one means.

@@ -4,6 +4,7 @@ use crate::completion::Completion;
 use crate::failure::{Failure, FailureKind};
 use crate::generator::{Account, Bound, Run};
 
+use super::search::Searched;
 use super::vote::Verdict;
 
 /// A run that found an answer.
@@ -15,6 +16,8 @@ pub struct Outcome {
     pub verdict: Option<Verdict>,
     /// The scores in candidate order, where candidates were scored; `None` for those that were not.
     pub scores: Option<Vec<Option<f64>>>,
+    /// How a search went.
+    pub searched: Option<Searched>,
     pub stop: Stop,
     /// What the client should know about how the answer came to be.
     pub warnings: Vec<String>,
@@ -65,6 +68,8 @@ pub enum StopReason {
     Beta,
     Window,
     Threshold,
+    /// A search took all the steps that it may, and not every path had ended.
+    MaxSteps,
     /// A limit was reached, and the best answer so far won.
     Deadline,
     MaxTotalTokens,
@@ -84,9 +89,13 @@ impl StopReason {
                 (FailureKind::Limit, "no candidate was complete within `limits.max_total_tokens`; raise it")
             }
             Self::MaxCost => (FailureKind::Limit, "no candidate was complete within `limits.max_cost_usd`; raise it"),
-            Self::Completed | Self::Decided | Self::Beta | Self::Window | Self::Threshold | Self::MaxCandidates => {
-                (FailureKind::Internal, "no candidate came to an end")
-            }
+            Self::Completed
+            | Self::Decided
+            | Self::Beta
+            | Self::Window
+            | Self::Threshold
+            | Self::MaxSteps
+            | Self::MaxCandidates => (FailureKind::Internal, "no candidate came to an end"),
         };
         Failure::new(kind, message)
     }
@@ -131,6 +140,7 @@ impl StopReason {
             Self::Beta => "beta",
             Self::Window => "window",
             Self::Threshold => "threshold",
+            Self::MaxSteps => "max_steps",
             Self::Deadline => "deadline",
             Self::MaxTotalTokens => "max_total_tokens",
             Self::MaxCost => "max_cost_usd",
@@ -222,7 +232,12 @@ impl Outcome {
     /// Where the usage of every call is known, that is all which was planned less what was spent. Where it is
     /// not, candidates that never began count, and those that were cancelled only where that stops the bill: one that
     /// was cut short is then taken to have had as much left as a whole one, as it is where lengths have no memory.
+    ///
+    /// A search that gives paths up goes on with others in their place, which saves nothing.
     pub fn saved_tokens(&self, spent: &Account, stops_billing: bool) -> u64 {
+        if self.searched.is_some() {
+            return 0;
+        }
         let completed = self.candidates.iter().filter_map(Candidate::completion);
         let (count, tokens) = completed.fold((0, 0_u64), |(count, sum), completion| {
             (count + 1, sum.saturating_add(completion.usage.completion_tokens))
@@ -363,6 +378,7 @@ mod tests {
             candidates,
             verdict: None,
             scores: None,
+            searched: None,
             stop: Stop { reason: StopReason::Beta, planned: 8 },
             warnings: Vec::new(),
         }

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use crate::completion::Sampling;
 use crate::config::run::{AlgorithmName, JudgeFallback, RewardName, RunSettings, Select, StopRule, VoteWeight, Wave};
+use crate::generator::{CONTINUES_NOTHING, PathSupport};
 use crate::scorers::{Confidence, Judge, JudgeTarget, Scorer};
 
+use super::search::{BeamSearch, ParticleFiltering};
 use super::stop_rule::Stopping;
 use super::vote::{VoteRules, Weighting};
 
@@ -13,7 +15,7 @@ use super::vote::{VoteRules, Weighting};
 #[derive(Debug, Clone)]
 pub struct Plan {
     pub algorithm: Algorithm,
-    /// Candidates asked for; 1 for a single call.
+    /// Candidates asked for, or paths held at a time; 1 for a single call.
     pub budget: usize,
     /// Answers to return, the best of the run: at least 1, at most `budget`.
     pub answers: usize,
@@ -51,6 +53,8 @@ pub enum Algorithm {
     MixtureOfN(Arc<VoteRules>),
     /// As many rounds as the plan's budget says.
     Wait,
+    BeamSearch(BeamSearch),
+    ParticleFiltering(ParticleFiltering),
 }
 
 /// How candidates are voted on and when the vote ends.
@@ -127,6 +131,10 @@ impl Plan {
             return Err(PlanError { param: "n", message });
         }
         let algorithm = Algorithm::of(settings, resources)?;
+        if settings.algorithm.is_search() {
+            return Ok(Self { algorithm, budget: settings.budget, answers, max_candidates, live }
+                .searching(settings, sampling));
+        }
         if settings.budget == 1 {
             return Ok((plain, None));
         }
@@ -140,10 +148,45 @@ impl Plan {
         }
     }
 
+    /// A search goes by its own rules also where it has one path alone, to which it comes down where all would be the same.
+    fn searching(self, settings: &RunSettings, sampling: &mut Sampling) -> (Self, Option<String>) {
+        let switch = settings.search.temperature_switch.as_ref();
+        if settings.budget == 1 || switch.is_some_and(|switch| switch.temperature > 0.0) {
+            return (self, None);
+        }
+        match diverse(settings, 1, sampling) {
+            Ok(warning) => (self, warning),
+            Err(_) => {
+                let algorithm = match self.algorithm {
+                    Algorithm::BeamSearch(beams) => Algorithm::BeamSearch(beams.of_one()),
+                    other => other,
+                };
+                let warning = format!(
+                    "one path instead of {}: at temperature 0 every path is the same; set a temperature or \
+                     diversity_temperature",
+                    settings.budget
+                );
+                (Self { algorithm, budget: 1, answers: 1, ..self }, Some(warning))
+            }
+        }
+    }
+
+    /// Checks that paths can be had of those who answer, where the settings search over such.
+    ///
+    /// # Errors
+    ///
+    /// When they continue no partial answer: a search must not go on without.
+    pub fn check_paths(settings: &RunSettings, support: Option<PathSupport>) -> Result<(), PlanError> {
+        if settings.algorithm.is_search() && support.is_none() {
+            return Err(PlanError { param: "alg", message: CONTINUES_NOTHING.to_owned() });
+        }
+        Ok(())
+    }
+
     /// Whether a scorer has a part in the run: another model that judges, or much to compute.
     pub fn is_scored(&self) -> bool {
         match &self.algorithm {
-            Algorithm::BestOfN(_) => true,
+            Algorithm::BestOfN(_) | Algorithm::BeamSearch(_) | Algorithm::ParticleFiltering(_) => true,
             Algorithm::SelfConsistency(vote) => vote.scorer.is_some(),
             Algorithm::Single | Algorithm::Several | Algorithm::MixtureOfN(_) | Algorithm::Wait => false,
         }
@@ -157,6 +200,8 @@ impl Plan {
             Algorithm::BestOfN(_) => "best-of-n",
             Algorithm::MixtureOfN(_) => "mixture-of-n",
             Algorithm::Wait => "wait",
+            Algorithm::BeamSearch(_) => "beam-search",
+            Algorithm::ParticleFiltering(_) => "particle-filtering",
         }
     }
 }
@@ -173,6 +218,10 @@ impl Algorithm {
             }
             AlgorithmName::MixtureOfN => return Ok(Self::MixtureOfN(rules)),
             AlgorithmName::Wait => return Ok(Self::Wait),
+            AlgorithmName::BeamSearch => return Ok(Self::BeamSearch(BeamSearch::of(settings, rules)?)),
+            AlgorithmName::ParticleFiltering => {
+                return Ok(Self::ParticleFiltering(ParticleFiltering::of(settings, rules)?));
+            }
             AlgorithmName::SelfConsistency
             | AlgorithmName::AdaptiveSelfConsistency
             | AlgorithmName::BetaSelfConsistency => {}

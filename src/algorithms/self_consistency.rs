@@ -78,6 +78,7 @@ pub(super) async fn run(
         candidates,
         verdict: (!is_first_wanted).then_some(verdict),
         scores,
+        searched: None,
         stop: Stop { reason: stopped.reason, planned: plan.budget },
         warnings,
     })

@@ -31,6 +31,7 @@ pub(super) async fn run(
         candidates,
         verdict: None,
         scores: None,
+        searched: None,
         stop: Stop { reason, planned: plan.budget },
     })
 }

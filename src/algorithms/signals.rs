@@ -5,6 +5,7 @@ use crate::generator::SignalSupport;
 use crate::scorers::Scorer;
 
 use super::plan::{Algorithm, Plan, PlanError};
+use super::search::Search;
 use super::vote::Weighting;
 
 impl Plan {
@@ -31,7 +32,10 @@ impl Plan {
 
     /// The field that makes the run look at tokens, and what it must see.
     fn needed_signals(&self) -> Option<(&'static str, Signals)> {
+        let of_steps = |search: &Search| Some(("rm_name", search.scorer.signals()?));
         let scorer = match &self.algorithm {
+            Algorithm::BeamSearch(settings) => return of_steps(&settings.search),
+            Algorithm::ParticleFiltering(settings) => return of_steps(&settings.search),
             Algorithm::BestOfN(settings) => Some(&settings.scorer),
             Algorithm::SelfConsistency(settings) => match settings.weighting {
                 Weighting::Confidence { .. } => return Some(("vote_weight", Signals::default())),

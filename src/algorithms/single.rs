@@ -26,6 +26,7 @@ pub(super) async fn run(
             candidates: vec![Candidate::Completed(completion)],
             verdict: None,
             scores: None,
+            searched: None,
             stop: Stop { reason: StopReason::Completed, planned: 1 },
             warnings: Vec::new(),
         }),

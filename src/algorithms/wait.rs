@@ -99,7 +99,15 @@ pub(super) async fn run(
         }
     }
     let Some(answer) = answer(&rounds) else { return Err(RunError::of(rounds, reason)) };
-    Ok(Outcome { answer, candidates: rounds, verdict: None, scores: None, stop: Stop { reason, planned }, warnings })
+    Ok(Outcome {
+        answer,
+        candidates: rounds,
+        verdict: None,
+        scores: None,
+        searched: None,
+        stop: Stop { reason, planned },
+        warnings,
+    })
 }
 
 /// The answer that the rounds make; `None` where not one has completed.

@@ -13,11 +13,28 @@ words! {
         BestOfN = "best-of-n" | "offline-bon",
         MixtureOfN = "mixture-of-n",
         Wait = "wait",
+        BeamSearch = "beam-search",
+        ParticleFiltering = "particle-filtering",
         /// One plain call.
         None = "none",
     }
-    later "beam-search", "budget-forcing", "dvts", "entropic-particle-filtering", "online-best-of-n", "online-bon",
-        "particle-filtering", "particle-gibbs",
+    later "budget-forcing", "dvts", "entropic-particle-filtering", "online-best-of-n", "online-bon", "particle-gibbs",
+}
+
+impl AlgorithmName {
+    /// Whether it goes step by step, and not by whole answers.
+    pub fn is_search(self) -> bool {
+        match self {
+            Self::BeamSearch | Self::ParticleFiltering => true,
+            Self::SelfConsistency
+            | Self::AdaptiveSelfConsistency
+            | Self::BetaSelfConsistency
+            | Self::BestOfN
+            | Self::MixtureOfN
+            | Self::Wait
+            | Self::None => false,
+        }
+    }
 }
 
 words! {
@@ -151,5 +168,49 @@ words! {
         First = "first",
         /// The request fails.
         Error = "error",
+    }
+}
+
+words! {
+    /// How particles are drawn anew by their weights.
+    pub enum Resampling {
+        /// One random number, and evenly spaced places from there.
+        Systematic = "systematic",
+        /// Each by itself.
+        Multinomial = "multinomial",
+        /// One random place in each of as many equal strata.
+        Stratified = "stratified",
+        /// Whole multiples are given, and the rest drawn each by itself.
+        Residual = "residual",
+    }
+}
+
+words! {
+    /// When particles are drawn anew.
+    pub enum Resample {
+        /// After every step.
+        Always = "always",
+        /// When the effective sample size is below half the particles.
+        Ess = "ess",
+    }
+}
+
+words! {
+    /// What a particle weighs.
+    pub enum ParticleWeights {
+        /// What its path is worth now.
+        Absolute = "absolute",
+        /// What it has gained since particles were drawn anew.
+        Incremental = "incremental",
+    }
+}
+
+words! {
+    /// Which particle is the answer.
+    pub enum FinalSelect {
+        /// The one of the highest score; the first of equals.
+        Argmax = "argmax",
+        /// One that is drawn by the weights.
+        Sample = "sample",
     }
 }

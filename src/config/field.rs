@@ -103,6 +103,15 @@ pub fn text(param: &str, value: &Value) -> Result<String, SettingsError> {
     }
 }
 
+/// A string that is not empty, where white space counts as text: it is what steps usually end with.
+pub fn token(param: &str, value: &Value) -> Result<String, SettingsError> {
+    match value {
+        Value::String(text) if !text.is_empty() => Ok(text.clone()),
+        Value::String(_) => Err(SettingsError::invalid(param, format!("`{param}` must not be empty"))),
+        other => Err(wrong_type(param, "a string", other)),
+    }
+}
+
 pub fn boolean(param: &str, value: &Value) -> Result<bool, SettingsError> {
     value.as_bool().ok_or_else(|| wrong_type(param, "true or false", value))
 }

@@ -10,7 +10,8 @@ use super::capabilities::MEMBERS as CAPABILITIES;
 use super::field::{self, SettingsError};
 use super::provider::ProviderName;
 use super::run::{
-    Aggregation, AlgorithmName, JudgeFallback, JudgeMode, RewardName, Select, StopRule, ToolVote, VoteOn, VoteWeight,
+    Aggregation, AlgorithmName, FinalSelect, JudgeFallback, JudgeMode, ParticleWeights, Resample, Resampling,
+    RewardName, Select, StopRule, ToolVote, VoteOn, VoteWeight,
 };
 
 /// One field of a configuration.
@@ -79,6 +80,8 @@ pub enum Kind {
     ObjectMap(&'static [Field]),
     /// An object with these members and others of any content.
     OpenObject(&'static [Field]),
+    /// A temperature and the texts between which it holds, as a list of three.
+    TemperatureSwitch,
     /// True, false or one of these words.
     BooleanOrWord(&'static [&'static str]),
 }
@@ -387,30 +390,35 @@ pub const FIELDS: &[Field] = &[
     field("judge_fallback", Run, word(JudgeFallback::WORDS, &[]), "\"vote\"", "What decides when the judge fails."),
     field("enable_judge_logging", Run, Kind::Boolean, "true", "Whether the log tells of each judgement's scores."),
     field("wait_rounds", Run, Kind::Integer(0, 20), "1", "Times that `wait` asks the model to check its reasoning."),
+    field("max_steps", Run, Kind::Integer(1, 10_000), "50", "Steps after which a search ends."),
+    field("stop_token", Run, Kind::Token, "null", "Text that ends a path of a search with the step that holds it."),
+    field(
+        "temperature_switch",
+        Run,
+        Kind::TemperatureSwitch,
+        "null",
+        "Another temperature within a search, and the texts between which it holds.",
+    ),
+    field("beam_width", Run, Kind::Integer(1, 1000), "4", "Paths that a beam search keeps after each step."),
+    field(
+        "candidates_per_step",
+        Run,
+        Kind::Integer(1, 1000),
+        "null",
+        "Continuations of each path of a beam search: `budget` / `beam_width`, which it must be where it is given.",
+    ),
+    field("dedup", Run, Kind::Boolean, "true", "Whether a beam search keeps one of several paths of the same text."),
+    field("resampling", Run, word(Resampling::WORDS, &[]), "\"systematic\"", "How particles are drawn anew."),
+    field("resample", Run, word(Resample::WORDS, &[]), "\"always\"", "When particles are drawn anew."),
+    field("weights", Run, word(ParticleWeights::WORDS, &[]), "\"absolute\"", "What a particle weighs."),
+    field("final_select", Run, word(FinalSelect::WORDS, &[]), "\"argmax\"", "Which particle is the answer."),
+    field("iterations", Run, Kind::Integer(1, 1), "1", "Times that particles are filtered: once."),
     field("limits", Run, Kind::Object(LIMITS), "{}", "What a request may spend at most."),
 ];
 
 /// Fields of the contract that this version does not have.
-pub const LATER: &[&str] = &[
-    "beam_width",
-    "candidates_per_step",
-    "dedup",
-    "expected_steps",
-    "final_select",
-    "iterations",
-    "lookahead",
-    "max_steps",
-    "num_ref_particles",
-    "resample",
-    "resampling",
-    "rm_device",
-    "rm_format",
-    "stop_token",
-    "temperature_switch",
-    "tempering",
-    "thinking_budget",
-    "weights",
-];
+pub const LATER: &[&str] =
+    &["expected_steps", "lookahead", "num_ref_particles", "rm_device", "rm_format", "tempering", "thinking_budget"];
 
 /// The field of a name or an alias.
 pub fn find(name: &str) -> Option<&'static Field> {

@@ -24,6 +24,7 @@ pub mod provider;
 mod raw;
 pub mod run;
 pub mod schema;
+mod search;
 pub mod secret;
 pub mod server;
 mod settings_table;

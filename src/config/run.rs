@@ -13,9 +13,11 @@ use super::field::{self, SettingsError};
 use super::fields::{self, JUDGE_CRITERIA, Scope};
 
 pub use super::choices::{
-    Aggregation, AlgorithmName, JudgeFallback, JudgeMode, RewardName, Select, StopRule, ToolVote, VoteOn, VoteWeight,
+    Aggregation, AlgorithmName, FinalSelect, JudgeFallback, JudgeMode, ParticleWeights, Resample, Resampling,
+    RewardName, Select, StopRule, ToolVote, VoteOn, VoteWeight,
 };
 pub use super::limits::Limits;
+pub use super::search::{SearchSettings, TemperatureSwitch};
 
 /// The settings that a configuration gives and a request may override.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,6 +63,7 @@ pub struct RunSettings {
     pub judge: JudgeSettings,
     /// Rounds of [`AlgorithmName::Wait`] before the last, 0 to 20.
     pub wait_rounds: usize,
+    pub search: SearchSettings,
     pub limits: Limits,
 }
 
@@ -121,6 +124,7 @@ impl Default for RunSettings {
             tokens_per_step: None,
             judge: JudgeSettings::default(),
             wait_rounds: 1,
+            search: SearchSettings::default(),
             limits: Limits::default(),
         }
     }
@@ -192,7 +196,7 @@ impl RunSettings {
     /// Whether candidates are scored, so that `rm_name` must say by what.
     pub fn is_scored(&self) -> bool {
         match self.algorithm {
-            AlgorithmName::BestOfN => true,
+            AlgorithmName::BestOfN | AlgorithmName::BeamSearch | AlgorithmName::ParticleFiltering => true,
             AlgorithmName::SelfConsistency
             | AlgorithmName::AdaptiveSelfConsistency
             | AlgorithmName::BetaSelfConsistency => self.vote_weight == VoteWeight::Score,
@@ -260,7 +264,7 @@ impl RunSettings {
             "rm_name" => self.rm_name = Some(reward_name(value)?),
             "rm_agg_method" => self.rm_agg_method = Aggregation::parse(name, value)?,
             "scoring_window" => self.scoring_window = Some(size(value)?),
-            "step_token" => self.step_token = Some(step_token(value)?),
+            "step_token" => self.step_token = Some(field::token(name, value)?),
             "tokens_per_step" => self.tokens_per_step = Some(size(value)?),
             "judge_criterion" => self.judge.criterion = judge_criterion(value)?,
             "judge_mode" => self.judge.mode = JudgeMode::parse(name, value)?,
@@ -271,6 +275,7 @@ impl RunSettings {
             "enable_judge_logging" => self.judge.logging = field::boolean(name, value)?,
             "wait_rounds" => self.wait_rounds = size(value)?,
             "limits" => self.limits = self.limits.tightened_by(Limits::parse(value)?),
+            _ if self.search.set(name, value)? => {}
             _ => return Err(SettingsError::unknown(name, fields::names(Scope::Run))),
         }
         Ok(())
@@ -304,15 +309,6 @@ fn reward_name(value: &Value) -> Result<RewardName, SettingsError> {
         return Err(SettingsError::later("rm_name", message));
     }
     RewardName::parse("rm_name", value)
-}
-
-/// White space is what steps usually end with, so that it counts as text here.
-fn step_token(value: &Value) -> Result<String, SettingsError> {
-    match value {
-        Value::String(text) if !text.is_empty() => Ok(text.clone()),
-        Value::String(_) => Err(SettingsError::invalid("step_token", "`step_token` must not be empty")),
-        other => Err(field::wrong_type("step_token", "a string", other)),
-    }
 }
 
 fn judge_criterion(value: &Value) -> Result<String, SettingsError> {
@@ -370,7 +366,7 @@ mod tests {
     fn a_request_overrides_what_it_names_and_null_leaves_the_configuration() {
         let run = over(json!({
             "budget": 16, "alg": "none", "tool_vote": "tool-set", "exclude_tool_args": ["id"], "vote_on": "regex",
-            "regex_patterns": ["(\\d+)"], "stop_rule": "none", "diversity_temperature": 0.7, "beam_width": null
+            "regex_patterns": ["(\\d+)"], "stop_rule": "none", "diversity_temperature": 0.7, "lookahead": null
         }))
         .unwrap();
         assert_eq!(run.budget, 16);
@@ -444,7 +440,7 @@ mod tests {
             (json!({"budget": 1001}), InvalidValue, "budget"),
             (json!({"budget": "8"}), InvalidValue, "budget"),
             (json!({"budget": true}), InvalidValue, "budget"),
-            (json!({"alg": "beam-search"}), NotSupportedYet, "alg"),
+            (json!({"alg": "dvts"}), NotSupportedYet, "alg"),
             (json!({"alg": "online_bon"}), NotSupportedYet, "alg"),
             (json!({"alg": "self-consistent"}), InvalidValue, "alg"),
             (json!({"alg": 3}), InvalidValue, "alg"),

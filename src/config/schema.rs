@@ -164,6 +164,16 @@ fn kind(kind: Kind) -> Value {
             let properties = members.iter().map(|member| (member.name.to_owned(), field_schema(member)));
             json!({"type": "object", "properties": properties.collect::<Map<_, _>>()})
         }
+        Kind::TemperatureSwitch => json!({
+            "type": "array",
+            "prefixItems": [
+                {"type": "number", "minimum": 0, "maximum": 2},
+                {"type": "string", "minLength": 1},
+                {"type": "string", "minLength": 1},
+            ],
+            "minItems": 3,
+            "maxItems": 3,
+        }),
         Kind::BooleanOrWord(words) => json!({"anyOf": [
             {"type": "boolean"},
             {"type": "string", "enum": words},
@@ -375,6 +385,16 @@ mod tests {
             }
             Kind::ObjectMap(members) => members_of(members).prop_map(|object| json!({"m": object})).boxed(),
             Kind::OpenObject(members) => prop_oneof![members_of(members), Just(json!({"top_a": 1}))].boxed(),
+            Kind::TemperatureSwitch => {
+                let texts = proptest::collection::vec("[a-z]{0,1}", 1..4);
+                (number(0.0, 2.0), texts)
+                    .prop_map(|(temperature, texts)| {
+                        json!(
+                            std::iter::once(temperature).chain(texts.into_iter().map(Value::from)).collect::<Vec<_>>()
+                        )
+                    })
+                    .boxed()
+            }
             Kind::BooleanOrWord(words) => {
                 let word = proptest::sample::select(words).prop_map(Value::from);
                 prop_oneof![any::<bool>().prop_map(Value::from), word, text().prop_map(Value::from)].boxed()

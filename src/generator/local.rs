@@ -1,6 +1,7 @@
 //! Candidates from the in-process engine: the prompt is evaluated once and its candidates share it.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -9,12 +10,14 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, Stream};
 use tokio::sync::mpsc::Receiver;
 
-use crate::completion::StepEvent;
+use crate::completion::{Completion, Prompt, Step, StepEvent, StepRule};
 use crate::failure::{Failure, FailureKind};
-use crate::llama::{CANCELLED, CandidateSeed, Engine, Job};
+use crate::llama::{CANCELLED, CandidateSeed, Engine, Job, SearchPath, Stepped};
 
 use super::ledger::OpenCall;
-use super::{Delivery, Extension, Generator, Path, Run, SignalSupport, TextAnswer, TextRequest, Until, text_local};
+use super::{
+    Branch, Delivery, Extension, Generator, Path, Phase, Run, SignalSupport, TextAnswer, TextRequest, Until, text_local,
+};
 
 /// Messages and tools that together are above this size are rendered and tokenised on a thread of their own: that takes milliseconds for
 /// every hundred kilobytes, and the threads here serve connections.
@@ -34,6 +37,23 @@ impl Generator for Local {
     fn extend(&self, paths: Vec<Path>, until: Until, delivery: Delivery) -> BoxFuture<'_, Box<dyn Extension>> {
         let Until::End = until;
         self.generate(paths, delivery).boxed()
+    }
+
+    fn branches(
+        &self,
+        prompt: Arc<Prompt>,
+        rule: Arc<StepRule>,
+        numbers: Range<usize>,
+        phase: Phase,
+        run: Arc<Run>,
+    ) -> BoxFuture<'_, Result<Vec<Box<dyn Branch>>, Failure>> {
+        async move {
+            let seeds = numbers.map(|number| run.local_seed(phase, number));
+            let paths = self.engine.search(&prompt, rule, seeds).await?;
+            let branch = |path| -> Box<dyn Branch> { Box::new(LocalBranch { path, phase, run: Arc::clone(&run) }) };
+            Ok(paths.into_iter().map(branch).collect())
+        }
+        .boxed()
     }
 
     fn continue_texts(&self, request: TextRequest, run: Arc<Run>) -> BoxFuture<'_, Result<TextAnswer, Failure>> {
@@ -78,6 +98,33 @@ impl Local {
             }
             Err(failure) => super::refused(&paths, &failure),
         }
+    }
+}
+
+/// A path of a search in the engine.
+struct LocalBranch {
+    path: SearchPath,
+    phase: Phase,
+    run: Arc<Run>,
+}
+
+impl Branch for LocalBranch {
+    fn advance(&mut self) -> BoxFuture<'_, Result<Step, Failure>> {
+        async {
+            let call = self.run.ledger.begin(self.phase);
+            let Stepped { step, usage } = self.path.advance().await?;
+            call.settle(usage);
+            Ok(step)
+        }
+        .boxed()
+    }
+
+    fn fork(&mut self) -> Box<dyn Branch> {
+        Box::new(Self { path: self.path.fork(), phase: self.phase, run: Arc::clone(&self.run) })
+    }
+
+    fn into_answer(self: Box<Self>) -> BoxFuture<'static, Result<Completion, Failure>> {
+        self.path.into_answer().boxed()
     }
 }
 

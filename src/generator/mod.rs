@@ -72,12 +72,13 @@ pub trait Generator: Send + Sync {
         _phase: Phase,
         _run: Arc<Run>,
     ) -> BoxFuture<'_, Result<Vec<Box<dyn Branch>>, Failure>> {
-        let failure = Failure::new(
-            FailureKind::NotSupported,
-            "this provider cannot continue a partial answer, which search over steps needs; use a model of the in-process \
-             engine (`provider` `llama`), or an `alg` over whole answers",
-        );
-        std::future::ready(Err(failure)).boxed()
+        std::future::ready(Err(Failure::new(FailureKind::NotSupported, CONTINUES_NOTHING))).boxed()
+    }
+
+    /// What paths of a model of this name are, as far as that is known before one was opened; `None` where a partial
+    /// answer cannot be continued, so that [`Generator::branches`] would refuse.
+    fn paths(&self, _model: &str) -> Option<PathSupport> {
+        None
     }
 
     /// Makes a request fit for the model that it names, and says of everything that is asked for in another way than
@@ -128,6 +129,18 @@ pub struct Whereabouts {
     pub provider: String,
     /// Scheme, host and port; of several, all.
     pub address: String,
+}
+
+/// Why there are no paths where [`Generator::paths`] says so, and what to change.
+pub const CONTINUES_NOTHING: &str = "this provider cannot continue a partial answer, which search over steps needs; use a \
+    model of the in-process engine (`provider` `llama`), or an `alg` over whole answers";
+
+/// What is known of the paths that a generator opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PathSupport {
+    /// Whether the texts of a path's steps are the content of its answer to the letter, where it may call no tools: then
+    /// they can be told before the path has ended.
+    pub text_is_content: bool,
 }
 
 /// What a generator can tell of the tokens that it generates.

@@ -229,12 +229,21 @@ impl Run {
         }
     }
 
-    /// The seed of a candidate in the in-process engine, and of whatever else is drawn for it.
-    pub fn local_seed(&self, phase: Phase, candidate: usize) -> u64 {
-        let seed = match self.seed {
+    /// The seed of what an algorithm draws itself.
+    pub fn decision_seed(&self) -> u64 {
+        mix(self.seed_number(), usize::MAX - 3)
+    }
+
+    fn seed_number(&self) -> u64 {
+        match self.seed {
             RunSeed::Named(seed) => seed.cast_unsigned(),
             RunSeed::Drawn(seed) => seed,
-        };
+        }
+    }
+
+    /// The seed of a candidate in the in-process engine, and of whatever else is drawn for it.
+    pub fn local_seed(&self, phase: Phase, candidate: usize) -> u64 {
+        let seed = self.seed_number();
         match phase {
             Phase::Generate => mix(seed, candidate),
             Phase::Synthesize => mix(mix(seed, usize::MAX - 2), candidate),

@@ -14,16 +14,20 @@ use super::grammar::{Compiled, Constraint, FormError, Progress};
 use super::outlet::Seat;
 use super::reply::{Piece, Reading, ReplyReader};
 use super::request::Request;
+use super::steps::{Boundary, StepCutter};
 use super::sampling::{self, Drawn, LEAST_LOGPROB, Sampler, SamplingError};
 use super::text::{StopMatcher, Utf8Decoder};
 use super::vocabulary::Vocabulary;
-use crate::completion::{Completion, Delta, FinishReason, Reply, StepEvent, TokenSignals, ToolCall, Usage};
+use crate::completion::{Completion, Delta, FinishReason, Reply, Step, StepEvent, TokenSignals, ToolCall, Usage};
 use crate::failure::{Failure, FailureKind};
 
 /// The state of a running candidate.
 #[derive(Debug)]
 pub(super) struct Candidate {
-    seat: Seat,
+    /// Who hears of it, where it is told as it goes.
+    seat: Option<Seat>,
+    /// Where its steps end, where it goes step by step.
+    steps: Option<Steps>,
     sampler: Sampler,
     /// Where the text is in the form that it must have.
     constraint: Option<Constraint>,
@@ -54,8 +58,19 @@ pub(super) struct Candidate {
     logprobs_sent: usize,
 }
 
+/// The step that a candidate is in.
+#[derive(Debug, Clone)]
+struct Steps {
+    cutter: StepCutter,
+    /// What became certain of its text.
+    text: String,
+    tokens: u32,
+    /// Entries of `signals` that belong to earlier steps.
+    signals_told: usize,
+}
+
 /// A token's entry in the `logprobs` object.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct TokenLogprob {
     /// Where the token's text begins, in decoded bytes.
     start: usize,
@@ -63,11 +78,19 @@ struct TokenLogprob {
 }
 
 /// A token as the run sees it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct SeenToken {
     /// As in [`TokenLogprob`].
     start: usize,
     signals: TokenSignals,
+}
+
+/// Tokens of a prompt that a candidate accounts for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct PromptUsage {
+    pub(super) tokens: u64,
+    /// Those of them that were in the cache already.
+    pub(super) cached: u64,
 }
 
 /// What a candidate does after a token.
@@ -75,15 +98,20 @@ struct SeenToken {
 pub(super) enum Next {
     /// Goes on with this token.
     Token(u32),
+    /// Goes on with this token, which ends a step.
+    StepEnd(u32),
     Ended(FinishReason),
 }
 
 impl Candidate {
-    /// A candidate without a token yet, which answers a prompt of these tokens.
-    pub(super) fn new(seat: Seat, seed: u64, request: &Request, prompt: &[LlamaToken]) -> Self {
+    /// A candidate without a token yet, which answers a prompt of these tokens. Without a seat nobody hears of it but by
+    /// what its methods return.
+    pub(super) fn new(seat: Option<Seat>, seed: u64, request: &Request, prompt: &[LlamaToken]) -> Self {
+        let steps = |rule| Steps { cutter: StepCutter::new(rule), text: String::new(), tokens: 0, signals_told: 0 };
         let prompt = prompt.iter().map(|token| token.0.cast_unsigned());
         Self {
             seat,
+            steps: request.steps.as_ref().map(steps),
             sampler: Sampler::new(seed, &request.plan, prompt),
             constraint: request.compiled.as_ref().map(Compiled::begin),
             decoder: Utf8Decoder::default(),
@@ -107,6 +135,43 @@ impl Candidate {
         }
     }
 
+    /// A candidate that goes on from here by the random numbers of another seed, and of which nobody hears.
+    ///
+    /// # Errors
+    ///
+    /// Why neither can go on.
+    pub(super) fn fork(&mut self, seed: u64, request: &Request) -> Result<Self, Failure> {
+        let constraint = match &mut self.constraint {
+            Some(constraint) => Some(constraint.fork().map_err(|error| broken_form(&error, request))?),
+            None => None,
+        };
+        let mut sampler = self.sampler.clone();
+        sampler.reseed(seed);
+        Ok(Self {
+            seat: None,
+            steps: self.steps.clone(),
+            sampler,
+            constraint,
+            decoder: self.decoder.clone(),
+            stops: self.stops.clone(),
+            reader: self.reader.clone(),
+            held: self.held.clone(),
+            reasoning: self.reasoning.clone(),
+            content: self.content.clone(),
+            calls: self.calls.clone(),
+            decoded_bytes: self.decoded_bytes,
+            cut: self.cut,
+            tokens: self.tokens,
+            logprob_sum: self.logprob_sum,
+            logprobs: self.logprobs.clone(),
+            signals: self.signals.clone(),
+            reasoning_tokens: self.reasoning_tokens,
+            role_sent: self.role_sent,
+            unsent: self.unsent.clone(),
+            logprobs_sent: self.logprobs_sent,
+        })
+    }
+
     /// Draws the next token from its logits, and streams what text has become certain. `limit` is the
     /// greatest number of tokens that the candidate may have.
     ///
@@ -125,8 +190,16 @@ impl Candidate {
             Some(constraint) => Some(constraint.allowed().map_err(|error| broken_form(&error, request))?),
             None => None,
         };
-        let drawn = self.sampler.draw(row, &request.plan, allowed, scratch).map_err(|error| not_drawn(&error))?;
+        let temperature = self.steps.as_ref().and_then(|steps| steps.cutter.temperature());
+        let drawn = match temperature {
+            Some(temperature) => self.sampler.draw_at(temperature, row, &request.plan, allowed, scratch),
+            None => self.sampler.draw(row, &request.plan, allowed, scratch),
+        };
+        let drawn = drawn.map_err(|error| not_drawn(&error))?;
         self.tokens += 1;
+        if let Some(steps) = &mut self.steps {
+            steps.tokens += 1;
+        }
         self.logprob_sum += drawn.logprob.max(LEAST_LOGPROB);
         if vocabulary.ends_turn(drawn.token) {
             return Ok(Next::Ended(FinishReason::Stop));
@@ -139,6 +212,10 @@ impl Candidate {
         self.decoded_bytes += decoded.len();
         let mut text = String::new();
         let is_stopped = self.stops.push(&decoded, &mut text);
+        let boundary = self.steps.as_mut().map_or(Boundary::Within, |steps| {
+            steps.text.push_str(&text);
+            steps.cutter.push(&decoded)
+        });
         let pieces = self.reader.push(&text);
         self.take_pieces(pieces, request);
         self.reasoning_tokens += u64::from(self.reader.is_thinking());
@@ -156,17 +233,53 @@ impl Candidate {
                 return Ok(Next::Ended(FinishReason::Stop));
             }
         }
+        if boundary == Boundary::Path {
+            return Ok(Next::Ended(FinishReason::Stop));
+        }
         if self.tokens >= limit {
             return Ok(Next::Ended(FinishReason::Length));
         }
         if request.live {
             self.stream(request);
         }
-        Ok(Next::Token(drawn.token))
+        match boundary {
+            Boundary::Step => Ok(Next::StepEnd(drawn.token)),
+            _ => Ok(Next::Token(drawn.token)),
+        }
     }
 
-    /// Ends the candidate for a reason of its own. `prompt_tokens` are those that this candidate accounts for.
-    pub(super) fn finish(mut self, reason: FinishReason, prompt_tokens: u64, request: &Request) {
+    /// Ends the candidate for a reason of its own and tells who hears of it. `prompt` is what this candidate accounts for of
+    /// its prompt.
+    pub(super) fn finish(mut self, reason: FinishReason, prompt: PromptUsage, request: &Request) {
+        self.settle(request);
+        let deltas = if request.live { self.last_deltas(request) } else { Vec::new() };
+        if let Some(seat) = self.seat.take() {
+            seat.end(deltas, StepEvent::Finished(self.into_completion(reason, prompt, request)));
+        }
+    }
+
+    /// Ends the candidate for a reason of its own. What its last step adds, and the whole answer.
+    pub(super) fn finish_path(mut self, reason: FinishReason, prompt: PromptUsage, request: &Request) -> Step {
+        self.settle(request);
+        let mut step = self.take_step();
+        step.end = Some(self.into_completion(reason, prompt, request));
+        step
+    }
+
+    /// What has come since the last step was taken.
+    pub(super) fn take_step(&mut self) -> Step {
+        let Some(steps) = &mut self.steps else {
+            return Step { text: String::new(), tokens: 0, signals: Vec::new(), end: None };
+        };
+        // A stop string may have taken tokens of earlier steps back.
+        let told = steps.signals_told.min(self.signals.len());
+        let signals = self.signals[told..].iter().map(|entry| entry.signals.clone()).collect();
+        steps.signals_told = self.signals.len();
+        Step { text: std::mem::take(&mut steps.text), tokens: std::mem::take(&mut steps.tokens), signals, end: None }
+    }
+
+    /// Decides what of the text is still undecided.
+    fn settle(&mut self, request: &Request) {
         if !self.cut {
             let mut rest = String::new();
             self.decoder.finish(&mut rest);
@@ -174,6 +287,9 @@ impl Candidate {
             // An incomplete character cannot complete a stop string.
             self.stops.push(&rest, &mut text);
             self.stops.finish(&mut text);
+            if let Some(steps) = &mut self.steps {
+                steps.text.push_str(&text);
+            }
             let pieces = self.reader.push(&text);
             self.take_pieces(pieces, request);
         }
@@ -188,7 +304,10 @@ impl Candidate {
             };
             self.keep_pieces(pieces, request);
         }
-        let deltas = if request.live { self.last_deltas(request) } else { Vec::new() };
+    }
+
+    /// The answer, of which everything is decided.
+    fn into_completion(self, reason: FinishReason, prompt: PromptUsage, request: &Request) -> Completion {
         let Self { reasoning, content, calls, .. } = self;
         let finish_reason = match reason {
             FinishReason::Stop if !calls.is_empty() => FinishReason::ToolCalls,
@@ -196,25 +315,27 @@ impl Candidate {
         };
         let reasoning = (!reasoning.is_empty()).then_some(reasoning);
         let content = (calls.is_empty() || !content.is_empty()).then_some(content);
-        let completion = Completion {
+        Completion {
             reply: Reply::with_reasoning(reasoning.as_deref(), content, calls),
             finish_reason,
             logprobs: request.top_logprobs.map(|_| logprobs_object(&self.logprobs)),
             tokens: request.signals.map(|_| self.signals.into_iter().map(|entry| entry.signals).collect()),
             mean_logprob: (self.tokens > 0).then(|| self.logprob_sum / f64::from(self.tokens)),
             usage: Usage {
-                prompt_tokens,
+                prompt_tokens: prompt.tokens,
+                cached_tokens: prompt.cached,
                 completion_tokens: self.tokens.into(),
                 reasoning_tokens: self.reasoning_tokens,
                 ..Usage::default()
             },
-        };
-        self.seat.end(deltas, StepEvent::Finished(completion));
+        }
     }
 
     /// Ends the candidate for a reason outside of it.
-    pub(super) fn fail(self, failure: Failure) {
-        self.seat.end([], StepEvent::Failed(failure));
+    pub(super) fn fail(mut self, failure: Failure) {
+        if let Some(seat) = self.seat.take() {
+            seat.end([], StepEvent::Failed(failure));
+        }
     }
 
     /// Notes what the client or the run wants to know of a token.
@@ -280,8 +401,9 @@ impl Candidate {
     }
 
     fn stream(&mut self, request: &Request) {
+        let Some(seat) = &self.seat else { return };
         if !self.role_sent {
-            self.role_sent = self.seat.offer(role_delta());
+            self.role_sent = seat.offer(role_delta());
         }
         if !self.role_sent {
             return;
@@ -292,7 +414,7 @@ impl Candidate {
         for part in &self.unsent {
             let before = self.logprobs_sent;
             let logprobs = take_logprobs(&self.logprobs, &mut self.logprobs_sent, request, shown);
-            if !self.seat.offer(Delta { fields: part.fields(&self.calls), logprobs }) {
+            if !seat.offer(Delta { fields: part.fields(&self.calls), logprobs }) {
                 self.logprobs_sent = before;
                 break;
             }

@@ -1,18 +1,17 @@
-//! The validating layer around the binding's context.
+//! The validating layer before llama.cpp's context.
 //!
-//! llama.cpp ends the process on ids, sizes and positions that it does not expect. Everything that the
-//! engine hands it goes through here: positions are kept here and never passed in, ids and sizes are
-//! checked against what the context was made with, and logits are read only where they were asked for.
+//! llama.cpp ends the process on ids, sizes and positions that it does not expect. Everything that the engine hands it
+//! goes through here: positions are kept here and never passed in, ids and sizes are checked against what the context
+//! was made with, and logits are read only where they were asked for. No sequence of calls, sensible or not, ends the
+//! process; what must not be is an error.
 
-use std::num::NonZeroU32;
+use std::sync::Arc;
 
-use llama_cpp_2::DecodeError;
-use llama_cpp_2::context::LlamaContext;
-use llama_cpp_2::context::params::LlamaContextParams;
 use llama_cpp_2::llama_backend::LlamaBackend;
-use llama_cpp_2::llama_batch::LlamaBatch;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::token::LlamaToken;
+
+use super::ffi::{self, Batch, Interrupt, NotEvaluated};
 
 /// A sequence in the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,77 +36,83 @@ pub(super) struct ContextShape {
 }
 
 /// A call that must not be made, or one that failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ContextError {
     #[error("sequence {0} does not exist")]
     NoSuchSequence(u32),
     #[error("sequence {0} is not empty")]
     NotEmpty(u32),
-    #[error("sequence {0} is empty")]
-    Empty(u32),
+    #[error("sequence {0} has {1} tokens and not {2}")]
+    TooShort(u32, u32, u32),
     #[error("token {0} is not in the vocabulary")]
     NoSuchToken(i32),
     #[error("the batch of {0} tokens is full")]
     BatchFull(u32),
+    #[error("a batch is being put together: evaluate it first")]
+    BatchPending,
+    #[error("the batch was evaluated: clear it first")]
+    BatchEvaluated,
     #[error("the cache has no room left for the batch")]
     NoRoom,
+    #[error("the evaluation was interrupted")]
+    Interrupted,
     #[error("row {0} has no logits")]
     NoLogits(i32),
-    #[error("llama.cpp could not evaluate the batch ({0})")]
-    Decode(DecodeError),
+    #[error("the model cannot part with the end of a sequence")]
+    NotDivisible,
+    #[error("llama.cpp could not evaluate the batch (code {0})")]
+    Failed(i32),
 }
 
 /// A context with one unified cache, and the batch that is being put together for it.
 pub(super) struct CheckedContext<'model> {
-    context: LlamaContext<'model>,
-    batch: LlamaBatch<'static>,
+    context: ffi::Context<'model>,
+    batch: Batch,
     shape: ContextShape,
     vocabulary_size: i32,
     /// Tokens in each sequence, those of the batch included.
     lengths: Vec<u32>,
-    /// For each token of the batch: whether its logits were asked for.
-    flagged: Vec<bool>,
+    /// For each token of the batch: its sequence, and whether its logits were asked for.
+    pushed: Vec<(SequenceId, bool)>,
     /// Whether the batch was evaluated, so that its logits can be read.
     evaluated: bool,
+    /// Tokens evaluated since the context was made.
+    evaluated_tokens: u64,
 }
 
 impl<'model> CheckedContext<'model> {
-    /// Makes the context. Contexts of one model must not be made at the same time.
+    /// Makes the context. Contexts of one model must not be made at the same time. `interrupt` ends evaluations that
+    /// nobody needs any more, where the model is computed by the processor.
     ///
     /// # Errors
     ///
-    /// When llama.cpp refuses, which nearly always means that memory is short.
+    /// When llama.cpp refuses, which nearly always means that memory is short; it has logged why.
     pub(super) fn new(
         backend: &LlamaBackend,
         model: &'model LlamaModel,
         shape: ContextShape,
-    ) -> Result<Self, llama_cpp_2::LlamaContextLoadError> {
+        interrupt: Arc<dyn Interrupt>,
+    ) -> Result<Self, &'static str> {
         assert!(shape.sequences <= MAX_SEQUENCE_IDS, "the caller bounds the number of sequences");
         // llama.cpp rounds the cells up, but bounds the batch by what it was given before that, and ends the
         // process when a batch cannot give every sequence a row of logits.
         let cells = shape.cells.max(shape.sequences).next_multiple_of(CELLS_MULTIPLE);
-        let shape = ContextShape { cells, batch_tokens: shape.batch_tokens.max(shape.sequences), ..shape };
-        let params = LlamaContextParams::default()
-            .with_n_ctx(NonZeroU32::new(shape.cells))
-            .with_n_batch(shape.batch_tokens)
-            .with_n_ubatch(shape.batch_tokens)
-            .with_n_seq_max(shape.sequences)
-            .with_n_threads(shape.threads)
-            .with_n_threads_batch(shape.threads)
-            .with_kv_unified(true)
-            .with_no_perf(true);
-        let context = model.new_context(backend, params)?;
+        let batch_tokens = shape.batch_tokens.max(shape.sequences);
+        let params =
+            ffi::ContextParams { cells, sequences: shape.sequences, batch_tokens, threads: shape.threads };
+        let context = ffi::Context::new(backend, model, params, interrupt).ok_or("llama.cpp made no context")?;
         // llama.cpp may settle for less than was asked.
-        let shape =
-            ContextShape { cells: context.n_ctx(), batch_tokens: context.n_batch().min(shape.batch_tokens), ..shape };
+        let batch_tokens = context.batch_tokens().min(batch_tokens);
+        let shape = ContextShape { cells: context.cells(), batch_tokens, ..shape };
         Ok(Self {
             context,
-            batch: LlamaBatch::new(shape.batch_tokens as usize, 1),
+            batch: Batch::default(),
             shape,
             vocabulary_size: model.n_vocab(),
             lengths: vec![0; shape.sequences as usize],
-            flagged: Vec::new(),
+            pushed: Vec::new(),
             evaluated: false,
+            evaluated_tokens: 0,
         })
     }
 
@@ -115,15 +120,23 @@ impl<'model> CheckedContext<'model> {
         self.shape
     }
 
-    /// Tokens that the batch can still take.
-    pub(super) fn batch_room(&self) -> usize {
-        self.shape.batch_tokens as usize - self.flagged.len()
+    /// Tokens evaluated since the context was made, each as often as it was.
+    pub(super) fn evaluated_tokens(&self) -> u64 {
+        self.evaluated_tokens
     }
 
+    /// Tokens that the batch can still take.
+    pub(super) fn batch_room(&self) -> usize {
+        (self.shape.batch_tokens as usize).saturating_sub(self.batch.len())
+    }
+
+    /// Begins a new batch. Tokens that were pushed and not evaluated leave their sequences again.
     pub(super) fn clear_batch(&mut self) {
-        debug_assert!(self.evaluated || self.flagged.is_empty(), "a batch is evaluated or the context reset");
+        if !self.evaluated {
+            self.take_back();
+        }
         self.batch.clear();
-        self.flagged.clear();
+        self.pushed.clear();
         self.evaluated = false;
     }
 
@@ -139,80 +152,120 @@ impl<'model> CheckedContext<'model> {
         if !(0..self.vocabulary_size).contains(&token.0) {
             return Err(ContextError::NoSuchToken(token.0));
         }
-        if self.evaluated || self.batch_room() == 0 {
+        if self.evaluated {
+            return Err(ContextError::BatchEvaluated);
+        }
+        if self.batch_room() == 0 {
             return Err(ContextError::BatchFull(self.shape.batch_tokens));
         }
         if position >= self.shape.cells {
             return Err(ContextError::NoRoom);
         }
-        let row = self.batch.n_tokens();
-        let id = i32::try_from(sequence.0).expect("ids are below 256");
+        let row = i32::try_from(self.batch.len()).map_err(|_| ContextError::BatchFull(self.shape.batch_tokens))?;
         let at = i32::try_from(position).map_err(|_| ContextError::NoRoom)?;
-        self.batch.add(token, at, &[id], wants_logits).map_err(|_| ContextError::BatchFull(self.shape.batch_tokens))?;
+        self.batch.push(token.0, at, sequence.0.cast_signed(), wants_logits);
         self.lengths[sequence.0 as usize] += 1;
-        self.flagged.push(wants_logits);
+        self.pushed.push((sequence, wants_logits));
         Ok(row)
     }
 
-    /// Evaluates the batch. After an error the cache is of no use until [`CheckedContext::reset`].
+    /// Evaluates the batch; an empty one is nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// [`ContextError::NoRoom`] and [`ContextError::Interrupted`] leave every sequence as it was before the batch was
+    /// begun. After any other error nothing can be relied on until [`CheckedContext::reset`].
     pub(super) fn evaluate(&mut self) -> Result<(), ContextError> {
-        if self.flagged.is_empty() || self.evaluated {
+        if self.evaluated || self.batch.len() == 0 {
             return Ok(());
         }
-        self.context.decode(&mut self.batch).map_err(|error| match error {
-            DecodeError::NoKvCacheSlot => ContextError::NoRoom,
-            other => ContextError::Decode(other),
-        })?;
-        self.evaluated = true;
-        Ok(())
+        match self.context.evaluate(&mut self.batch) {
+            Ok(()) => {
+                self.evaluated = true;
+                self.evaluated_tokens += self.batch.len() as u64;
+                Ok(())
+            }
+            Err(error) => {
+                self.clear_batch();
+                Err(match error {
+                    NotEvaluated::NoRoom => ContextError::NoRoom,
+                    NotEvaluated::Interrupted => ContextError::Interrupted,
+                    NotEvaluated::Failed(code) => ContextError::Failed(code),
+                })
+            }
+        }
     }
 
     /// The logits of a row of the batch just evaluated, one for each token of the vocabulary.
     pub(super) fn logits(&self, row: i32) -> Result<&[f32], ContextError> {
-        let flagged = usize::try_from(row).ok().and_then(|row| self.flagged.get(row)).copied().unwrap_or(false);
-        if !self.evaluated || !flagged {
+        let wanted = usize::try_from(row).ok().and_then(|row| self.pushed.get(row)).is_some_and(|(_, wanted)| *wanted);
+        if !self.evaluated || !wanted {
             return Err(ContextError::NoLogits(row));
         }
-        Ok(self.context.get_logits_ith(row))
+        self.context.logits(row).ok_or(ContextError::NoLogits(row))
     }
 
-    /// Lets an empty sequence share everything that another one holds. No data moves.
-    pub(super) fn share(&mut self, from: SequenceId, to: SequenceId) -> Result<(), ContextError> {
-        let length = self.length(from)?;
-        if length == 0 {
-            return Err(ContextError::Empty(from.0));
+    /// Lets an empty sequence share the first `length` tokens that another one holds. No data moves.
+    pub(super) fn share(&mut self, from: SequenceId, to: SequenceId, length: u32) -> Result<(), ContextError> {
+        self.check_idle()?;
+        let held = self.length(from)?;
+        if length == 0 || held < length {
+            return Err(ContextError::TooShort(from.0, held, length));
         }
-        if self.length(to)? != 0 {
+        if self.length(to)? != 0 || from == to {
             return Err(ContextError::NotEmpty(to.0));
         }
-        self.context
-            .kv_cache_seq_cp(from.0.cast_signed(), to.0.cast_signed(), None, None)
-            .expect("no positions are converted");
+        self.context.copy(from.0.cast_signed(), to.0.cast_signed(), length.cast_signed());
         self.lengths[to.0 as usize] = length;
         Ok(())
     }
 
-    /// Empties a sequence; cells that no other sequence shares become free.
-    pub(super) fn remove(&mut self, sequence: SequenceId) -> Result<(), ContextError> {
-        if self.length(sequence)? > 0 {
-            self.context
-                .kv_cache_seq_rm(sequence.0.cast_signed(), None, None)
-                .expect("whole sequences can always be removed");
-            self.lengths[sequence.0 as usize] = 0;
+    /// Takes all but the first `length` tokens from a sequence; cells that no other sequence shares become free.
+    pub(super) fn truncate(&mut self, sequence: SequenceId, length: u32) -> Result<(), ContextError> {
+        self.check_idle()?;
+        let held = self.length(sequence)?;
+        if held < length {
+            return Err(ContextError::TooShort(sequence.0, held, length));
+        }
+        if held > length {
+            if !self.context.remove(sequence.0.cast_signed(), length.cast_signed()) {
+                return Err(ContextError::NotDivisible);
+            }
+            self.lengths[sequence.0 as usize] = length;
         }
         Ok(())
     }
 
+    /// Empties a sequence.
+    pub(super) fn remove(&mut self, sequence: SequenceId) -> Result<(), ContextError> {
+        self.truncate(sequence, 0)
+    }
+
     /// Empties everything, the batch too.
     pub(super) fn reset(&mut self) {
-        self.context.clear_kv_cache();
+        self.context.clear();
         self.lengths.fill(0);
         self.batch.clear();
-        self.flagged.clear();
+        self.pushed.clear();
         self.evaluated = false;
     }
 
-    fn length(&self, sequence: SequenceId) -> Result<u32, ContextError> {
+    /// Tokens in a sequence, those of the batch included.
+    pub(super) fn length(&self, sequence: SequenceId) -> Result<u32, ContextError> {
         self.lengths.get(sequence.0 as usize).copied().ok_or(ContextError::NoSuchSequence(sequence.0))
     }
+
+    /// What is in the batch is not in the cache yet, so that it can neither be shared nor removed.
+    fn check_idle(&self) -> Result<(), ContextError> {
+        if self.evaluated || self.batch.len() == 0 { Ok(()) } else { Err(ContextError::BatchPending) }
+    }
+
+    fn take_back(&mut self) {
+        for (sequence, _) in &self.pushed {
+            self.lengths[sequence.0 as usize] -= 1;
+        }
+    }
 }
+
+#[cfg(test)]
+mod tests;

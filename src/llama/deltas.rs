@@ -8,7 +8,7 @@ use super::reply::Piece;
 use crate::completion::{Delta, ToolCall};
 
 /// A part of a message that was not streamed yet.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Unsent {
     Reasoning(String),
     Content(String),

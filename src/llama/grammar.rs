@@ -309,6 +309,19 @@ impl Constraint {
         }
     }
 
+    /// The same state, to go on from in another way. Waits as [`Constraint::allowed`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Constraint::allowed`].
+    pub(super) fn fork(&mut self) -> Result<Self, FormError> {
+        self.allowed()?;
+        let State::Here(follower, allowed) = &self.state else {
+            return Err(FormError("nothing may follow any more".into()));
+        };
+        Ok(Self { state: State::Here(follower.clone(), allowed.clone()), masks: self.masks.clone() })
+    }
+
     /// Goes on by a token that is allowed and does not end the answer.
     ///
     /// # Errors

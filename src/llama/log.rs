@@ -1,16 +1,16 @@
-//! llama.cpp's log lines as `tracing` events. This is the engine's one file with `unsafe`.
+//! llama.cpp's log lines as `tracing` events.
 //!
 //! The callback that the binding offers panics, and so ends the process, on a line without a level; hence
 //! our own. Levels are shifted down by one step, because what llama.cpp calls information (some hundred
 //! lines a load) is of interest to whoever debugs a model and to nobody else.
 
 use std::cell::RefCell;
-use std::ffi::{CStr, c_char, c_void};
-use std::sync::Once;
 
 use llama_cpp_sys_2::{
-    GGML_LOG_LEVEL_CONT, GGML_LOG_LEVEL_ERROR, GGML_LOG_LEVEL_INFO, GGML_LOG_LEVEL_WARN, ggml_log_level, llama_log_set,
+    GGML_LOG_LEVEL_CONT, GGML_LOG_LEVEL_ERROR, GGML_LOG_LEVEL_INFO, GGML_LOG_LEVEL_WARN, ggml_log_level,
 };
+
+use super::ffi;
 
 thread_local! {
     /// A line that has begun and waits for its continuation.
@@ -21,12 +21,7 @@ thread_local! {
 
 /// Sends what llama.cpp has to say to `tracing` from now on. Further calls do nothing.
 pub(super) fn install() {
-    static INSTALLED: Once = Once::new();
-    INSTALLED.call_once(|| {
-        // SAFETY: `forward` has the signature that llama.cpp calls and lives as long as the program; it
-        // needs no user data, so the null pointer is never read.
-        unsafe { llama_log_set(Some(forward), std::ptr::null_mut()) };
-    });
+    ffi::listen(hear);
 }
 
 /// Runs `work` and gives beside its result the errors that llama.cpp logged on this thread meanwhile,
@@ -38,20 +33,14 @@ pub(super) fn listening<T>(work: impl FnOnce() -> T) -> (T, String) {
     (result, errors.join("; "))
 }
 
-unsafe extern "C" fn forward(level: ggml_log_level, text: *const c_char, _user_data: *mut c_void) {
-    if text.is_null() {
-        return;
-    }
-    // SAFETY: llama.cpp passes a string that ends in NUL and stays valid during the call; null was
-    // excluded above.
-    let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
+fn hear(level: ggml_log_level, text: &str) {
     // A thread that is ending has no thread locals any more: its last words are dropped.
     let _ = BEGUN.try_with(|begun| {
         let Ok(mut begun) = begun.try_borrow_mut() else { return };
         if level != GGML_LOG_LEVEL_CONT {
             begun.0 = level;
         }
-        begun.1.push_str(&text);
+        begun.1.push_str(text);
         if begun.1.ends_with('\n') {
             let line = std::mem::take(&mut begun.1);
             emit(begun.0, line.trim_end());
@@ -60,8 +49,9 @@ unsafe extern "C" fn forward(level: ggml_log_level, text: *const c_char, _user_d
 }
 
 fn emit(level: ggml_log_level, line: &str) {
-    // The cache is larger than one context because sequences share it; no sequence outgrows its context.
-    let expected = line.contains("possible training context overflow");
+    // The cache is larger than one context because sequences share it; no sequence outgrows its context. And what is
+    // taken from the cache after an evaluation that was interrupted was given up.
+    let expected = line.contains("possible training context overflow") || line.contains("removing memory module entries");
     match level {
         GGML_LOG_LEVEL_ERROR => {
             let heard = ERRORS.try_with(|errors| match errors.try_borrow_mut() {
@@ -83,28 +73,21 @@ fn emit(level: ggml_log_level, line: &str) {
 mod tests {
     use super::*;
 
-    fn say(level: ggml_log_level, text: &CStr) {
-        // SAFETY: the string ends in NUL and outlives the call.
-        unsafe { forward(level, text.as_ptr(), std::ptr::null_mut()) };
-    }
-
     #[test]
     fn errors_are_heard_and_put_together_from_their_pieces() {
         let ((), errors) = listening(|| {
-            say(GGML_LOG_LEVEL_ERROR, c"no ");
-            say(GGML_LOG_LEVEL_CONT, c"such tensor\n");
-            say(GGML_LOG_LEVEL_INFO, c"loading\n");
-            say(GGML_LOG_LEVEL_ERROR, c"giving up\n");
+            hear(GGML_LOG_LEVEL_ERROR, "no ");
+            hear(GGML_LOG_LEVEL_CONT, "such tensor\n");
+            hear(GGML_LOG_LEVEL_INFO, "loading\n");
+            hear(GGML_LOG_LEVEL_ERROR, "giving up\n");
         });
         assert_eq!(errors, "no such tensor; giving up");
     }
 
     #[test]
-    fn lines_of_no_known_level_and_null_do_no_harm() {
-        say(0, c"plain\n");
-        say(77, c"unknown\n");
-        say(GGML_LOG_LEVEL_CONT, c"continues nothing\n");
-        // SAFETY: `forward` takes null for no text.
-        unsafe { forward(GGML_LOG_LEVEL_ERROR, std::ptr::null(), std::ptr::null_mut()) };
+    fn lines_of_no_known_level_do_no_harm() {
+        hear(0, "plain\n");
+        hear(77, "unknown\n");
+        hear(GGML_LOG_LEVEL_CONT, "continues nothing\n");
     }
 }

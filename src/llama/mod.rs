@@ -12,31 +12,43 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use llama_cpp_2::llama_backend::LlamaBackend;
 use llama_cpp_2::model::LlamaModel;
 use llama_cpp_2::model::params::LlamaModelParams;
 use parking_lot::Mutex;
 use tokio::sync::mpsc::Receiver;
+use tokio::sync::oneshot;
 
-use crate::completion::{Prompt, StepEvent};
+use crate::completion::{Prompt, StepEvent, StepRule};
 use crate::failure::{Failure, FailureKind};
 
 use context::{CheckedContext, ContextShape};
-use engine::{QueuedJob, Shared};
+use engine::{Interruption, QueuedJob, Shared, Work};
 use grammar::Grammars;
+use outlet::Watch;
+use paths::Search;
 use reply::Reading;
 use request::Request;
-use scheduler::Room;
+use scheduler::JobId;
 use template::ChatTemplate;
 use tool_calls::OfferedTool;
 use vocabulary::Vocabulary;
+use worker::Limits;
 
+pub use paths::{SearchPath, Stepped};
 pub use sampling::forked_seed;
 
 mod engine;
+mod worker;
 mod scheduler;
+mod pace;
+mod prefixes;
+mod cells;
+mod paths;
 mod candidate;
+mod steps;
 mod deltas;
 mod outlet;
 mod request;
@@ -53,6 +65,7 @@ mod sampling;
 mod vocabulary;
 mod cutting;
 mod context;
+mod ffi;
 mod gguf;
 mod log;
 #[cfg(test)]
@@ -64,8 +77,12 @@ pub const CANCELLED: &str = "cancelled";
 /// The most candidates that may be generated at the same time.
 pub const MAX_SEQUENCES: u32 = 192;
 
-/// Prompts that are held at the same time, beside the candidates.
-const PROMPTS: u32 = 16;
+/// The most paths that one search may have at the same time.
+pub const MAX_PATHS: usize = worker::MOST_PATHS;
+
+/// Tokens of prompts that are kept when nobody needs them, where no number is given. Attention looks at every cell that is
+/// used, whoever uses it, so that what is kept for nobody slows everybody down.
+const DEFAULT_KEPT_TOKENS: u32 = 8192;
 
 /// Memory that the cache may take when its size is not given.
 const DEFAULT_CACHE_BYTES: u64 = 1 << 30;
@@ -87,6 +104,9 @@ pub struct ModelSpec {
     /// 1 GiB of cache takes, and at least one training context of up to 8,192 tokens. One sequence never
     /// grows beyond the training context.
     pub context_tokens: Option<u32>,
+    /// Tokens of prompts and answers that stay in the cache when nobody needs them, for requests that begin with the
+    /// same. `None`: one training context, 8,192 or half of the cache, whichever is least.
+    pub kept_tokens: Option<u32>,
     /// Tokens evaluated in one batch; at least `max_sequences`.
     pub batch_tokens: u32,
     /// `None`: as many as the machine runs at the same time, and one for a model so small that threads would
@@ -108,6 +128,7 @@ impl ModelSpec {
         Self {
             path: path.into(),
             context_tokens: None,
+            kept_tokens: None,
             batch_tokens: 512,
             threads: None,
             gpu_layers: -1,
@@ -156,10 +177,20 @@ pub struct EngineStats {
     pub live_sequences: u64,
     /// Cache tokens that running jobs hold or are expected to need.
     pub reserved_tokens: u64,
+    /// Cache tokens of prompts and answers that nobody needs and that are kept for who may.
+    pub kept_tokens: u64,
     /// Prompt tokens evaluated since the model was loaded.
     pub prompt_tokens: u64,
+    /// Prompt tokens that were in the cache already, or on their way, and were not evaluated again.
+    pub shared_tokens: u64,
     /// Tokens generated since the model was loaded.
     pub generated_tokens: u64,
+    /// Tokens evaluated since the model was loaded, of prompts and answers, each as often as it was.
+    pub evaluated_tokens: u64,
+    /// Tokens of the last batch.
+    pub batch_tokens: u64,
+    /// Time spent in evaluations since the model was loaded.
+    pub busy: Duration,
 }
 
 /// One question with its candidates.
@@ -241,11 +272,11 @@ impl Engine {
         let trained_context = model.n_ctx_train();
         let shape = ContextShape {
             cells: spec.context_tokens.unwrap_or_else(|| default_cells(&model, spec.max_sequences)),
-            sequences: PROMPTS + spec.max_sequences,
+            sequences: context::MAX_SEQUENCE_IDS,
             batch_tokens: spec.batch_tokens,
             threads: threads(spec.threads, &model),
         };
-        let (shared, thread, shape) = start(model.clone(), vocabulary.clone(), shape).map_err(refused)?;
+        let (shared, thread, shape) = start(model.clone(), vocabulary.clone(), shape, spec).map_err(refused)?;
         let info = ModelInfo {
             name: model
                 .meta_val_str("general.name")
@@ -302,24 +333,8 @@ impl Engine {
     /// - `ContextLength` when the prompt leaves no room for an answer;
     /// - `Overloaded` when too many jobs wait.
     pub fn generate(&self, job: Job) -> Result<Receiver<(usize, StepEvent)>, Failure> {
-        let Inner { vocabulary, template, .. } = &*self.0;
-        if job.candidates.is_empty() {
-            return Err(Failure::new(FailureKind::InvalidRequest, "a job needs at least one candidate"));
-        }
-        let request = request::read(&job.prompt, job.live, vocabulary.size(), template.takes_tools())?;
-        let tools: Vec<&str> = match request.tools_offered {
-            true => job.prompt.tools.iter().map(|tool| tool.definition.get()).collect(),
-            false => Vec::new(),
-        };
-        let rendered = template.render(job.prompt.messages.get(), &tools, vocabulary)?;
-        let offered = || job.prompt.tools.iter().filter_map(OfferedTool::of).collect();
-        let reading = Reading {
-            tools: request.tools_offered.then(|| (template.tool_format().clone(), offered())),
-            marks: template.thought_marks(),
-            is_thought_opened: template.thought_marks().are_opened_by(&rendered),
-            separates_thoughts: self.0.separate_reasoning,
-        };
-        self.begin(&rendered, "messages", Request { reading: Some(reading), ..request }, &job)
+        let (request, text) = self.read(&job.prompt, job.live)?;
+        self.begin(&text, "messages", request, &job)
     }
 
     /// Puts a job in line whose candidates continue `text` as it stands: without a chat template, and control tokens
@@ -334,14 +349,86 @@ impl Engine {
         self.begin(text, "prompt", request, job)
     }
 
+    /// Opens paths that are extended step by step, one for each seed, and waits until they can be: until there is room for
+    /// them and their prompt is evaluated. Each keeps what it has computed in the cache; a fork shares it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Engine::generate`], and when more paths are asked for than [`MAX_PATHS`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future opens nothing.
+    pub async fn search(
+        &self,
+        prompt: &Prompt,
+        rule: Arc<StepRule>,
+        seeds: impl ExactSizeIterator<Item = u64>,
+    ) -> Result<Vec<SearchPath>, Failure> {
+        if seeds.len() > MAX_PATHS {
+            let message = format!(
+                "a search of {} paths is more than the in-process engine holds at the same time, which is {MAX_PATHS}; lower \
+                 `budget`",
+                seeds.len()
+            );
+            return Err(Failure::invalid_param("budget", message));
+        }
+        let (request, text) = self.read(prompt, false)?;
+        let request = Request { steps: Some(rule), ..request };
+        let shared = &self.0.shared;
+        let search = Arc::new(Search { job: JobId(shared.next_id()), shared: Arc::downgrade(shared) });
+        let paths: Vec<_> = seeds.map(|seed| (shared.next_id(), seed)).collect();
+        let (opened, ready) = oneshot::channel();
+        let work = Work::Search { paths: paths.clone(), opened: Some(opened) };
+        self.enqueue(&text, "messages", request, (search.job, Watch::Search(Arc::downgrade(&search)), work))?;
+        let stopped = |_| Failure::new(FailureKind::Unavailable, "the in-process engine has stopped");
+        ready.await.map_err(stopped)?;
+        Ok(paths.into_iter().map(|(id, seed)| SearchPath::new(Arc::clone(&search), id, seed)).collect())
+    }
+
+    /// What is asked of the engine, and the text that the model's template makes of it.
+    fn read(&self, prompt: &Prompt, live: bool) -> Result<(Request, String), Failure> {
+        let Inner { vocabulary, template, .. } = &*self.0;
+        let request = request::read(prompt, live, vocabulary.size(), template.takes_tools())?;
+        let tools: Vec<&str> = match request.tools_offered {
+            true => prompt.tools.iter().map(|tool| tool.definition.get()).collect(),
+            false => Vec::new(),
+        };
+        let rendered = template.render(prompt.messages.get(), &tools, vocabulary)?;
+        let offered = || prompt.tools.iter().filter_map(OfferedTool::of).collect();
+        let reading = Reading {
+            tools: request.tools_offered.then(|| (template.tool_format().clone(), offered())),
+            marks: template.thought_marks(),
+            is_thought_opened: template.thought_marks().are_opened_by(&rendered),
+            separates_thoughts: self.0.separate_reasoning,
+        };
+        Ok((Request { reading: Some(reading), ..request }, rendered))
+    }
+
     /// Puts the candidates of a job in line, which begin with `text`: what `param` of the request came to.
     fn begin(
         &self,
         text: &str,
         param: &str,
-        mut request: Request,
+        request: Request,
         job: &Job,
     ) -> Result<Receiver<(usize, StepEvent)>, Failure> {
+        if job.candidates.is_empty() {
+            return Err(Failure::new(FailureKind::InvalidRequest, "a job needs at least one candidate"));
+        }
+        let (seats, watch, receiver) = outlet::open(job.candidates.iter().map(|seed| seed.candidate), job.live);
+        let work = Work::Answers(seats.into_iter().zip(job.candidates.iter().map(|seed| seed.seed)).collect());
+        self.enqueue(text, param, request, (JobId(self.0.shared.next_id()), watch, work))?;
+        Ok(receiver)
+    }
+
+    fn enqueue(
+        &self,
+        text: &str,
+        param: &str,
+        mut request: Request,
+        (id, watch, work): (JobId, Watch, Work),
+    ) -> Result<(), Failure> {
         let Inner { info, vocabulary, shared, .. } = &*self.0;
         // A text that is far too long is not worth the time to tokenise.
         let fewest = vocabulary.fewest_tokens(text.len());
@@ -362,16 +449,15 @@ impl Engine {
         }
         // A larger limit than there is room for is no error: the answer then ends by length, as it would have.
         let tokens_per_candidate = request.max_tokens.map_or(room, |limit| limit.min(room));
-        let (seats, watch, receiver) = outlet::open(job.candidates.iter().map(|seed| seed.candidate), job.live);
         shared.enqueue(QueuedJob {
+            id,
             request: Arc::new(request),
-            tokens,
+            tokens: tokens.into(),
             tokens_per_candidate,
             tokens_expected: tokens_per_candidate.min(self.0.expected_tokens),
             watch,
-            candidates: seats.into_iter().zip(job.candidates.iter().map(|seed| seed.seed)).collect(),
-        })?;
-        Ok(receiver)
+            work,
+        })
     }
 
     pub fn info(&self) -> &ModelInfo {
@@ -396,8 +482,13 @@ impl Engine {
             waiting_jobs: self.0.shared.waiting_jobs() as u64,
             live_sequences: gauges.live_sequences.load(Ordering::Relaxed),
             reserved_tokens: gauges.cells_reserved.load(Ordering::Relaxed),
+            kept_tokens: gauges.cells_kept.load(Ordering::Relaxed),
             prompt_tokens: gauges.prompt_tokens.load(Ordering::Relaxed),
+            shared_tokens: gauges.shared_tokens.load(Ordering::Relaxed),
             generated_tokens: gauges.generated_tokens.load(Ordering::Relaxed),
+            evaluated_tokens: gauges.evaluated_tokens.load(Ordering::Relaxed),
+            batch_tokens: gauges.batch_tokens.load(Ordering::Relaxed),
+            busy: Duration::from_micros(gauges.busy_us.load(Ordering::Relaxed)),
         }
     }
 }
@@ -475,25 +566,40 @@ fn cache_bytes_per_token(layers: u32, heads: u32, key_width: u64, value_width: u
 type Started = (Arc<Shared>, JoinHandle<()>, ContextShape);
 
 /// Starts the thread and waits until it has made its context.
-fn start(model: Arc<LlamaModel>, vocabulary: Arc<Vocabulary>, shape: ContextShape) -> Result<Started, String> {
+fn start(
+    model: Arc<LlamaModel>,
+    vocabulary: Arc<Vocabulary>,
+    shape: ContextShape,
+    spec: &ModelSpec,
+) -> Result<Started, String> {
     let shared = Arc::new(Shared::default());
     let (ready, made) = mpsc::sync_channel(1);
     let of_thread = shared.clone();
+    let (answers, kept_tokens) = (spec.max_sequences as usize, spec.kept_tokens);
     let thread = std::thread::Builder::new()
         .name("llama".into())
         .spawn(move || {
-            let (context, errors) = log::listening(|| CheckedContext::new(backend(), &model, shape));
+            let (context, errors) = log::listening(|| {
+                let interrupt = Arc::new(Interruption(of_thread.clone()));
+                CheckedContext::new(backend(), &model, shape, interrupt)
+            });
             let context = match context {
                 Ok(context) => context,
                 Err(error) => {
-                    let _ = ready.send(Err(said(errors, &error)));
+                    let _ = ready.send(Err(if errors.is_empty() { error.to_owned() } else { errors }));
                     return;
                 }
             };
             let made = context.shape();
             let _ = ready.send(Ok(made));
-            let room = Room { cells: made.cells, prompts: PROMPTS, sequences: made.sequences - PROMPTS };
-            engine::run(&of_thread, context, &vocabulary, room);
+            let usual = model.n_ctx_train().min(DEFAULT_KEPT_TOKENS).min(made.cells / 2);
+            let limits = Limits {
+                cells: made.cells,
+                kept_cells: kept_tokens.unwrap_or(usual),
+                answers,
+                batch_tokens: made.batch_tokens,
+            };
+            engine::run(&of_thread, context, &vocabulary, limits);
         })
         .map_err(|error| format!("its thread cannot be started: {error}"))?;
     let shape = made.recv().unwrap_or_else(|_| Err("its thread ended at once".into()))?;

@@ -5,8 +5,11 @@
 //! what room there is besides; when there is none, the text waits in its candidate and goes out joined with
 //! what follows.
 
+use std::sync::Weak;
+
 use tokio::sync::mpsc::{OwnedPermit, Receiver, Sender, channel};
 
+use super::paths::Search;
 use crate::completion::{Delta, StepEvent};
 use crate::failure::{Failure, FailureKind};
 
@@ -27,9 +30,14 @@ pub(super) struct Seat {
     permits: Vec<OwnedPermit<Event>>,
 }
 
-/// Tells whether anybody listens. The channel stays open as long as this is kept.
-#[derive(Debug)]
-pub(super) struct Watch(Sender<Event>);
+/// Tells whether anybody still wants to know.
+#[derive(Debug, Clone)]
+pub(super) enum Watch {
+    /// Of a channel, which stays open as long as this is kept.
+    Channel(Sender<Event>),
+    /// Of a search.
+    Search(Weak<Search>),
+}
 
 /// Makes a channel with a seat for each candidate. There must be at least one.
 pub(super) fn open(
@@ -48,13 +56,16 @@ pub(super) fn open(
                 .collect(),
         })
         .collect();
-    (seats, Watch(sender), receiver)
+    (seats, Watch::Channel(sender), receiver)
 }
 
 impl Watch {
-    /// Whether the receiver was dropped or closed.
+    /// Whether the receiver was dropped or closed, or all paths of the search were.
     pub(super) fn is_abandoned(&self) -> bool {
-        self.0.is_closed()
+        match self {
+            Self::Channel(sender) => sender.is_closed(),
+            Self::Search(search) => search.strong_count() == 0,
+        }
     }
 }
 

@@ -33,7 +33,7 @@ impl ThoughtMarks {
 }
 
 /// Tells the thought from what follows it, which goes on to the calls' reader where there is one.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct ThoughtReader {
     marks: ThoughtMarks,
     /// Whether the thought is given apart, without its marks; otherwise it stays in the text, where nothing in it is a

@@ -37,7 +37,7 @@ pub(super) enum Piece {
 }
 
 /// Takes what has become certain.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Out {
     pieces: Vec<Piece>,
     calls: usize,
@@ -77,7 +77,7 @@ impl Out {
 }
 
 /// Reads one message.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct ReplyReader {
     /// `None` where all of it is content.
     thoughts: Option<ThoughtReader>,

@@ -7,7 +7,7 @@ use super::asked_form::{self, AskedForm, Choice, GRAMMAR, REGEX};
 use super::grammar::Compiled;
 use super::reply::Reading;
 use super::sampling::{Repetition, SamplingPlan};
-use crate::completion::{Logprobs, Prompt, Signals};
+use crate::completion::{Logprobs, Prompt, Signals, StepRule};
 use crate::failure::{Failure, FailureKind};
 
 /// The settings of a job, the same for all its candidates.
@@ -30,6 +30,8 @@ pub(super) struct Request {
     /// The form that the answer must have, and once it is compiled, where each candidate begins in it.
     pub(super) form: Option<AskedForm>,
     pub(super) compiled: Option<Compiled>,
+    /// Where the steps of its paths end, where it is a search.
+    pub(super) steps: Option<Arc<StepRule>>,
 }
 
 const MAX_STOPS: usize = 16;
@@ -106,6 +108,7 @@ pub(super) fn read(prompt: &Prompt, live: bool, vocabulary_size: u32, takes_tool
         live,
         form,
         compiled: None,
+        steps: None,
     })
 }
 

@@ -100,7 +100,7 @@ pub fn forked_seed(parent: u64, position: u64, branch: u64) -> u64 {
 }
 
 /// The sampling state of one candidate.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Sampler {
     rng: ChaCha12Rng,
     /// How often each token was drawn so far.
@@ -110,7 +110,7 @@ pub(super) struct Sampler {
 }
 
 /// The tokens that a repetition penalty looks at.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Recent {
     window: usize,
     tokens: VecDeque<u32>,
@@ -150,6 +150,11 @@ impl Sampler {
         Self { rng: ChaCha12Rng::seed_from_u64(seed), drawn: HashMap::new(), position: 0, recent }
     }
 
+    /// Goes on from where it is with the random numbers of another seed.
+    pub(super) fn reseed(&mut self, seed: u64) {
+        self.rng = ChaCha12Rng::seed_from_u64(seed);
+    }
+
     /// Draws from a row that holds one logit for each token of the vocabulary, of those that are `allowed`. `scratch`
     /// is a buffer that is used again from draw to draw.
     ///
@@ -159,6 +164,18 @@ impl Sampler {
     /// bias, penalties and what is allowed leave no token that can be drawn.
     pub(super) fn draw(
         &mut self,
+        row: &[f32],
+        plan: &SamplingPlan,
+        allowed: Option<&Allowed>,
+        scratch: &mut Vec<(u32, f64)>,
+    ) -> Result<Drawn, SamplingError> {
+        self.draw_at(plan.temperature, row, plan, allowed, scratch)
+    }
+
+    /// The same at another temperature than the plan's.
+    pub(super) fn draw_at(
+        &mut self,
+        temperature: f64,
         row: &[f32],
         plan: &SamplingPlan,
         allowed: Option<&Allowed>,
@@ -180,7 +197,7 @@ impl Sampler {
             *logit -= best;
         }
         filter(plan, scratch);
-        let token = if plan.temperature == 0.0 { most_probable(scratch) } else { self.pick(plan.temperature, scratch) };
+        let token = if temperature == 0.0 { most_probable(scratch) } else { self.pick(temperature, scratch) };
         let token = token.ok_or(SamplingError::NoneLeft)?;
         *self.drawn.entry(token).or_default() += 1;
         self.recent.push(token);

@@ -1,4 +1,4 @@
-//! Who may start next: sequence ids and cache cells, counted without touching llama.cpp.
+//! Who may start next: cells and places, counted without touching llama.cpp.
 //!
 //! Most answers are far shorter than they may be. So a candidate starts when the length that is expected of
 //! it fits, and its part grows with it while cells are free. A job is admitted when its prompt and one
@@ -9,42 +9,56 @@
 //! Prompts never take the room that the longest answer may come to need. When nobody can grow any more, the
 //! youngest candidates are therefore set aside until the oldest can, and it comes to its end.
 
-use std::collections::HashMap;
+use super::cells::{Cells, Span};
 
-use super::context::SequenceId;
+/// A job that was admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct JobId(pub(super) u64);
 
-/// What there is to give out.
+/// How many may be at work at the same time.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Room {
-    /// Cache cells, one a token and layer stack.
-    pub(super) cells: u32,
-    /// Prompts held at the same time.
-    pub(super) prompts: u32,
-    /// Candidates generated at the same time.
-    pub(super) sequences: u32,
+pub(super) struct Places {
+    /// Candidates of whole answers.
+    pub(super) answers: usize,
+    /// Paths of searches, as many as searches may have altogether.
+    pub(super) paths: usize,
+    /// Both together.
+    pub(super) all: usize,
 }
 
 /// What a job may come to need.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Demand {
-    /// Cells of the prompt, which its candidates share.
+    /// Cells of the prompt that nobody else had need of.
     pub(super) prompt_cells: u32,
     /// Cells with which one candidate starts.
     pub(super) candidate_cells: u32,
     /// Cells that one candidate fills when it grows to its limit; with the prompt they fit the cache.
     pub(super) limit_cells: u32,
-    pub(super) candidates: usize,
+    pub(super) kind: Kind,
 }
 
-/// The ledger of sequence ids and cells. A job is known by its prompt's sequence id.
+/// What the candidates of a job are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// So many whole answers, which start as soon as they can.
+    Answers(usize),
+    /// Paths of a search, so many at most, which start when they are told to.
+    Paths(usize),
+}
+
+/// What there is too little of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lack {
+    Cells,
+    Places,
+}
+
+/// The ledger of who waits and who is at work.
 #[derive(Debug)]
 pub(super) struct Scheduler {
-    room: Room,
-    cells_reserved: u32,
-    free_prompts: Vec<SequenceId>,
-    free_sequences: Vec<SequenceId>,
-    /// The part of each running candidate.
-    parts: HashMap<SequenceId, u32>,
+    cells: Cells,
+    places: Places,
     /// In the order in which they last started a candidate.
     shares: Vec<Share>,
     /// The next job in line does not fit yet.
@@ -53,50 +67,53 @@ pub(super) struct Scheduler {
 
 #[derive(Debug)]
 struct Share {
-    prompt: SequenceId,
+    job: JobId,
     demand: Demand,
     waiting: usize,
     live: usize,
     prompt_ready: bool,
-    /// Cells for one candidate are reserved although none runs.
-    holds_spare: bool,
+    /// Cells that are reserved for one candidate although none runs.
+    spare: Option<Span>,
+}
+
+/// A candidate that may start now.
+#[derive(Debug)]
+pub(super) struct Start {
+    pub(super) job: JobId,
+    /// The cells that it starts with.
+    pub(super) cells: u32,
+    /// Those that were kept for it.
+    pub(super) spare: Option<Span>,
 }
 
 impl Scheduler {
-    /// Prompts get the ids from 0 on, candidates those after them.
-    pub(super) fn new(room: Room) -> Self {
-        Self {
-            room,
-            cells_reserved: 0,
-            free_prompts: (0..room.prompts).rev().map(SequenceId).collect(),
-            free_sequences: (room.prompts..room.prompts + room.sequences).rev().map(SequenceId).collect(),
-            parts: HashMap::new(),
-            shares: Vec::new(),
-            next_waits_for_cells: false,
+    pub(super) fn new(cells: Cells, places: Places) -> Self {
+        Self { cells, places, shares: Vec::new(), next_waits_for_cells: false }
+    }
+
+    /// Whether a job can be admitted whose prompt takes so many cells that nobody has yet, and what it waits for otherwise.
+    /// `prompts` are the cells of all prompts with this one, `evictable` those that would be free at once if they were
+    /// needed.
+    pub(super) fn fits(&mut self, demand: &Demand, prompts: u64, evictable: u32) -> Result<(), Lack> {
+        let longest = self.shares.iter().map(|share| share.demand.limit_cells).chain([demand.limit_cells]).max();
+        let needed = u64::from(demand.prompt_cells) + u64::from(demand.candidate_cells);
+        let free = u64::from(self.cells.free()) + u64::from(evictable);
+        self.next_waits_for_cells =
+            needed > free || prompts + u64::from(longest.unwrap_or(0)) > u64::from(self.cells.total());
+        match demand.kind {
+            _ if self.next_waits_for_cells => Err(Lack::Cells),
+            Kind::Paths(count) if count > self.places.paths.saturating_sub(self.paths_promised()) => Err(Lack::Places),
+            _ => Ok(()),
         }
     }
 
-    /// Takes in the next job in line, or says that it must wait.
-    pub(super) fn admit(&mut self, demand: Demand) -> Option<SequenceId> {
-        let cells = demand.prompt_cells + demand.candidate_cells;
-        let demands = || self.shares.iter().map(|share| share.demand).chain([demand]);
-        let prompts: u64 = demands().map(|demand| u64::from(demand.prompt_cells)).sum();
-        let longest = demands().map(|demand| u64::from(demand.limit_cells)).max().unwrap_or(0);
-        self.next_waits_for_cells = cells > self.cells_free() || prompts + longest > self.room.cells.into();
-        if self.next_waits_for_cells {
-            return None;
-        }
-        let prompt = self.free_prompts.pop()?;
-        self.cells_reserved += cells;
-        self.shares.push(Share {
-            prompt,
-            demand,
-            waiting: demand.candidates,
-            live: 0,
-            prompt_ready: false,
-            holds_spare: true,
-        });
-        Some(prompt)
+    /// Takes in a job that fits, with the cells that were reserved for its first candidate.
+    pub(super) fn admit(&mut self, job: JobId, demand: Demand, spare: Span) {
+        let waiting = match demand.kind {
+            Kind::Answers(count) => count,
+            Kind::Paths(_) => 0,
+        };
+        self.shares.push(Share { job, demand, waiting, live: 0, prompt_ready: false, spare: Some(spare) });
     }
 
     /// Nobody waits to be admitted any more, so that no room is kept for the next in line.
@@ -104,121 +121,119 @@ impl Scheduler {
         self.next_waits_for_cells = false;
     }
 
-    /// The job's prompt is evaluated: its candidates may start.
-    pub(super) fn prompt_is_ready(&mut self, prompt: SequenceId) {
-        self.share(prompt).prompt_ready = true;
+    /// The next job in line waits for cells after all.
+    pub(super) fn next_waits(&mut self) {
+        self.next_waits_for_cells = true;
     }
 
-    /// Chooses the job whose next candidate starts now, and the sequence id that it gets. While candidates
-    /// wait to grow, only those start for which room is already held.
-    pub(super) fn start_next(&mut self, others_wait_to_grow: bool) -> Option<(SequenceId, SequenceId)> {
-        if self.free_sequences.is_empty() {
-            return None;
-        }
+    /// The job's prompt is evaluated: its candidates may start.
+    pub(super) fn prompt_is_ready(&mut self, job: JobId) {
+        self.share(job).prompt_ready = true;
+    }
+
+    /// A path of the job was told to start.
+    pub(super) fn waits_to_start(&mut self, job: JobId) {
+        self.share(job).waiting += 1;
+    }
+
+    /// A path that was told to start was given up before it did.
+    pub(super) fn waits_no_more(&mut self, job: JobId) {
+        self.share(job).waiting -= 1;
+    }
+
+    /// Chooses the job whose next candidate starts now. While candidates wait to grow, only those start for which room
+    /// is already held. `evictable` are cells that would be free at once if they were needed.
+    pub(super) fn start_next(&mut self, others_wait_to_grow: bool, evictable: u32) -> Option<Start> {
+        let answers = self.live_answers();
+        // What searches were promised is theirs whenever they want it.
+        let most_answers = self.places.answers.min(self.places.all.saturating_sub(self.paths_promised()));
+        let is_answer = |share: &Share| matches!(share.demand.kind, Kind::Answers(_));
         // `min_by_key` takes the first of equals, which is the one that has waited longest.
         let (position, _) = self
             .shares
             .iter()
             .enumerate()
             .filter(|(_, share)| share.waiting > 0 && share.prompt_ready)
-            .filter(|(_, share)| share.holds_spare || (!others_wait_to_grow && self.may_start(share)))
+            .filter(|(_, share)| !is_answer(share) || answers < most_answers)
+            .filter(|(_, share)| share.spare.is_some() || (!others_wait_to_grow && self.may_start(share, evictable)))
             .min_by_key(|(_, share)| share.live)?;
-        let sequence = self.free_sequences.pop().expect("checked above");
         let mut share = self.shares.remove(position);
         share.waiting -= 1;
         share.live += 1;
-        if !std::mem::take(&mut share.holds_spare) {
-            self.cells_reserved += share.demand.candidate_cells;
-        }
-        let prompt = share.prompt;
-        self.parts.insert(sequence, share.demand.candidate_cells);
+        let start = Start { job: share.job, cells: share.demand.candidate_cells, spare: share.spare.take() };
         self.shares.push(share);
-        Some((prompt, sequence))
+        Some(start)
     }
 
-    /// Whether the part of a running candidate has this many cells.
-    pub(super) fn covers(&self, sequence: SequenceId, cells: u32) -> bool {
-        self.parts[&sequence] >= cells
-    }
-
-    /// Lets the part of a running candidate grow to this many cells, if they are free.
-    pub(super) fn grow(&mut self, sequence: SequenceId, cells: u32) -> bool {
-        let more = cells.saturating_sub(self.parts[&sequence]);
-        if more > self.cells_free() {
-            return false;
-        }
-        self.cells_reserved += more;
-        *self.parts.entry(sequence).or_default() += more;
-        true
-    }
-
-    /// Frees the part of a running candidate, which keeps its sequence but none of its cells. False: it had
-    /// none.
-    pub(super) fn set_aside(&mut self, sequence: SequenceId) -> bool {
-        let part = self.parts.insert(sequence, 0).unwrap_or(0);
-        self.cells_reserved -= part;
-        part > 0
+    /// A path has forked: one more is at work.
+    pub(super) fn forked(&mut self, job: JobId) {
+        self.share(job).live += 1;
     }
 
     /// Frees the room that a job holds for a candidate that does not run yet. False: none does. The job starts
     /// its candidate as soon as there is room for it again.
     pub(super) fn take_back_spare(&mut self) -> bool {
-        let Some(share) = self.shares.iter_mut().rev().find(|share| share.holds_spare) else { return false };
-        share.holds_spare = false;
-        self.cells_reserved -= share.demand.candidate_cells;
-        true
+        self.shares.iter_mut().rev().find_map(|share| share.spare.take()).is_some()
     }
 
-    /// A candidate has ended and its sequence is empty again.
-    pub(super) fn finished(&mut self, prompt: SequenceId, sequence: SequenceId) {
-        self.free_sequences.push(sequence);
-        let part = self.parts.remove(&sequence).unwrap_or(0);
-        let share = self.share(prompt);
+    /// A candidate has ended. `part` are the cells that it had, where nobody else keeps them.
+    pub(super) fn finished(&mut self, job: JobId, part: Option<Span>) {
+        let share = self.share(job);
         share.live -= 1;
         // The last room of a job with candidates to come is kept: it was admitted on the promise of it.
         let spare = share.demand.candidate_cells;
-        share.holds_spare = share.live == 0 && share.waiting > 0 && part >= spare;
-        let kept = if share.holds_spare { spare } else { 0 };
-        self.cells_reserved -= part - kept;
+        if share.live == 0 && share.waiting > 0 && share.spare.is_none() {
+            share.spare = part.filter(|part| part.cells() >= spare);
+            if let Some(kept) = &share.spare {
+                kept.shrink(spare);
+            }
+        }
     }
 
-    /// The job is over: all its candidates have ended or will not start, and its prompt is gone.
-    pub(super) fn retire(&mut self, prompt: SequenceId) {
-        let position = self.position(prompt);
+    /// The job is over: all its candidates have ended or will not start.
+    pub(super) fn retire(&mut self, job: JobId) {
+        let position = self.position(job);
         let share = self.shares.remove(position);
         debug_assert_eq!(share.live, 0, "a job is retired after its candidates");
-        let spare = if share.holds_spare { share.demand.candidate_cells } else { 0 };
-        self.cells_reserved -= share.demand.prompt_cells + spare;
-        self.free_prompts.push(prompt);
     }
 
-    pub(super) fn cells_reserved(&self) -> u32 {
-        self.cells_reserved
+    /// Whether a candidate could start if there were room for it.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.shares.iter().any(|share| share.waiting > 0 && share.prompt_ready)
     }
 
-    fn cells_free(&self) -> u32 {
-        self.room.cells - self.cells_reserved
+    fn live_answers(&self) -> usize {
+        let answers = self.shares.iter().filter(|share| matches!(share.demand.kind, Kind::Answers(_)));
+        answers.map(|share| share.live).sum()
     }
 
-    fn may_start(&self, share: &Share) -> bool {
-        let fits = share.demand.candidate_cells <= self.cells_free();
+    fn paths_promised(&self) -> usize {
+        let promised = self.shares.iter().map(|share| match share.demand.kind {
+            Kind::Answers(_) => 0,
+            Kind::Paths(count) => count.max(share.live),
+        });
+        promised.sum()
+    }
+
+    fn may_start(&self, share: &Share, evictable: u32) -> bool {
+        let fits = share.demand.candidate_cells <= self.cells.free().saturating_add(evictable);
         if !self.next_waits_for_cells || share.live == 0 {
             return fits;
         }
         // Someone waits for cells: a job refills only up to an equal part, so that the rest gathers.
-        let part = u64::from(self.room.cells) / (self.shares.len() as u64 + 1);
+        let part = u64::from(self.cells.total()) / (self.shares.len() as u64 + 1);
         let used =
             u64::from(share.demand.prompt_cells) + u64::from(share.demand.candidate_cells) * (share.live as u64 + 1);
         fits && used <= part
     }
 
-    fn share(&mut self, prompt: SequenceId) -> &mut Share {
-        let position = self.position(prompt);
+    fn share(&mut self, job: JobId) -> &mut Share {
+        let position = self.position(job);
         &mut self.shares[position]
     }
 
-    fn position(&self, prompt: SequenceId) -> usize {
-        self.shares.iter().position(|share| share.prompt == prompt).expect("only admitted jobs are asked about")
+    fn position(&self, job: JobId) -> usize {
+        self.shares.iter().position(|share| share.job == job).expect("only admitted jobs are asked about")
     }
 }
 
@@ -226,193 +241,208 @@ impl Scheduler {
 mod tests {
     use super::*;
 
-    fn scheduler(cells: u32, sequences: u32) -> Scheduler {
-        Scheduler::new(Room { cells, prompts: 4, sequences })
+    /// A scheduler with the cells that it gives out, and with who is at work.
+    struct House {
+        cells: Cells,
+        scheduler: Scheduler,
+        prompts: Vec<Span>,
+        running: Vec<(JobId, Span)>,
+    }
+
+    impl House {
+        fn new(cells: u32, answers: usize) -> Self {
+            let cells = Cells::new(cells);
+            let scheduler = Scheduler::new(cells.clone(), Places { answers, paths: 4, all: 8 });
+            Self { cells, scheduler, prompts: Vec::new(), running: Vec::new() }
+        }
+
+        fn admit(&mut self, demand: Demand) -> Option<JobId> {
+            let prompts: u64 = self.prompts.iter().map(|prompt| u64::from(prompt.cells())).sum();
+            if self.scheduler.fits(&demand, prompts + u64::from(demand.prompt_cells), 0).is_err() {
+                return None;
+            }
+            let prompt = self.cells.take(demand.prompt_cells, None).unwrap();
+            let spare = self.cells.take(demand.candidate_cells, Some(prompt.clone())).unwrap();
+            self.prompts.push(prompt);
+            let job = JobId(self.prompts.len() as u64);
+            self.scheduler.admit(job, demand, spare);
+            Some(job)
+        }
+
+        fn admit_ready(&mut self, demand: Demand) -> JobId {
+            let job = self.admit(demand).unwrap();
+            self.scheduler.prompt_is_ready(job);
+            job
+        }
+
+        /// Starts one candidate.
+        fn start(&mut self, others_wait_to_grow: bool) -> Option<JobId> {
+            let Start { job, cells, spare } = self.scheduler.start_next(others_wait_to_grow, 0)?;
+            let part = spare.unwrap_or_else(|| self.cells.take(cells, None).unwrap());
+            self.running.push((job, part));
+            Some(job)
+        }
+
+        fn start_all(&mut self) -> usize {
+            std::iter::from_fn(|| self.start(false)).count()
+        }
+
+        fn end(&mut self, position: usize) {
+            let (job, part) = self.running.remove(position);
+            self.scheduler.finished(job, Some(part));
+        }
+
+        fn count(&self, job: JobId) -> usize {
+            self.running.iter().filter(|(of, _)| *of == job).count()
+        }
     }
 
     fn demand(prompt_cells: u32, candidate_cells: u32, candidates: usize) -> Demand {
-        Demand { prompt_cells, candidate_cells, limit_cells: candidate_cells, candidates }
-    }
-
-    fn started(scheduler: &mut Scheduler) -> Vec<(SequenceId, SequenceId)> {
-        std::iter::from_fn(|| scheduler.start_next(false)).collect()
+        Demand { prompt_cells, candidate_cells, limit_cells: candidate_cells, kind: Kind::Answers(candidates) }
     }
 
     #[test]
-    fn a_large_budget_refills_the_sequences_that_end() {
-        let mut scheduler = scheduler(1000, 3);
-        let job = scheduler.admit(demand(10, 10, 8)).unwrap();
-        assert_eq!(scheduler.start_next(false), None, "the prompt is not evaluated yet");
-        scheduler.prompt_is_ready(job);
-        let mut running = started(&mut scheduler);
-        let mut total = running.len();
+    fn a_large_budget_refills_the_places_that_become_free() {
+        let mut house = House::new(1000, 3);
+        let job = house.admit(demand(10, 10, 8)).unwrap();
+        assert_eq!(house.start(false), None, "the prompt is not evaluated yet");
+        house.scheduler.prompt_is_ready(job);
+        let mut total = house.start_all();
         assert_eq!(total, 3);
-        while let Some((prompt, sequence)) = running.pop() {
-            scheduler.finished(prompt, sequence);
-            let more = started(&mut scheduler);
-            total += more.len();
-            running.extend(more);
+        while !house.running.is_empty() {
+            house.end(0);
+            total += house.start_all();
         }
         assert_eq!(total, 8);
-        scheduler.retire(job);
-        assert_eq!(scheduler.cells_reserved(), 0);
+        house.scheduler.retire(job);
+        house.prompts.clear();
+        assert_eq!(house.cells.held(), 0);
     }
 
     #[test]
-    fn sequence_ids_are_given_to_one_holder_at_a_time() {
-        let mut scheduler = scheduler(1000, 4);
-        let first = scheduler.admit(demand(1, 1, 10)).unwrap();
-        let second = scheduler.admit(demand(1, 1, 10)).unwrap();
-        scheduler.prompt_is_ready(first);
-        scheduler.prompt_is_ready(second);
-        let mut ids: Vec<u32> = started(&mut scheduler).into_iter().map(|(_, sequence)| sequence.0).collect();
-        ids.extend([first.0, second.0]);
-        ids.sort_unstable();
-        ids.dedup();
-        assert_eq!(ids.len(), 6);
-    }
-
-    #[test]
-    fn a_newcomer_gets_the_next_free_sequences_until_the_parts_are_equal() {
-        let mut scheduler = scheduler(1000, 4);
-        let old = scheduler.admit(demand(1, 1, 100)).unwrap();
-        scheduler.prompt_is_ready(old);
-        let mut running = started(&mut scheduler);
-        assert_eq!(running.len(), 4);
-        let new = scheduler.admit(demand(1, 1, 100)).unwrap();
-        scheduler.prompt_is_ready(new);
-        for (expected_old, expected_new) in [(3, 1), (2, 2), (2, 2)] {
-            let of_old = running.iter().position(|(prompt, _)| *prompt == old).unwrap();
-            let (prompt, sequence) = running.remove(of_old);
-            scheduler.finished(prompt, sequence);
-            running.extend(started(&mut scheduler));
-            let count = |job| running.iter().filter(|(prompt, _)| *prompt == job).count();
-            assert_eq!((count(old), count(new)), (expected_old, expected_new));
+    fn a_newcomer_gets_the_next_free_places_until_the_parts_are_equal() {
+        let mut house = House::new(1000, 4);
+        let old = house.admit_ready(demand(1, 1, 100));
+        assert_eq!(house.start_all(), 4);
+        let new = house.admit_ready(demand(1, 1, 100));
+        for expected in [(3, 1), (2, 2), (2, 2)] {
+            let of_old = house.running.iter().position(|(job, _)| *job == old).unwrap();
+            house.end(of_old);
+            house.start_all();
+            assert_eq!((house.count(old), house.count(new)), expected);
         }
     }
 
     #[test]
     fn no_candidate_starts_for_which_there_is_no_room() {
-        let mut scheduler = scheduler(100, 8);
-        let job = scheduler.admit(demand(40, 25, 8)).unwrap();
-        scheduler.prompt_is_ready(job);
-        assert_eq!(started(&mut scheduler).len(), 2);
-        assert_eq!(scheduler.cells_reserved(), 90);
-        assert_eq!(scheduler.admit(demand(5, 6, 1)), None);
+        let mut house = House::new(100, 8);
+        house.admit_ready(demand(40, 25, 8));
+        assert_eq!(house.start_all(), 2);
+        assert_eq!(house.cells.held(), 90);
+        assert_eq!(house.admit(demand(5, 6, 1)), None);
+    }
+
+    #[test]
+    fn what_can_be_evicted_counts_as_free() {
+        let mut house = House::new(100, 8);
+        let kept = house.cells.take(50, None).unwrap();
+        assert_eq!(house.scheduler.fits(&demand(40, 25, 2), 40, 0), Err(Lack::Cells));
+        assert_eq!(house.scheduler.fits(&demand(40, 25, 2), 40, 50), Ok(()));
+        drop(kept);
+        house.admit_ready(demand(40, 25, 8));
+        house.start_all();
+        assert!(house.scheduler.start_next(false, 14).is_none());
+        assert!(house.scheduler.start_next(false, 15).is_some());
     }
 
     #[test]
     fn a_job_that_waits_for_cells_is_not_starved_by_refills() {
-        let mut scheduler = scheduler(100, 8);
-        let old = scheduler.admit(demand(0, 10, 1000)).unwrap();
-        scheduler.prompt_is_ready(old);
-        let mut running = started(&mut scheduler);
-        assert_eq!(running.len(), 8);
+        let mut house = House::new(100, 8);
+        let old = house.admit_ready(demand(0, 10, 1000));
+        assert_eq!(house.start_all(), 8);
         let mut finished = 0;
         let new = loop {
-            if let Some(new) = scheduler.admit(demand(40, 10, 1)) {
+            if let Some(new) = house.admit(demand(40, 10, 1)) {
                 break new;
             }
-            let (prompt, sequence) = running.remove(0);
-            scheduler.finished(prompt, sequence);
-            running.extend(started(&mut scheduler));
+            house.end(0);
+            house.start_all();
             finished += 1;
             assert!(finished < 20, "the newcomer must get in");
         };
         assert_ne!(new, old);
-        assert!(!running.is_empty(), "the old job goes on meanwhile");
+        assert!(!house.running.is_empty(), "the old job goes on meanwhile");
     }
 
     #[test]
     fn a_job_keeps_the_room_of_one_candidate_until_its_last_has_started() {
-        let mut scheduler = scheduler(30, 1);
-        let job = scheduler.admit(demand(10, 20, 2)).unwrap();
-        scheduler.prompt_is_ready(job);
-        let (prompt, sequence) = scheduler.start_next(false).unwrap();
-        scheduler.finished(prompt, sequence);
-        assert_eq!(scheduler.admit(demand(1, 1, 1)), None);
-        let (prompt, sequence) = scheduler.start_next(false).unwrap();
-        scheduler.finished(prompt, sequence);
-        scheduler.retire(job);
-        assert_eq!(scheduler.cells_reserved(), 0);
+        let mut house = House::new(30, 1);
+        let job = house.admit_ready(demand(10, 20, 2));
+        house.start(false).unwrap();
+        house.end(0);
+        assert_eq!(house.admit(demand(1, 1, 1)), None);
+        house.start(false).unwrap();
+        house.end(0);
+        house.scheduler.retire(job);
+        house.prompts.clear();
+        assert_eq!(house.cells.held(), 0);
     }
 
     #[test]
     fn a_job_given_up_before_it_started_leaves_nothing_behind() {
-        let mut scheduler = scheduler(100, 2);
-        let job = scheduler.admit(demand(10, 20, 5)).unwrap();
-        scheduler.retire(job);
-        assert_eq!(scheduler.cells_reserved(), 0);
-        assert!((0..4).all(|_| scheduler.admit(demand(1, 1, 1)).is_some()));
-        assert_eq!(scheduler.admit(demand(1, 1, 1)), None, "prompts are limited too");
-    }
-
-    #[test]
-    fn a_candidate_grows_while_cells_are_free_and_gives_all_of_them_back() {
-        let mut scheduler = scheduler(100, 4);
-        let job = scheduler.admit(Demand { limit_cells: 90, ..demand(10, 20, 2) }).unwrap();
-        scheduler.prompt_is_ready(job);
-        let running = started(&mut scheduler);
-        let (old, young) = (running[0].1, running[1].1);
-        assert!(scheduler.covers(old, 20) && !scheduler.covers(old, 21));
-        assert!(scheduler.grow(old, 60));
-        assert_eq!(scheduler.cells_reserved(), 90);
-        assert!(!scheduler.grow(young, 31), "only ten cells are free");
-        assert!(!scheduler.grow(old, 90));
-        assert!(scheduler.set_aside(young) && !scheduler.set_aside(young));
-        assert!(scheduler.grow(old, 90));
-        scheduler.finished(job, old);
-        assert!(scheduler.grow(young, 90));
-        scheduler.finished(job, young);
-        scheduler.retire(job);
-        assert_eq!(scheduler.cells_reserved(), 0);
+        let mut house = House::new(100, 2);
+        let job = house.admit(demand(10, 20, 5)).unwrap();
+        house.scheduler.retire(job);
+        house.prompts.clear();
+        assert_eq!(house.cells.held(), 0);
     }
 
     #[test]
     fn a_job_whose_room_was_taken_back_starts_as_soon_as_there_is_some() {
-        let mut scheduler = scheduler(100, 1);
-        let old = scheduler.admit(Demand { limit_cells: 80, ..demand(10, 20, 5) }).unwrap();
-        let new = scheduler.admit(demand(10, 20, 5)).unwrap();
-        scheduler.prompt_is_ready(old);
-        scheduler.prompt_is_ready(new);
-        let (_, sequence) = scheduler.start_next(false).unwrap();
-        assert!(!scheduler.grow(sequence, 80));
-        assert!(scheduler.take_back_spare() && !scheduler.take_back_spare());
-        assert!(scheduler.grow(sequence, 80));
-        assert_eq!(scheduler.admit(demand(5, 5, 1)), None);
-        scheduler.finished(old, sequence);
-        assert_eq!(scheduler.start_next(true), Some((old, sequence)), "the old job kept the room of one");
-        scheduler.finished(old, sequence);
-        assert_eq!(scheduler.start_next(false), Some((new, sequence)), "the new one has waited longer");
+        let mut house = House::new(100, 1);
+        let old = house.admit_ready(Demand { limit_cells: 80, ..demand(10, 20, 5) });
+        let new = house.admit_ready(demand(10, 20, 5));
+        assert_eq!(house.start(false), Some(old));
+        assert!(!house.running[0].1.grow(80));
+        assert!(house.scheduler.take_back_spare() && !house.scheduler.take_back_spare());
+        assert!(house.running[0].1.grow(80));
+        assert_eq!(house.admit(demand(5, 5, 1)), None);
+        house.end(0);
+        assert_eq!(house.start(true), Some(old), "the old job kept the room of one");
+        house.end(0);
+        assert_eq!(house.start(false), Some(new), "the new one has waited longer");
     }
 
     #[test]
     fn prompts_leave_the_room_that_the_longest_answer_may_need() {
-        let mut scheduler = scheduler(100, 4);
-        scheduler.admit(Demand { limit_cells: 80, ..demand(10, 10, 1) }).unwrap();
-        assert_eq!(scheduler.admit(demand(11, 10, 1)), None);
-        assert!(scheduler.admit(demand(10, 10, 1)).is_some());
+        let mut house = House::new(100, 4);
+        house.admit(Demand { limit_cells: 80, ..demand(10, 10, 1) }).unwrap();
+        assert_eq!(house.admit(demand(11, 10, 1)), None);
+        assert!(house.admit(demand(10, 10, 1)).is_some());
     }
 
     #[test]
     fn while_others_wait_to_grow_only_promised_room_is_given_out() {
-        let mut scheduler = scheduler(100, 4);
-        let job = scheduler.admit(demand(10, 10, 3)).unwrap();
-        scheduler.prompt_is_ready(job);
-        assert!(scheduler.start_next(true).is_some());
-        assert_eq!(scheduler.start_next(true), None);
-        assert!(scheduler.start_next(false).is_some());
+        let mut house = House::new(100, 4);
+        house.admit_ready(demand(10, 10, 3));
+        assert!(house.start(true).is_some());
+        assert_eq!(house.start(true), None);
+        assert!(house.start(false).is_some());
     }
 
     #[test]
-    fn a_job_given_up_while_its_candidate_is_set_aside_leaves_nothing_behind() {
-        let mut scheduler = scheduler(100, 4);
-        let job = scheduler.admit(demand(10, 20, 3)).unwrap();
-        scheduler.prompt_is_ready(job);
-        let (prompt, sequence) = scheduler.start_next(false).unwrap();
-        scheduler.set_aside(sequence);
-        scheduler.finished(prompt, sequence);
-        scheduler.retire(job);
-        assert_eq!(scheduler.cells_reserved(), 0);
+    fn paths_start_when_they_are_told_to_and_searches_wait_for_places_of_theirs() {
+        let mut house = House::new(1000, 1);
+        let search = Demand { kind: Kind::Paths(3), ..demand(10, 10, 0) };
+        let job = house.admit_ready(search);
+        assert_eq!(house.start(false), None);
+        house.scheduler.waits_to_start(job);
+        house.scheduler.waits_to_start(job);
+        house.scheduler.waits_no_more(job);
+        assert_eq!(house.start_all(), 1);
+        assert!(house.admit(Demand { kind: Kind::Paths(2), ..search }).is_none(), "one place of four is left");
+        let answers = house.admit_ready(demand(10, 10, 2));
+        assert_eq!(house.start_all(), 1, "paths take no places of answers");
+        assert_eq!(house.count(answers), 1);
     }
 }

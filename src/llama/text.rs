@@ -3,7 +3,7 @@
 
 /// Decodes bytes to text as they come. A character that is not complete yet waits for its rest; bytes that
 /// cannot become one are U+FFFD, as in [`String::from_utf8_lossy`].
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Utf8Decoder {
     pending: Vec<u8>,
 }
@@ -48,7 +48,7 @@ impl Utf8Decoder {
 }
 
 /// Looks for stop strings in text that comes in pieces, and holds back what may be the beginning of one.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct StopMatcher {
     stops: std::sync::Arc<[String]>,
     held: String,

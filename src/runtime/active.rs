@@ -182,8 +182,10 @@ impl ActiveConfig {
         let Target { generator, model, lessons } = target.clone();
         let structured_output = self.names.structured_output(&model);
         let route = Route { generator, model, scaled: true, structured_output, lessons };
-        // A budget of 1 is a plain call, but requests may ask for more.
-        let settings = RunSettings { budget: self.run.budget.max(2), ..self.run.clone() };
+        // A budget of 1 is a plain call unless steps are searched, but requests may ask for more.
+        let least = if self.run.algorithm.is_search() { 1 } else { 2 };
+        let settings = RunSettings { budget: self.run.budget.max(least), ..self.run.clone() };
+        Plan::check_paths(&settings, route.generator.paths(&route.model))?;
         let resources = Resources { rules: Arc::clone(&self.rules), judge: self.judge(&route) };
         let wanted = Wanted { answers: 1, live: false };
         let (plan, _) = Plan::resolve(&settings, resources, wanted, &mut Sampling::default())?;

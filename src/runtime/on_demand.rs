@@ -1,5 +1,6 @@
 //! A local model that is loaded when it is first asked, and let go without holding up whoever lets it go.
 
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -7,10 +8,12 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::Mutex;
 
+use crate::completion::Prompt;
 use crate::config::server::LlamaSettings;
 use crate::failure::{Failure, FailureKind};
 use crate::generator::{
-    self, Delivery, Extension, Generator, Path, Run, SignalSupport, TextAnswer, TextRequest, Until,
+    self, Branch, Delivery, Extension, Generator, Path, PathSupport, Phase, Run, SignalSupport, StepRule, TextAnswer,
+    TextRequest, Until,
 };
 use crate::llama::{Engine, ModelSpec};
 
@@ -98,6 +101,21 @@ impl Generator for LocalModel {
         async move { self.load().await?.continue_texts(request, run).await }.boxed()
     }
 
+    fn branches(
+        &self,
+        prompt: Arc<Prompt>,
+        rule: Arc<StepRule>,
+        numbers: Range<usize>,
+        phase: Phase,
+        run: Arc<Run>,
+    ) -> BoxFuture<'_, Result<Vec<Box<dyn Branch>>, Failure>> {
+        async move { self.load().await?.branches(prompt, rule, numbers, phase, run).await }.boxed()
+    }
+
+    fn paths(&self, _: &str) -> Option<PathSupport> {
+        Some(PathSupport { text_is_content: !self.options.separate_reasoning })
+    }
+
     fn stops_billing(&self, _: &str) -> bool {
         true
     }
@@ -113,10 +131,9 @@ mod tests {
     use serde_json::value::RawValue;
 
     use super::*;
-    use crate::completion::{Prompt, Sampling, StepEvent};
+    use crate::completion::{Sampling, StepEvent};
     use crate::config::cli::ServeArguments;
     use crate::config::{Environment, Settings};
-    use crate::generator::Phase;
 
     #[tokio::test]
     async fn an_engine_that_has_ended_is_replaced() {

@@ -98,7 +98,7 @@ async fn a_refused_or_only_validated_document_changes_nothing() {
         json!({"model": "m", "endpoint": "http://gpu-1:8000"}),
         json!({"model": "m", "api_key": "env:NOT_SET"}),
         json!({"model": "m", "regex_patterns": ["("]}),
-        json!({"model": "m", "beam_width": 4}),
+        json!({"model": "m", "lookahead": 2}),
         json!({"provider": "llama", "model": "missing"}),
         json!({"provider": "litellm", "model": "openai/m", "model_mapping": {"x": "groq/y"}}),
     ] {

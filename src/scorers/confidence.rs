@@ -9,6 +9,7 @@
 //! confidences, at least 0 and without an upper end. Higher is better for all of them.
 
 mod groups;
+mod paths;
 mod steps;
 
 use crate::completion::{Completion, Logprobs, Signals, TokenSignals};
@@ -16,6 +17,7 @@ use crate::config::run::{Aggregation, RewardName, RunSettings};
 use crate::failure::{Failure, FailureKind};
 
 use super::Scores;
+pub use paths::StepConfidence;
 use steps::Boundary;
 
 /// Tokens of a group of DeepConf (Fu et al., "Deep Think with Confidence", 2025), where none are named.

@@ -1,11 +1,12 @@
 //! What tells good candidates from bad ones. Scores are higher for better candidates, whoever gives them.
 //!
-//! A scorer is handed a conversation and finished candidates, and returns one score for each of them. It knows
-//! nothing of why they are scored: which of them are worth it, and what is made of the scores, is decided in
-//! `algorithms`.
+//! A [`Scorer`] is handed a conversation and finished candidates, and returns one score for each of them. A [`StepScorer`]
+//! goes along with paths that are still being written. Neither knows why they are scored: which of them are worth it, and
+//! what is made of the scores, is decided in `algorithms`.
 
 pub mod confidence;
 pub mod judge;
+mod steps;
 
 use std::sync::Arc;
 
@@ -15,8 +16,9 @@ use crate::failure::Failure;
 use crate::failure::FailureKind;
 use crate::generator::Run;
 
-pub use confidence::Confidence;
+pub use confidence::{Confidence, StepConfidence};
 pub use judge::{Judge, JudgeTarget, Lessons};
+pub use steps::{PathScorer, StepScorer};
 
 /// What gives scores.
 #[derive(Debug, Clone)]

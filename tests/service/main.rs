@@ -71,6 +71,7 @@ mod request_lines;
 mod retries;
 mod revisions;
 mod robustness;
+mod search;
 mod secrecy;
 mod strategies;
 mod slow_readers;

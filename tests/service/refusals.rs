@@ -87,10 +87,13 @@ async fn a_chat_request_that_cannot_be_names_the_parameter() {
         (json!({"n": 3, "num_paths": 2}), "n", "invalid_value"),
         (json!({"n": 2, "alg": "wait"}), "n", "invalid_value"),
         (json!({"n": 2, "alg": "mixture-of-n"}), "n", "invalid_value"),
-        (json!({"alg": "beam-search"}), "alg", "not_supported_yet"),
+        (json!({"alg": "dvts"}), "alg", "not_supported_yet"),
+        (json!({"alg": "beam-search", "rm_name": "entropy"}), "alg", "invalid_value"),
         (json!({"judge_model": "j"}), "judge_model", "invalid_value"),
-        (json!({"tts_strategy": "beam_search"}), "tts_strategy", "not_supported_yet"),
-        (json!({"beam_width": 2}), "beam_width", "not_supported_yet"),
+        (json!({"tts_strategy": "beam_search"}), "alg", "invalid_value"),
+        (json!({"tts_strategy": "online_bon"}), "tts_strategy", "not_supported_yet"),
+        (json!({"beam_width": 0}), "beam_width", "invalid_value"),
+        (json!({"lookahead": 2}), "lookahead", "not_supported_yet"),
         (json!({"provider": "openrouter"}), "provider", "invalid_value"),
     ] {
         let answer = app.chat(fields.clone()).await;

@@ -128,6 +128,9 @@ async fn fields_of_searches_are_taken_with_a_warning() {
     for name in ["tts_num_trajectories", "tts_beam_size", "tts_candidates_per_step", "tts_max_steps"] {
         assert!(warnings(&answer).contains(name), "{}", warnings(&answer));
     }
+    for name in ["beam_width", "candidates_per_step`, only", "max_steps`, only"] {
+        assert!(!warnings(&answer).contains(name), "in the words of the client: {}", warnings(&answer));
+    }
 }
 
 #[tokio::test]
@@ -172,7 +175,7 @@ async fn a_path_that_leads_nowhere_lists_what_there_is() {
     for (path, param, told) in [
         ("/v1/self-consistensy/chat/completions", "algorithm", "did you mean `self-consistency`"),
         ("/v1/v1/chat/completions", "algorithm", "`best-of-n`"),
-        ("/v1/beam_search/chat/completions", "algorithm", "not supported yet"),
+        ("/v1/online_bon/chat/completions", "algorithm", "not supported yet"),
         ("/v1/best-of-n/entropie/chat/completions", "scorer", "did you mean `entropy`"),
         ("/v1/best-of-n/prm/chat/completions", "scorer", "not supported yet"),
         ("/v1/bestofall/entropy/chat/completions", "algorithm", "`self-consistency`"),

@@ -22,7 +22,12 @@ pub fn make_room(settings: &mut RunSettings, n: usize, names_budget: bool) -> Re
         let message = format!("`n` is {n}, more than a `budget` of {} has candidates; raise it", settings.budget);
         return Err(ApiError::invalid_value("n", message));
     }
-    settings.budget = settings.budget.max(n);
+    if settings.budget < n {
+        settings.budget = match algorithm {
+            AlgorithmName::BeamSearch => n.next_multiple_of(settings.search.beam_width),
+            _ => n,
+        };
+    }
     Ok(())
 }
 
@@ -49,12 +54,14 @@ mod tests {
 
     #[test]
     fn the_budget_makes_room_unless_the_request_named_it() {
-        use AlgorithmName::{BestOfN, MixtureOfN, None as One, SelfConsistency, Wait};
+        use AlgorithmName::{BeamSearch, BestOfN, MixtureOfN, None as One, SelfConsistency, Wait};
         for (algorithm, budget, names_budget, n, expected) in [
             (SelfConsistency, 8, false, 1, Some((SelfConsistency, 8))),
             (SelfConsistency, 8, false, 3, Some((SelfConsistency, 8))),
             (SelfConsistency, 2, false, 3, Some((SelfConsistency, 3))),
             (BestOfN, 2, false, 1000, Some((BestOfN, 1000))),
+            (BeamSearch, 8, false, 9, Some((BeamSearch, 12))),
+            (BeamSearch, 8, false, 8, Some((BeamSearch, 8))),
             (SelfConsistency, 3, true, 3, Some((SelfConsistency, 3))),
             (SelfConsistency, 2, true, 3, None),
             (SelfConsistency, 1, true, 1, Some((SelfConsistency, 1))),

@@ -157,6 +157,7 @@ mod tests {
                 notes: Vec::new(),
             }),
             scores: None,
+            searched: None,
             stop: Stop { reason: StopReason::Decided, planned: 8 },
             warnings: Vec::new(),
         };

@@ -70,7 +70,8 @@ impl Job {
         let client_model = request.prompt.model.clone();
         let (route, wait_rounds) = precedence::route(active, &client_model, destination)?;
         path.put_over(&mut request.overrides)?;
-        let named_by_client = Named::of(|field| request.overrides.contains_key(field));
+        let is_put = |field: &str| request.tts.as_ref().is_some_and(|tts| tts.has_put(field));
+        let named_by_client = Named::of(|field| request.overrides.contains_key(field) && !is_put(field));
         if let Some(rounds) = wait_rounds {
             request.warnings.extend(precedence::put_suffix_under(rounds, &mut request.overrides)?);
         }
@@ -106,12 +107,14 @@ impl Job {
             // No call was made yet.
             ApiError { spent: false, ..ApiError::from(&failure) }
         })?;
+        Plan::check_paths(&settings, route.generator.paths(&request.prompt.model))?;
         let wanted = Wanted { answers: request.n, live: request.stream };
         let (plan, warning) =
             Plan::resolve(&settings, Resources { rules, judge }, wanted, &mut request.prompt.sampling)?;
         answers::check(request.n, &plan, warning.as_deref())?;
         request.warnings.extend(warning);
         request.warnings.extend(named_by_client.without_effect(&settings));
+        request.warnings.extend(request.tts.as_ref().and_then(|tts| tts.without_effect(settings.algorithm)));
         request.prompt.signals = plan.signals(route.generator.signals(&request.prompt.model))?;
         let (prompt, generator) = (&request.prompt, &route.generator);
         let is_strange =

@@ -7,7 +7,7 @@ use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use crate::algorithms::Candidate;
+use crate::algorithms::{Candidate, Node};
 use crate::generator::{Account, Phase};
 
 use super::response::Finished;
@@ -31,6 +31,14 @@ pub struct Metadata<'a> {
     /// In candidate order, where candidates were scored; null for those that were not.
     #[serde(skip_serializing_if = "Option::is_none")]
     scores: Option<&'a [Option<f64>]>,
+    /// In candidate order, where particles were weighed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_weights: Option<&'a [Option<f64>]>,
+    /// In candidate order, where steps were searched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    steps_used: Option<&'a [Option<usize>]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tree: Option<Vec<NodeObject<'a>>>,
     agreement: f64,
     set_aside: Vec<SetAside<'a>>,
     stop: StopObject,
@@ -64,6 +72,27 @@ struct FailureObject<'a> {
     what: &'a str,
     message: &'a str,
     status: Option<u16>,
+}
+
+/// A step of a search.
+#[derive(Serialize)]
+struct NodeObject<'a> {
+    id: usize,
+    /// Null for a first step.
+    parent: Option<usize>,
+    text: &'a str,
+    score: Option<f64>,
+    state: &'static str,
+    /// The first candidate that ends with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    candidate: Option<usize>,
+}
+
+impl<'a> NodeObject<'a> {
+    fn of((id, node): (usize, &'a Node)) -> Self {
+        let Node { parent, text, score, fate, candidate } = node;
+        Self { id, parent: *parent, text, score: *score, state: fate.as_str(), candidate: *candidate }
+    }
 }
 
 /// Milliseconds.
@@ -108,6 +137,7 @@ impl<'a> Metadata<'a> {
             Candidate::Completed(_) | Candidate::Cancelled => None,
         });
         let verdict = outcome.verdict.as_ref();
+        let searched = outcome.searched.as_ref();
         Self {
             algorithm: run.identity.algorithm,
             revision: run.identity.revision,
@@ -123,6 +153,9 @@ impl<'a> Metadata<'a> {
                 .map(|weights| weights.iter().map(|(label, share)| (label.as_str(), *share)).collect())
                 .unwrap_or_default(),
             scores: outcome.scores.as_deref(),
+            log_weights: searched.and_then(|searched| searched.log_weights.as_deref()),
+            steps_used: searched.map(|searched| &*searched.steps_used),
+            tree: searched.map(|searched| searched.tree.nodes.iter().enumerate().map(NodeObject::of).collect()),
             agreement: run.agreement(),
             set_aside: verdict
                 .map(|verdict| {

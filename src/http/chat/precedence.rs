@@ -230,6 +230,8 @@ mod tests {
             // `alg` beside it won.
             (None, Some("offline_bon"), AlgorithmName::None, "none"),
             (Some("best-of-n"), Some("self_consistency"), AlgorithmName::BestOfN, "best-of-n"),
+            (None, Some("beam_search"), AlgorithmName::BeamSearch, "beam_search"),
+            (None, None, AlgorithmName::ParticleFiltering, "particle_filtering"),
         ] {
             let path = PathChoice::parse(path, None).unwrap();
             assert_eq!(path.strategy(Some(&tts(strategy)), algorithm).as_deref(), Some(told));
@@ -243,7 +245,7 @@ mod tests {
             ("self-consistensy", None, "algorithm", "invalid_value", "did you mean `self-consistency`?"),
             ("chat", None, "algorithm", "invalid_value", "`best-of-n`"),
             ("", None, "algorithm", "invalid_value", "`best-of-n`"),
-            ("beam_search", None, "algorithm", "not_supported_yet", "`self-consistency`"),
+            ("online_bon", None, "algorithm", "not_supported_yet", "`self-consistency`"),
             ("best-of-n", Some("entropi"), "scorer", "invalid_value", "did you mean `entropy`?"),
             ("best-of-n", Some("prm"), "scorer", "not_supported_yet", "`llm-judge`"),
         ] {

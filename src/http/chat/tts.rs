@@ -28,12 +28,22 @@ pub const NAMES: [&str; 10] = [
     "tts_window_size",
 ];
 
-/// Settings of searches step by step. The service's clients send them whatever the strategy is.
-const OF_SEARCHES: [&str; 3] = ["tts_beam_size", "tts_candidates_per_step", "tts_max_steps"];
+/// Settings of searches step by step, the name of ours, and the searches that use it. The service's clients send them
+/// whatever the strategy is.
+const OF_SEARCHES: [(&str, &str, &[AlgorithmName]); 3] = [
+    ("tts_beam_size", "beam_width", &[AlgorithmName::BeamSearch]),
+    ("tts_candidates_per_step", "candidates_per_step", &[AlgorithmName::BeamSearch]),
+    ("tts_max_steps", "max_steps", &[AlgorithmName::BeamSearch, AlgorithmName::ParticleFiltering]),
+];
 
-/// Candidates of self-consistency and of best-of-N where a strategy is named and no budget.
+/// Candidates of self-consistency, and of best-of-N and particle filtering, where a strategy is named and no budget.
 const NUM_PATHS: usize = 5;
 const NUM_TRAJECTORIES: usize = 8;
+
+/// What a beam search of a named strategy is where nothing is said.
+const BEAM_SIZE: usize = 4;
+const CANDIDATES_PER_STEP: usize = 4;
+const MAX_STEPS: usize = 100;
 
 /// What a request said in these words, beside the settings that were put in place.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -43,6 +53,8 @@ pub struct Tts {
     /// Whether the full metadata is wanted.
     pub verbose: bool,
     pub warnings: Vec<String>,
+    /// Settings of searches that were put in the place of ours.
+    pub of_searches: Vec<&'static str>,
 }
 
 impl Tts {
@@ -63,7 +75,7 @@ impl Tts {
         };
         let strategy = remove(fields, "tts_strategy")?;
         let named = strategy.as_ref().and_then(Value::as_str).map(str::to_owned);
-        let mut tts = Self { strategy: named, verbose, warnings: Vec::new() };
+        let mut tts = Self { strategy: named, verbose, ..Self::default() };
         tts.put(fields, "tts_strategy", strategy, "alg", |param, value| {
             AlgorithmName::parse(param, value).map(AlgorithmName::as_str)
         })?;
@@ -78,8 +90,27 @@ impl Tts {
         })?;
         let window = remove(fields, "tts_window_size")?;
         tts.put(fields, "tts_window_size", window, "scoring_window", whole_number("scoring_window"))?;
-        tts.set_searches_aside(fields)?;
+        for (name, ours, _) in OF_SEARCHES {
+            let value = remove(fields, name)?;
+            if value.is_some() && !fields.contains_key(ours) {
+                tts.of_searches.push(ours);
+            }
+            tts.put(fields, name, value, ours, whole_number(ours))?;
+        }
         Ok(Some(tts))
+    }
+
+    /// Whether one of our fields has its value from the family, and not under our name.
+    pub fn has_put(&self, ours: &str) -> bool {
+        self.of_searches.contains(&ours)
+    }
+
+    /// What to warn of where the run is by this algorithm.
+    pub fn without_effect(&self, algorithm: AlgorithmName) -> Option<String> {
+        let idle = OF_SEARCHES.iter().filter(|(_, ours, users)| self.has_put(ours) && !users.contains(&algorithm));
+        let idle: Vec<String> = idle.map(|(name, ..)| format!("`{name}`")).collect();
+        let verb = if idle.len() == 1 { "has" } else { "have" };
+        (!idle.is_empty()).then(|| format!("{} {verb} no effect: only a search step by step uses it", idle.join(", ")))
     }
 
     /// Puts the defaults that come with a strategy where the request names nothing itself.
@@ -93,15 +124,19 @@ impl Tts {
             AlgorithmName::SelfConsistency
             | AlgorithmName::AdaptiveSelfConsistency
             | AlgorithmName::BetaSelfConsistency => Some(NUM_PATHS),
-            AlgorithmName::BestOfN => Some(NUM_TRAJECTORIES),
+            AlgorithmName::BestOfN | AlgorithmName::ParticleFiltering => Some(NUM_TRAJECTORIES),
+            AlgorithmName::BeamSearch => put_beam_size(overrides)?,
             AlgorithmName::MixtureOfN | AlgorithmName::Wait | AlgorithmName::None => None,
         };
         if let Some(budget) = budget {
             overrides.entry("budget".to_owned()).or_insert_with(|| raw(&budget));
         }
+        if algorithm.is_search() {
+            overrides.entry("max_steps".to_owned()).or_insert_with(|| raw(&MAX_STEPS));
+        }
         // A scorer that the operator has chosen stays, and with it the way in which its scores are read.
         let scorer_is_ours = overrides.contains_key("rm_name") || configured.rm_name.is_none();
-        if algorithm == AlgorithmName::BestOfN && scorer_is_ours {
+        if (algorithm == AlgorithmName::BestOfN || algorithm.is_search()) && scorer_is_ours {
             overrides.entry("rm_name".to_owned()).or_insert_with(|| raw(&RewardName::Entropy.as_str()));
             overrides.entry("rm_agg_method".to_owned()).or_insert_with(|| raw(&Aggregation::Min.as_str()));
         }
@@ -134,13 +169,14 @@ impl Tts {
     /// Both names of the budget may be there, since clients send what their strategy does not use: then that of
     /// the strategy counts.
     fn put_budget(&mut self, fields: &mut Fields) -> Result<(), ApiError> {
-        let is_best_of_n = match fields.get("alg") {
-            Some(algorithm) => AlgorithmName::parse("alg", &value_of("alg", algorithm)?)? == AlgorithmName::BestOfN,
-            None => false,
-        };
+        let algorithm = fields.get("alg").map(|algorithm| value_of("alg", algorithm)).transpose()?;
+        let algorithm = algorithm.map(|algorithm| AlgorithmName::parse("alg", &algorithm)).transpose()?;
         let mut names = ["num_paths", "tts_num_trajectories"];
-        if is_best_of_n {
+        if matches!(algorithm, Some(AlgorithmName::BestOfN | AlgorithmName::ParticleFiltering)) {
             names.reverse();
+        }
+        if algorithm == Some(AlgorithmName::BeamSearch) && self.strategy.is_some() {
+            return self.set_aside(fields, names);
         }
         let [own, other] = names;
         let values = [remove(fields, own)?, remove(fields, other)?];
@@ -157,22 +193,29 @@ impl Tts {
         }
     }
 
-    fn set_searches_aside(&mut self, fields: &mut Fields) -> Result<(), ApiError> {
-        let mut idle = Vec::new();
-        for name in OF_SEARCHES {
-            let Some(value) = remove(fields, name)? else { continue };
-            if value.as_u64().is_none_or(|number| number == 0) {
-                let message = format!("`{name}` must be a whole number of at least 1");
-                return Err(ApiError::invalid_value(name, message));
+    /// The strategy counts the continuations of each beam, and not the paths.
+    fn set_aside(&mut self, fields: &mut Fields, names: [&str; 2]) -> Result<(), ApiError> {
+        for name in names {
+            if let Some(value) = remove(fields, name)? {
+                whole_number("budget")(name, &value)?;
+                self.warnings.push(format!(
+                    "`{name}` has no effect: the budget of a beam search is `tts_beam_size` times `tts_candidates_per_step`"
+                ));
             }
-            idle.push(format!("`{name}`"));
-        }
-        if !idle.is_empty() {
-            let verb = if idle.len() == 1 { "has" } else { "have" };
-            self.warnings.push(format!("{} {verb} no effect: only a search step by step uses it", idle.join(", ")));
         }
         Ok(())
     }
+}
+
+/// Puts the width of a beam search, and gives the budget that its width and continuations make.
+fn put_beam_size(overrides: &mut Fields) -> Result<Option<usize>, ApiError> {
+    overrides.entry("beam_width".to_owned()).or_insert_with(|| raw(&BEAM_SIZE));
+    let read = |name: &str, default: usize| match overrides.get(name) {
+        Some(value) => Ok::<usize, ApiError>(whole_number(name)(name, &value_of(name, value)?)? as usize),
+        None => Ok(default),
+    };
+    let product = read("beam_width", BEAM_SIZE)?.saturating_mul(read("candidates_per_step", CANDIDATES_PER_STEP)?);
+    Ok(Some(product))
 }
 
 /// Reads a whole number in the range of one of our fields.
@@ -218,6 +261,8 @@ mod tests {
             (json!({"tts_score_aggregation": "mean"}), json!({"rm_agg_method": "mean"})),
             (json!({"tts_window_size": 2}), json!({"scoring_window": 2})),
             (json!({"tts_verbose": true}), json!({})),
+            (json!({"tts_beam_size": 2, "tts_max_steps": 9}), json!({"beam_width": 2, "max_steps": 9})),
+            (json!({"tts_candidates_per_step": 3}), json!({"candidates_per_step": 3})),
             // Saying the same twice is no conflict, however it is spelt.
             (json!({"num_paths": 3, "budget": 3.0}), json!({"budget": 3.0})),
             (json!({"tts_strategy": "offline-bon", "alg": "best_of_n"}), json!({"alg": "best_of_n"})),
@@ -270,19 +315,26 @@ mod tests {
     #[test]
     fn what_only_searches_use_is_taken_and_said_to_do_nothing() {
         let said = json!({"tts_beam_size": 4, "tts_candidates_per_step": 4, "tts_max_steps": 100});
-        let mut fields = fields(&said);
-        let tts = Tts::take(&mut fields).unwrap().unwrap();
-        assert!(fields.is_empty());
-        let expected = "`tts_beam_size`, `tts_candidates_per_step`, `tts_max_steps` have no effect: only a search step \
-                        by step uses it";
-        assert_eq!(tts.warnings, [expected]);
+        let tts = Tts::take(&mut fields(&said)).unwrap().unwrap();
+        for (algorithm, warned) in [
+            (AlgorithmName::BeamSearch, None),
+            (AlgorithmName::ParticleFiltering, Some("`tts_beam_size`, `tts_candidates_per_step` have")),
+            (AlgorithmName::BestOfN, Some("`tts_beam_size`, `tts_candidates_per_step`, `tts_max_steps` have")),
+        ] {
+            let expected = warned.map(|names| format!("{names} no effect: only a search step by step uses it"));
+            assert_eq!(tts.without_effect(algorithm), expected, "{algorithm:?}");
+        }
+        let ours = json!({"tts_beam_size": 4, "beam_width": 2});
+        let tts = Tts::take(&mut fields(&ours)).unwrap().unwrap();
+        assert_eq!((tts.warnings.len(), tts.has_put("beam_width")), (1, false));
     }
 
     #[test]
     fn a_value_that_a_field_does_not_take_is_refused_by_the_name_that_was_written() {
         for (said, param, code) in [
             (json!({"tts_strategy": "online_bon"}), "tts_strategy", "not_supported_yet"),
-            (json!({"tts_strategy": "beam_search"}), "tts_strategy", "not_supported_yet"),
+            (json!({"tts_strategy": "particle_gibbs"}), "tts_strategy", "not_supported_yet"),
+            (json!({"tts_strategy": "beam_search", "num_paths": 0}), "num_paths", "invalid_value"),
             (json!({"tts_strategy": "self_consistent"}), "tts_strategy", "invalid_value"),
             (json!({"tts_strategy": 1}), "tts_strategy", "invalid_value"),
             (json!({"num_paths": 0}), "num_paths", "invalid_value"),
@@ -323,6 +375,39 @@ mod tests {
                 json!({"alg": "offline_bon", "budget": 2, "rm_name": "perplexity", "rm_agg_method": "max"}),
             ),
             (json!({"tts_strategy": "offline_bon"}), &judged, json!({"alg": "offline_bon", "budget": 8})),
+            (
+                json!({"tts_strategy": "beam_search", "num_paths": 5, "tts_num_trajectories": 8}),
+                &plain,
+                json!({
+                    "alg": "beam_search", "budget": 16, "beam_width": 4, "max_steps": 100, "rm_name": "entropy",
+                    "rm_agg_method": "min"
+                }),
+            ),
+            (
+                json!({"tts_strategy": "beam_search", "tts_beam_size": 2, "tts_candidates_per_step": 3}),
+                &plain,
+                json!({
+                    "alg": "beam_search", "budget": 6, "beam_width": 2, "candidates_per_step": 3, "max_steps": 100,
+                    "rm_name": "entropy", "rm_agg_method": "min"
+                }),
+            ),
+            (
+                json!({"tts_strategy": "beam_search", "budget": 8, "tts_scorer": "perplexity", "rm_agg_method": "last"}),
+                &plain,
+                json!({
+                    "alg": "beam_search", "budget": 8, "beam_width": 4, "max_steps": 100, "rm_name": "perplexity",
+                    "rm_agg_method": "last"
+                }),
+            ),
+            (
+                json!({"tts_strategy": "particle_filtering", "tts_num_trajectories": 6, "tts_max_steps": 9}),
+                &plain,
+                json!({
+                    "alg": "particle_filtering", "budget": 6, "max_steps": 9, "rm_name": "entropy",
+                    "rm_agg_method": "min"
+                }),
+            ),
+            (json!({"alg": "beam-search", "num_paths": 4}), &plain, json!({"alg": "beam-search", "budget": 4})),
             (json!({"tts_strategy": "none"}), &plain, json!({"alg": "none"})),
             (json!({"tts_scorer": "entropy"}), &plain, json!({"rm_name": "entropy"})),
             (json!({"alg": "offline_bon", "num_paths": 3}), &plain, json!({"alg": "offline_bon", "budget": 3})),

@@ -54,12 +54,19 @@ fn stop() -> Value {
 }
 
 /// The words of an earlier service for fields of ours: name, our name, and what is to be known beside.
-const TTS: [(&str, &str, &str); 6] = [
+const TTS: [(&str, &str, &str); 9] = [
     ("tts_strategy", "alg", "Another name of `alg`, with that service's defaults: temperature 0.7, 4096 tokens."),
     ("num_paths", "budget", "Another name of `budget`; 5 with a strategy that votes."),
     ("tts_num_trajectories", "budget", "Another name of `budget`; 8 with the strategy `offline_bon`."),
-    ("tts_scorer", "rm_name", "Another name of `rm_name`; `entropy` with the strategy `offline_bon`."),
-    ("tts_score_aggregation", "rm_agg_method", "Another name of `rm_agg_method`; `min` with `offline_bon`."),
+    ("tts_scorer", "rm_name", "Another name of `rm_name`; `entropy` with `offline_bon` and searches."),
+    ("tts_score_aggregation", "rm_agg_method", "Another name of `rm_agg_method`; `min` likewise."),
+    ("tts_beam_size", "beam_width", "Another name of `beam_width`; 4 with the strategy `beam_search`."),
+    (
+        "tts_candidates_per_step",
+        "candidates_per_step",
+        "Another name of `candidates_per_step`; 4 with the strategy `beam_search`, whose budget it makes.",
+    ),
+    ("tts_max_steps", "max_steps", "Another name of `max_steps`; 100 with the strategy of a search."),
     ("tts_window_size", "scoring_window", "Another name of `scoring_window`."),
 ];
 
@@ -132,9 +139,6 @@ fn parameters() -> Vec<(&'static str, Value, &'static str)> {
             json!({"type": ["boolean", "null"], "default": true}),
             "With false, `metadata` tells of every candidate, the vote and what it cost.",
         ),
-        ("tts_beam_size", at_least_one(), OF_SEARCHES),
-        ("tts_candidates_per_step", at_least_one(), OF_SEARCHES),
-        ("tts_max_steps", at_least_one(), OF_SEARCHES),
         ("tts_verbose", json!({"type": ["boolean", "null"]}), "True says the same as `return_response_only` false."),
     ]
 }
@@ -194,12 +198,6 @@ pub fn text_request() -> Value {
         "additionalProperties": true,
         "allOf": [only_with("stream_options", json!({"type": "object"}), "stream")],
     })
-}
-
-const OF_SEARCHES: &str = "Of searches step by step: checked, and without effect.";
-
-fn at_least_one() -> Value {
-    json!({"type": ["integer", "null"], "minimum": 1})
 }
 
 fn message() -> Value {

@@ -39,6 +39,14 @@ pub fn chat() -> Vec<Example> {
             json!({"model": "arithmetic-demo", "messages": sum, "tts_strategy": "self_consistency", "num_paths": 5}),
         ),
         (
+            "search",
+            "The best of four particles, with the tree of their steps",
+            json!({
+                "model": "arithmetic-demo", "messages": sum, "alg": "particle-filtering", "rm_name": "perplexity",
+                "rm_agg_method": "model", "step_token": "\n", "budget": 4, "return_response_only": false,
+            }),
+        ),
+        (
             "one_call",
             "One plain call",
             json!({"model": "arithmetic-demo", "messages": sum, "alg": "none", "max_tokens": 64}),

@@ -36,13 +36,24 @@ pub fn metadata() -> Value {
                 json!({"type": "array", "items": {"type": ["number", "null"]}}),
                 "In candidate order, where candidates were scored; null for those that were not.",
             ),
+            "log_weights": about(
+                json!({"type": "array", "items": {"type": ["number", "null"]}}),
+                "In candidate order, of particle filtering: the logarithms of the weights of the last step.",
+            ),
+            "steps_used": about(
+                json!({"type": "array", "items": {"type": ["integer", "null"], "minimum": 1}}),
+                "In candidate order, of a search: how many steps each has.",
+            ),
+            "tree": about(json!({"type": "array", "items": node()}), "Every step of a search, by its `id`."),
             "agreement": share("The share of candidates that agree with the winner; 1 where there was nothing to choose."),
             "set_aside": about(json!({"type": "array", "items": closed("", json!({
                 "candidate": count(""),
                 "reason": text(""),
             }), &[])}), "Candidates that completed and did not vote."),
             "stop": closed("Why and when the run ended.", json!({
-                "reason": text("`completed`, `decided`, the stop rule that was content, or the limit that was met."),
+                "reason": text(
+                    "`completed`, `decided`, the stop rule that was content, `max_steps`, or the limit that was met.",
+                ),
                 "planned": count("Candidates that were asked for."),
                 "started": count("Candidates that were begun."),
                 "completed": count("Candidates that ended with an answer."),
@@ -82,7 +93,32 @@ pub fn metadata() -> Value {
             ),
             "warnings": {"type": "array", "items": {"type": "string"}},
         }),
-        &["vote", "response_weights", "scores"],
+        &["vote", "response_weights", "scores", "log_weights", "steps_used", "tree"],
+    )
+}
+
+/// A step of a search.
+fn node() -> Value {
+    closed(
+        "",
+        json!({
+            "id": count(""),
+            "parent": about(
+                json!({"type": ["integer", "null"], "minimum": 0}),
+                "The step that it goes on from; null for a first one.",
+            ),
+            "text": text("What it adds to the text that the model wrote."),
+            "score": about(
+                json!({"type": ["number", "null"], "minimum": 0, "maximum": 1}),
+                "That of its path up to here; null where it could not be scored.",
+            ),
+            "state": about(
+                json!({"enum": ["kept", "pruned", "finished"]}),
+                "Whether the search went on from it, gave it up, or has an answer that ends with it.",
+            ),
+            "candidate": count("The first of `responses` that ends with it, where one does."),
+        }),
+        &["candidate"],
     )
 }
 

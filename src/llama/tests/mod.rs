@@ -3,6 +3,8 @@
 mod generation;
 mod jobs;
 mod loading;
+mod searching;
+mod sharing;
 mod streaming;
 
 use std::collections::BTreeMap;

@@ -178,7 +178,7 @@ impl Reader<'_> {
 }
 
 /// Follows code up to the fence that ends it: one within a string does not.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct CodeScan {
     quote: Option<char>,
     is_escaped: bool,

@@ -4,7 +4,7 @@ use super::{Fate, OfferedTool, Out};
 
 /// Follows a JSON value from its first character to its last, by brackets and strings alone: what a model writes
 /// between them is the client's to check, as it is with every provider.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct ValueScan {
     depth: usize,
     in_string: bool,
@@ -34,7 +34,7 @@ impl ValueScan {
 }
 
 /// One call or a list of them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct JsonCalls {
     at: At,
     in_list: bool,

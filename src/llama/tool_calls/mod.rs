@@ -163,7 +163,7 @@ enum Fate {
 }
 
 /// A call that is being read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Body {
     Json(JsonCalls),
     /// After `<tool_call>`, or within the beginning of `<function=` there.
@@ -178,7 +178,7 @@ enum Body {
 }
 
 /// Tells calls from text.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct CallReader {
     format: ToolFormat,
     tools: Arc<[OfferedTool]>,

@@ -5,7 +5,7 @@ use super::json_call::{JsonCalls, ValueScan};
 use super::{Fate, LONGEST_NAME, OfferedTool, Out};
 
 /// What follows `[TOOL_CALLS]`: a list of JSON, or a name with its arguments.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum MistralCall {
     Start,
     List(JsonCalls),
@@ -95,7 +95,7 @@ impl MistralCall {
 }
 
 /// What follows `<｜tool▁call▁begin｜>`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum DeepSeekCall {
     /// The name, or the type of what is called, until the mark.
     Head(String),

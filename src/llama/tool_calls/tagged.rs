@@ -7,7 +7,7 @@ use super::json_call::ValueScan;
 use super::{Fate, LONGEST_NAME, OfferedTool, Out};
 
 /// What follows `<function=`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct TaggedCall {
     at: At,
     /// What has been read of the tag, the name or the value at hand.

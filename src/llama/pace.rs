@@ -1,0 +1,124 @@
+//! How many prompt tokens a turn takes, learnt from how long turns took.
+//!
+//! A turn that takes long makes running streams halt, so that beside them prompts are read in pieces whose size follows
+//! from the time that the last piece took. Where nobody generates, pieces are larger, and only as long as somebody who
+//! comes meanwhile can be expected to wait.
+
+use std::time::Duration;
+
+/// Beside running candidates a turn should take no longer than this.
+const BESIDE: Duration = Duration::from_millis(80);
+/// A turn in which only prompts are read.
+const ALONE: Duration = Duration::from_millis(400);
+/// The first pieces, which are small, since nothing is known of the machine.
+const FIRST_BESIDE: f64 = 16.0;
+const FIRST_ALONE: f64 = 128.0;
+/// Fewer tokens than these are hardly faster than they.
+const LEAST: f64 = 8.0;
+
+/// What has been learnt.
+#[derive(Debug)]
+pub(super) struct Pace {
+    beside: f64,
+    alone: f64,
+    most: f64,
+}
+
+impl Pace {
+    /// For batches of this many tokens.
+    pub(super) fn new(batch_tokens: u32) -> Self {
+        let most = f64::from(batch_tokens);
+        Self { beside: FIRST_BESIDE.min(most), alone: FIRST_ALONE.min(most), most }
+    }
+
+    /// Prompt tokens that the next turn may take.
+    pub(super) fn allowance(&self, beside_candidates: bool) -> usize {
+        let tokens = if beside_candidates { self.beside } else { self.alone };
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is within a batch")]
+        let tokens = tokens as usize;
+        tokens.max(1)
+    }
+
+    /// Takes into account how long a turn took that read so many prompt tokens. One that used little of its allowance
+    /// says little of what the whole would take.
+    pub(super) fn took(&mut self, beside_candidates: bool, tokens: usize, duration: Duration) {
+        if tokens * 2 < self.allowance(beside_candidates) {
+            return;
+        }
+        let (learnt, wanted) =
+            if beside_candidates { (&mut self.beside, BESIDE) } else { (&mut self.alone, ALONE) };
+        // Quick to shrink, slow to grow: what is too long is noticed, what is too short is not.
+        let factor = (wanted.as_secs_f64() / duration.as_secs_f64().max(1e-6)).clamp(0.25, 1.5);
+        *learnt = (tokens as f64 * factor).clamp(LEAST.min(self.most), self.most);
+    }
+}
+
+/// Divides `room` among readers that need `needs`, so that none gets less than another that could use more. The rest of a
+/// division goes to the first.
+pub(super) fn divide(room: usize, needs: &[usize]) -> Vec<usize> {
+    let mut parts = vec![0; needs.len()];
+    let mut left = room;
+    loop {
+        let hungry: Vec<usize> = (0..needs.len()).filter(|reader| parts[*reader] < needs[*reader]).collect();
+        if hungry.is_empty() || left == 0 {
+            return parts;
+        }
+        let each = (left / hungry.len()).max(1);
+        for reader in hungry {
+            let more = each.min(needs[reader] - parts[reader]).min(left);
+            parts[reader] += more;
+            left -= more;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_follow_the_time_that_they_take() {
+        let mut pace = Pace::new(512);
+        // Four milliseconds a token: twenty of them take eighty.
+        for _ in 0..20 {
+            let tokens = pace.allowance(true);
+            pace.took(true, tokens, Duration::from_millis(4) * u32::try_from(tokens).unwrap());
+        }
+        assert!((18..=20).contains(&pace.allowance(true)), "{}", pace.allowance(true));
+        assert_eq!(pace.allowance(false), 128, "what is learnt beside candidates says nothing of turns without");
+        pace.took(true, pace.allowance(true), Duration::from_secs(10));
+        assert_eq!(pace.allowance(true), 8);
+        for _ in 0..50 {
+            pace.took(true, pace.allowance(true), Duration::from_micros(10));
+        }
+        assert_eq!(pace.allowance(true), 512);
+    }
+
+    #[test]
+    fn a_turn_that_read_little_teaches_nothing() {
+        let mut pace = Pace::new(512);
+        pace.took(false, 3, Duration::from_millis(1));
+        assert_eq!(pace.allowance(false), 128);
+        pace.took(false, 0, Duration::ZERO);
+        assert_eq!(pace.allowance(false), 128);
+    }
+
+    #[test]
+    fn a_small_batch_bounds_every_piece() {
+        let mut pace = Pace::new(4);
+        assert_eq!((pace.allowance(true), pace.allowance(false)), (4, 4));
+        pace.took(true, 4, Duration::from_secs(1));
+        assert_eq!(pace.allowance(true), 4);
+    }
+
+    #[test]
+    fn room_is_divided_evenly_and_what_one_leaves_goes_to_the_others() {
+        assert_eq!(divide(10, &[100, 100]), [5, 5]);
+        assert_eq!(divide(10, &[2, 100]), [2, 8]);
+        assert_eq!(divide(10, &[3, 3, 3]), [3, 3, 3]);
+        assert_eq!(divide(2, &[9, 9, 9]), [1, 1, 0]);
+        assert_eq!(divide(7, &[9, 9, 9]), [3, 2, 2]);
+        assert_eq!(divide(0, &[9]), [0]);
+        assert!(divide(5, &[]).is_empty());
+    }
+}

@@ -1,0 +1,109 @@
+use super::*;
+use crate::completion::{MaxTokens, MaxTokensName};
+
+/// A conversation of so many turns.
+fn conversation(turns: usize) -> Prompt {
+    let mut question = sum("1 + 2");
+    let messages: Vec<serde_json::Value> = (0..turns)
+        .map(|turn| {
+            let role = if turn % 2 == 0 { "user" } else { "assistant" };
+            serde_json::json!({"role": role, "content": format!("What is {turn} + 2?")})
+        })
+        .collect();
+    question.messages = serde_json::value::to_raw_value(&messages).unwrap();
+    question.sampling.max_tokens = Some(MaxTokens { tokens: 4, name: MaxTokensName::MaxTokens });
+    question
+}
+
+#[test]
+fn requests_that_come_together_with_one_prompt_evaluate_it_once() {
+    let engine = Engine::load(&small_spec()).unwrap();
+    let question = conversation(9);
+    let receivers: Vec<_> = (0..8).map(|seed| engine.generate(job(&question, [seed])).unwrap()).collect();
+    let mut usage = Usage::default();
+    for receiver in receivers {
+        usage += ends(receiver).remove(&0).unwrap().unwrap().usage;
+    }
+    let length = prompt_tokens(&engine, &question);
+    let stats = engine.stats();
+    assert_eq!(stats.prompt_tokens, length);
+    assert_eq!(stats.shared_tokens, 7 * length);
+    assert_eq!((usage.prompt_tokens, usage.cached_tokens), (8 * length, 7 * length));
+}
+
+#[test]
+fn a_prompt_shares_what_it_has_in_common_with_one_that_is_still_being_read() {
+    let engine = Engine::load(&small_spec()).unwrap();
+    let (short, long) = (conversation(5), conversation(9));
+    let receivers = [&long, &short, &long].map(|question| engine.generate(job(question, [1])).unwrap());
+    for receiver in receivers {
+        assert!(ends(receiver).remove(&0).unwrap().is_ok());
+    }
+    let (short, long) = (prompt_tokens(&engine, &short), prompt_tokens(&engine, &long));
+    let evaluated = engine.stats().prompt_tokens;
+    assert!(evaluated < long + short / 2, "{evaluated} of {long} and {short}");
+}
+
+#[test]
+fn a_prompt_that_was_given_up_half_way_is_a_beginning_for_the_next() {
+    let engine = Engine::load(&ModelSpec { batch_tokens: 256, ..small_spec() }).unwrap();
+    let question = conversation(9);
+    drop(engine.generate(job(&question, [1])).unwrap());
+    drop(engine.generate(job(&question, [2])).unwrap());
+    assert!(ends(engine.generate(job(&question, [3])).unwrap()).remove(&0).unwrap().is_ok());
+    let stats = engine.stats();
+    assert!(stats.prompt_tokens <= prompt_tokens(&engine, &question));
+    assert_eq!((stats.live_sequences, stats.reserved_tokens, stats.waiting_jobs), (0, 0, 0));
+}
+
+#[test]
+fn a_text_goes_on_from_the_answer_before() {
+    let engine = Engine::load(&small_spec()).unwrap();
+    let mut question = sum("23 + 48");
+    question.sampling.temperature = Some(0.0);
+    let ask = |text: &str| {
+        let events = engine.continue_text(text, &job(&question, [1])).unwrap();
+        ends(events).remove(&0).unwrap().unwrap()
+    };
+    let Inner { template, vocabulary, .. } = &*engine.0;
+    let begun = template.render(question.messages.get(), &[], vocabulary).unwrap();
+    let answer = ask(&begun);
+    let before = engine.stats();
+    let longer = format!("{begun}{}{}{begun}", text(&answer), vocabulary.eos_text());
+    let second = ask(&longer);
+    let evaluated = engine.stats().prompt_tokens - before.prompt_tokens;
+    assert_eq!(second.usage.prompt_tokens, vocabulary.tokenize(&longer).len() as u64);
+    assert_eq!(second.usage.cached_tokens, second.usage.prompt_tokens - evaluated);
+    let answered = answer.usage.completion_tokens;
+    assert!(answered > 20, "{answer:?}");
+    assert!(second.usage.cached_tokens >= before.prompt_tokens + answered - 2, "{:?}, {answered}", second.usage);
+}
+
+#[test]
+fn the_same_question_again_costs_no_prompt_and_gets_the_same_answer() {
+    let engine = Engine::load(&small_spec()).unwrap();
+    let question = sum("23 + 48 - 17");
+    let once = completions(&engine, job(&question, 0..3));
+    let evaluated = engine.stats().prompt_tokens;
+    let again = completions(&engine, job(&question, 0..3));
+    assert_eq!(engine.stats().prompt_tokens, evaluated);
+    for (one, other) in once.iter().zip(&again) {
+        assert_eq!(text(one), text(other));
+    }
+}
+
+#[test]
+fn what_is_kept_for_nobody_is_bounded_and_makes_way() {
+    let engine = Engine::load(&ModelSpec { kept_tokens: Some(100), ..small_spec() }).unwrap();
+    for first in 0..20 {
+        assert_eq!(completions(&engine, job(&sum(&format!("{first} + 11 + 20")), 0..2)).len(), 2);
+        assert!(engine.stats().kept_tokens <= 100, "{}", engine.stats().kept_tokens);
+    }
+    // A cache of one context keeps prompts only as long as nobody needs the room.
+    let context = ENGINE.info().context_length;
+    let engine =
+        Engine::load(&ModelSpec { context_tokens: Some(context), kept_tokens: Some(context), ..small_spec() }).unwrap();
+    for first in 0..20 {
+        assert_eq!(completions(&engine, job(&conversation(first % 11 + 1), 0..3)).len(), 3);
+    }
+}
