@@ -16,6 +16,10 @@ def scored_by(rm_name, rm_agg_method):
     return {"alg": "best-of-n", "rm_name": rm_name, "rm_agg_method": rm_agg_method}
 
 
+def searched_by(alg, rm_name, rm_agg_method):
+    return {"alg": alg, "rm_name": rm_name, "rm_agg_method": rm_agg_method}
+
+
 WAYS = {
     "one sample": {"alg": "none"},
     "self-consistency": {"alg": "self-consistency"},
@@ -23,6 +27,9 @@ WAYS = {
     "`sequence_prob`, `model`": scored_by("sequence_prob", "model"),
     "`entropy`, `min`": scored_by("entropy", "min"),
     "`self_certainty`, `last`": scored_by("self_certainty", "last"),
+    "particle filtering, `perplexity`, `model`": searched_by("particle-filtering", "perplexity", "model"),
+    "beam search, `perplexity`, `model`": searched_by("beam-search", "perplexity", "model"),
+    "beam search, `entropy`, `min`": searched_by("beam-search", "entropy", "min"),
 }
 
 

@@ -192,6 +192,11 @@ impl Plan {
         }
     }
 
+    /// Whether its calls are steps of paths.
+    pub fn is_search(&self) -> bool {
+        matches!(self.algorithm, Algorithm::BeamSearch(_) | Algorithm::ParticleFiltering(_))
+    }
+
     /// The algorithm's name in headers, metadata and logs.
     pub fn algorithm_name(&self) -> &'static str {
         match &self.algorithm {

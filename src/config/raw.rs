@@ -76,6 +76,7 @@ pub struct RawModels {
 pub struct RawLlama {
     pub threads: Option<usize>,
     pub context_tokens: Option<u32>,
+    pub kept_tokens: Option<u32>,
     pub batch_tokens: u32,
     pub gpu_layers: i32,
     pub max_sequences: u32,
@@ -87,6 +88,7 @@ impl Default for RawLlama {
         Self {
             threads: None,
             context_tokens: None,
+            kept_tokens: None,
             batch_tokens: 512,
             gpu_layers: -1,
             max_sequences: 32,

@@ -60,6 +60,12 @@ pub const SETTINGS: &[Setting] = &[
         "Tokens that all candidates together may hold; what suits the model if unset",
     ),
     setting(
+        "llama.kept_tokens",
+        Integer { least: 0, most: 16 * 1024 * 1024 },
+        "Tokens of prompts and answers that stay evaluated when nobody needs them, for requests that begin with the same; \
+         one context, 8192 or half of context_tokens if unset, whichever is least",
+    ),
+    setting(
         "llama.batch_tokens",
         Integer { least: 1, most: 65_536 },
         "Tokens evaluated at a time; at least max_sequences",

@@ -29,6 +29,7 @@ impl Settings {
             ("models.dirs", models.dirs.iter().map(|dir| path(dir)).collect()),
             ("llama.threads", llama.threads.into()),
             ("llama.context_tokens", llama.context_tokens.into()),
+            ("llama.kept_tokens", llama.kept_tokens.into()),
             ("llama.batch_tokens", llama.batch_tokens.into()),
             ("llama.gpu_layers", llama.gpu_layers.into()),
             ("llama.max_sequences", llama.max_sequences.into()),
@@ -127,6 +128,7 @@ mod tests {
             format!("llama.threads = 3  # file {}\n", file.display()),
             "active.budget = 5  # environment ITSD__ACTIVE__BUDGET\n".to_owned(),
             "# llama.context_tokens is not set  # default\n".to_owned(),
+            "# llama.kept_tokens is not set  # default\n".to_owned(),
         ] {
             assert!(shown.contains(&line), "{line} is missing in\n{shown}");
         }

@@ -12,7 +12,7 @@ use super::local::{Generating, LONG_PROMPT_BYTES};
 use super::{Members, Phase, Run, TextAnswer, TextRequest};
 use crate::completion::{Completion, MaxTokens, MaxTokensName, Prompt, StepEvent};
 use crate::failure::{Failure, FailureKind};
-use crate::llama::{CandidateSeed, Engine, Job};
+use crate::llama::{CandidateSeed, Engine, Job, Scored, TokenScore};
 
 /// The length limit of requests that name none, as that API has it.
 const DEFAULT_MAX_TOKENS: MaxTokens = MaxTokens { tokens: 16, name: MaxTokensName::MaxTokens };
@@ -31,6 +31,7 @@ pub(super) async fn continue_texts(
 ) -> Result<TextAnswer, Failure> {
     let texts = check(&request)?;
     let prompt = Arc::new(prompt(&request));
+    let echoed = echo(engine, &request, &texts, &run).await?;
     let mut jobs = Vec::with_capacity(texts.len());
     for (number, text) in texts.iter().enumerate() {
         let numbers = number * request.n..(number + 1) * request.n;
@@ -48,7 +49,7 @@ pub(super) async fn continue_texts(
         };
         jobs.push(Generating::new(events, numbers.map(|number| (number, run.ledger.begin(Phase::Generate))).collect()));
     }
-    let continuing = Continuing { events: select_all(jobs), texts, request, run };
+    let continuing = Continuing { events: select_all(jobs), texts, echoed, request, run };
     if continuing.request.stream {
         return Ok(TextAnswer::Stream(continuing.stream()));
     }
@@ -68,15 +69,31 @@ fn check(request: &TextRequest) -> Result<Vec<String>, Failure> {
         return Err(Failure::invalid_param("n", message));
     }
     match request.logprobs {
-        Some(_) if request.echo => refused(
-            "logprobs",
-            "`logprobs` of an echoed prompt are not supported by the in-process engine; leave out one",
-        ),
         Some(logprobs) if logprobs.top > 20 => {
             Err(Failure::invalid_param("logprobs", "`logprobs` must be between 0 and 20"))
         }
         _ => Ok(texts),
     }
+}
+
+/// What the model makes of the texts themselves, where they are told again with log-probabilities. Their continuations
+/// find them evaluated.
+async fn echo(
+    engine: &Engine,
+    request: &TextRequest,
+    texts: &[String],
+    run: &Run,
+) -> Result<Vec<LegacyLogprobs>, Failure> {
+    let Some(logprobs) = request.logprobs.filter(|_| request.echo) else { return Ok(Vec::new()) };
+    let mut echoed = Vec::with_capacity(texts.len());
+    for text in texts {
+        let call = run.ledger.begin(Phase::Generate);
+        let Scored { tokens, .. } = engine.score(text, logprobs.top).await?;
+        // The continuations account for the text.
+        call.withdraw();
+        echoed.push(LegacyLogprobs::of_text(text, tokens));
+    }
+    Ok(echoed)
 }
 
 /// What the engine reads of a request, beside the text.
@@ -106,6 +123,8 @@ fn prompt(request: &TextRequest) -> Prompt {
 struct Continuing {
     events: SelectAll<Generating>,
     texts: Vec<String>,
+    /// One for each text, or none.
+    echoed: Vec<LegacyLogprobs>,
     request: TextRequest,
     run: Arc<Run>,
 }
@@ -130,16 +149,26 @@ impl Continuing {
             true => format!("{}{continuation}", self.text(number)),
             false => continuation.to_owned(),
         };
-        Choice {
-            text,
-            index: number,
-            logprobs: completion.logprobs.as_deref().map(|logprobs| LegacyLogprobs::of(logprobs, &mut 0)),
-            finish_reason: Some(completion.finish_reason.as_str().to_owned()),
-        }
+        let mut offset = self.offset(number);
+        let told = completion.logprobs.as_deref().map(|logprobs| LegacyLogprobs::of(logprobs, &mut offset));
+        let logprobs = match (self.echoed(number).cloned(), told) {
+            (Some(echoed), Some(told)) => Some(echoed.followed_by(told)),
+            (echoed, told) => echoed.or(told),
+        };
+        Choice { text, index: number, logprobs, finish_reason: Some(completion.finish_reason.as_str().to_owned()) }
     }
 
     fn text(&self, number: usize) -> &str {
         &self.texts[number / self.request.n]
+    }
+
+    fn echoed(&self, number: usize) -> Option<&LegacyLogprobs> {
+        self.echoed.get(number / self.request.n)
+    }
+
+    /// Where a continuation begins, in characters of what is told of it.
+    fn offset(&self, number: usize) -> usize {
+        if self.request.echo { self.text(number).chars().count() } else { 0 }
     }
 
     fn usage(&self) -> Box<RawValue> {
@@ -162,7 +191,8 @@ impl Continuing {
         if self.request.echo {
             for number in 0..self.texts.len() * self.request.n {
                 let text = self.text(number).to_owned();
-                waiting.push_back(self.chunk(Choice { text, index: number, logprobs: None, finish_reason: None }));
+                let logprobs = self.echoed(number).cloned();
+                waiting.push_back(self.chunk(Choice { text, index: number, logprobs, finish_reason: None }));
             }
         }
         let streaming = Streaming { continuing: self, waiting, offsets: BTreeMap::new(), is_over: false };
@@ -199,7 +229,8 @@ impl Streaming {
             match self.continuing.events.next().await {
                 Some((number, StepEvent::Delta(delta))) => {
                     let text = content(&delta.fields);
-                    let offset = self.offsets.entry(number).or_default();
+                    let begin = || self.continuing.offset(number);
+                    let offset = self.offsets.entry(number).or_insert_with(begin);
                     let logprobs = delta.logprobs.as_deref().map(|logprobs| LegacyLogprobs::of(logprobs, offset));
                     if !text.is_empty() || logprobs.is_some() {
                         let choice = Choice { text, index: number, logprobs, finish_reason: None };
@@ -236,12 +267,13 @@ struct Choice {
 }
 
 /// Log-probabilities in four lists, an entry of each for every token.
-#[derive(Debug, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 struct LegacyLogprobs {
     tokens: Vec<String>,
-    token_logprobs: Vec<f64>,
-    top_logprobs: Option<Vec<BTreeMap<String, f64>>>,
-    /// In characters of the continuation.
+    /// Nothing of a token before which there is none.
+    token_logprobs: Vec<Option<f64>>,
+    top_logprobs: Option<Vec<Option<BTreeMap<String, f64>>>>,
+    /// In characters of what is told.
     text_offset: Vec<usize>,
 }
 
@@ -269,19 +301,58 @@ impl LegacyLogprobs {
         let mut lists = Self::default();
         for token in view.content {
             lists.text_offset.push(*offset);
-            // A character is counted with its first byte, whichever token has the others.
-            *offset += token.bytes.iter().filter(|byte| **byte & 0xc0 != 0x80).count();
+            *offset += characters(&token.bytes);
             if !token.top_logprobs.is_empty() {
                 // The API tells of the drawn token too where it is not among the most probable ones.
                 let drawn = (token.token.clone(), token.logprob);
                 let top = token.top_logprobs.into_iter().map(|other| (other.token, other.logprob));
-                lists.top_logprobs.get_or_insert_default().push([drawn].into_iter().chain(top).collect());
+                lists.top_logprobs.get_or_insert_default().push(Some([drawn].into_iter().chain(top).collect()));
             }
             lists.tokens.push(token.token);
-            lists.token_logprobs.push(token.logprob);
+            lists.token_logprobs.push(Some(token.logprob));
         }
         lists
     }
+
+    /// Those of a text that was asked with. A token that the model wants before every text, and that is not in this one,
+    /// is left out.
+    fn of_text(text: &str, mut tokens: Vec<TokenScore>) -> Self {
+        let length: usize = tokens.iter().map(|token| token.bytes.len()).sum();
+        if length > text.len() {
+            tokens.remove(0);
+        }
+        let written = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let has_top = tokens.iter().any(|token| !token.top.is_empty());
+        let mut lists = Self { top_logprobs: has_top.then(Vec::new), ..Self::default() };
+        let mut offset = 0;
+        for TokenScore { bytes, logprob, top } in tokens {
+            lists.text_offset.push(offset);
+            offset += characters(&bytes);
+            if let Some(tops) = &mut lists.top_logprobs {
+                let itself = logprob.map(|logprob| (written(&bytes), logprob));
+                let others = top.into_iter().map(|(bytes, logprob)| (written(&bytes), logprob));
+                tops.push(logprob.map(|_| itself.into_iter().chain(others).collect()));
+            }
+            lists.tokens.push(written(&bytes));
+            lists.token_logprobs.push(logprob);
+        }
+        lists
+    }
+
+    fn followed_by(mut self, next: Self) -> Self {
+        self.tokens.extend(next.tokens);
+        self.token_logprobs.extend(next.token_logprobs);
+        if let (Some(tops), Some(next)) = (&mut self.top_logprobs, next.top_logprobs) {
+            tops.extend(next);
+        }
+        self.text_offset.extend(next.text_offset);
+        self
+    }
+}
+
+/// Characters that begin in these bytes: one is counted with its first byte, whichever token has the others.
+fn characters(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte & 0xc0 != 0x80).count()
 }
 
 fn content(fields: &RawValue) -> String {
@@ -311,12 +382,12 @@ mod tests {
         ], "refusal": null});
         let mut offset = 10;
         let lists = LegacyLogprobs::of(&raw(&chat), &mut offset);
-        assert_eq!(lists.token_logprobs, [-0.5, -1.0, -2.0, -3.0]);
+        assert_eq!(lists.token_logprobs, [-0.5, -1.0, -2.0, -3.0].map(Some));
         assert_eq!(lists.text_offset, [10, 11, 12, 12]);
         assert_eq!(offset, 13);
         assert_eq!(
             lists.top_logprobs.unwrap()[1],
-            BTreeMap::from([("b".to_owned(), -0.1), ("\u{fffd}".to_owned(), -1.0)])
+            Some(BTreeMap::from([("b".to_owned(), -0.1), ("\u{fffd}".to_owned(), -1.0)]))
         );
         let none = LegacyLogprobs::of(&raw(&serde_json::json!({"content": [], "refusal": null})), &mut 0);
         assert_eq!(none, LegacyLogprobs::default());

@@ -98,8 +98,7 @@ impl<'model> CheckedContext<'model> {
         // process when a batch cannot give every sequence a row of logits.
         let cells = shape.cells.max(shape.sequences).next_multiple_of(CELLS_MULTIPLE);
         let batch_tokens = shape.batch_tokens.max(shape.sequences);
-        let params =
-            ffi::ContextParams { cells, sequences: shape.sequences, batch_tokens, threads: shape.threads };
+        let params = ffi::ContextParams { cells, sequences: shape.sequences, batch_tokens, threads: shape.threads };
         let context = ffi::Context::new(backend, model, params, interrupt).ok_or("llama.cpp made no context")?;
         // llama.cpp may settle for less than was asked.
         let batch_tokens = context.batch_tokens().min(batch_tokens);

@@ -5,8 +5,9 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use llama_cpp_2::token::LlamaToken;
 use parking_lot::{Condvar, Mutex};
@@ -21,7 +22,7 @@ use super::request::Request;
 use super::scheduler::JobId;
 use super::vocabulary::Vocabulary;
 use super::worker::{Limits, Worker};
-use crate::completion::FinishReason;
+use crate::completion::{FinishReason, Usage};
 use crate::failure::{Failure, FailureKind};
 
 /// Jobs that may wait in line. Beyond it a job is refused, so that a client hears of it at once.
@@ -49,6 +50,63 @@ pub(super) enum Work {
     Answers(VecDeque<(Seat, u64)>),
     /// A search that begins with these paths and their seeds; at least one. It is told when they can be extended.
     Search { paths: Vec<(PathId, u64)>, opened: Option<oneshot::Sender<()>> },
+    /// What the model makes of each token of the prompt.
+    Score(Scoring),
+}
+
+/// A prompt whose tokens are scored.
+#[derive(Debug)]
+pub(super) struct Scoring {
+    /// Alternatives told of each token.
+    pub(super) top: u8,
+    /// Of the tokens from the second on, as far as it has come.
+    pub(super) scored: Vec<TokenScore>,
+    pub(super) told: Option<oneshot::Sender<Result<Scored, Failure>>>,
+}
+
+/// Somebody who waits; dropped, the thread looks who is still there.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    here: Option<Arc<()>>,
+    shared: Weak<Shared>,
+}
+
+impl Waiting {
+    pub(super) fn new(shared: &Arc<Shared>) -> Self {
+        Self { here: Some(Arc::new(())), shared: Arc::downgrade(shared) }
+    }
+
+    pub(super) fn watch(&self) -> Weak<()> {
+        self.here.as_ref().map(Arc::downgrade).unwrap_or_default()
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.here = None;
+        if let Some(shared) = self.shared.upgrade() {
+            shared.wake();
+        }
+    }
+}
+
+/// What the model makes of a text.
+#[derive(Debug)]
+pub struct Scored {
+    /// The tokens of the text.
+    pub tokens: Vec<TokenScore>,
+    pub usage: Usage,
+}
+
+/// What the model makes of a token that it has not chosen. Log-probabilities are natural, and the model's own.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TokenScore {
+    /// What it is written as; a character may be spread over several tokens.
+    pub bytes: Box<[u8]>,
+    /// `None` of the first token, before which there is nothing.
+    pub logprob: Option<f64>,
+    /// What would have been most probable in its place, the most probable first.
+    pub top: Vec<(Box<[u8]>, f64)>,
 }
 
 /// What the engine's thread shares with those who ask it.
@@ -83,8 +141,21 @@ pub(super) struct Gauges {
     pub(super) evaluated_tokens: AtomicU64,
     /// Tokens of the last batch.
     pub(super) batch_tokens: AtomicU64,
+    /// Tokens that candidates draw in a second of evaluation, of late, in thousandths.
+    pub(super) milli_tokens_per_second: AtomicU64,
     /// Time spent in evaluations, in microseconds.
     pub(super) busy_us: AtomicU64,
+}
+
+impl Gauges {
+    /// Takes into account a turn in which so many candidates drew a token.
+    pub(super) fn note_speed(&self, drawn: usize, took: Duration) {
+        let now = drawn as f64 / took.as_secs_f64().max(1e-6) * 1e3;
+        let before = self.milli_tokens_per_second.load(Ordering::Relaxed) as f64;
+        let mean = if before == 0.0 { now } else { before + (now - before) / 16.0 };
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
+        self.milli_tokens_per_second.store(mean as u64, Ordering::Relaxed);
+    }
 }
 
 /// Says that the evaluation under way is of no use any more: nobody wants any of the jobs, or the engine is to stop.

@@ -51,7 +51,8 @@ fn hear(level: ggml_log_level, text: &str) {
 fn emit(level: ggml_log_level, line: &str) {
     // The cache is larger than one context because sequences share it; no sequence outgrows its context. And what is
     // taken from the cache after an evaluation that was interrupted was given up.
-    let expected = line.contains("possible training context overflow") || line.contains("removing memory module entries");
+    let expected =
+        line.contains("possible training context overflow") || line.contains("removing memory module entries");
     match level {
         GGML_LOG_LEVEL_ERROR => {
             let heard = ERRORS.try_with(|errors| match errors.try_borrow_mut() {

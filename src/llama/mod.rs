@@ -25,7 +25,7 @@ use crate::completion::{Prompt, StepEvent, StepRule};
 use crate::failure::{Failure, FailureKind};
 
 use context::{CheckedContext, ContextShape};
-use engine::{Interruption, QueuedJob, Shared, Work};
+use engine::{Interruption, QueuedJob, Scoring, Shared, Waiting, Work};
 use grammar::Grammars;
 use outlet::Watch;
 use paths::Search;
@@ -37,6 +37,7 @@ use tool_calls::OfferedTool;
 use vocabulary::Vocabulary;
 use worker::Limits;
 
+pub use engine::{Scored, TokenScore};
 pub use paths::{SearchPath, Stepped};
 pub use sampling::forked_seed;
 
@@ -169,7 +170,7 @@ pub struct ModelInfo {
 }
 
 /// Figures of an engine for logs and metrics, each taken for itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EngineStats {
     /// Jobs that have not begun.
     pub waiting_jobs: u64,
@@ -189,6 +190,8 @@ pub struct EngineStats {
     pub evaluated_tokens: u64,
     /// Tokens of the last batch.
     pub batch_tokens: u64,
+    /// Tokens that candidates draw in a second of evaluation, of late.
+    pub tokens_per_second: f64,
     /// Time spent in evaluations since the model was loaded.
     pub busy: Duration,
 }
@@ -386,6 +389,28 @@ impl Engine {
         Ok(paths.into_iter().map(|(id, seed)| SearchPath::new(Arc::clone(&search), id, seed)).collect())
     }
 
+    /// What the model makes of each token of a text that it has not written: its log-probability, and up to `top` tokens that
+    /// would have been the most probable in its place. The text stays as it is, control tokens in it are such, and a job
+    /// that continues it afterwards finds it evaluated.
+    ///
+    /// # Errors
+    ///
+    /// - `ContextLength` when the text is longer than the context;
+    /// - `Overloaded` when too many jobs wait.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the job up.
+    pub async fn score(&self, text: &str, top: u8) -> Result<Scored, Failure> {
+        let shared = &self.0.shared;
+        let waiting = Waiting::new(shared);
+        let (told, answer) = oneshot::channel();
+        let work = Work::Score(Scoring { top, scored: Vec::new(), told: Some(told) });
+        let id = JobId(shared.next_id());
+        self.enqueue(text, "prompt", Request::plain(), (id, Watch::Waiting(waiting.watch()), work))?;
+        answer.await.map_err(|_| Failure::new(FailureKind::Unavailable, "the in-process engine has stopped"))?
+    }
+
     /// What is asked of the engine, and the text that the model's template makes of it.
     fn read(&self, prompt: &Prompt, live: bool) -> Result<(Request, String), Failure> {
         let Inner { vocabulary, template, .. } = &*self.0;
@@ -441,14 +466,18 @@ impl Engine {
         }
         let room = (info.context_length as usize).saturating_sub(tokens.len());
         let room = u32::try_from(room).unwrap_or(u32::MAX);
-        if room == 0 {
+        // A text that is scored needs no room for an answer.
+        if room == 0 && !(matches!(work, Work::Score(_)) && tokens.len() == info.context_length as usize) {
             return Err(too_long(&format!("the prompt has {} tokens", tokens.len()), info));
         }
         if let Some(asked) = &request.form {
             request.compiled = Some(asked.compile(&self.0.grammars, vocabulary)?);
         }
         // A larger limit than there is room for is no error: the answer then ends by length, as it would have.
-        let tokens_per_candidate = request.max_tokens.map_or(room, |limit| limit.min(room));
+        let tokens_per_candidate = match work {
+            Work::Score(_) => 0,
+            _ => request.max_tokens.map_or(room, |limit| limit.min(room)),
+        };
         shared.enqueue(QueuedJob {
             id,
             request: Arc::new(request),
@@ -488,6 +517,7 @@ impl Engine {
             generated_tokens: gauges.generated_tokens.load(Ordering::Relaxed),
             evaluated_tokens: gauges.evaluated_tokens.load(Ordering::Relaxed),
             batch_tokens: gauges.batch_tokens.load(Ordering::Relaxed),
+            tokens_per_second: gauges.milli_tokens_per_second.load(Ordering::Relaxed) as f64 / 1e3,
             busy: Duration::from_micros(gauges.busy_us.load(Ordering::Relaxed)),
         }
     }

@@ -37,6 +37,8 @@ pub(super) enum Watch {
     Channel(Sender<Event>),
     /// Of a search.
     Search(Weak<Search>),
+    /// Of whoever waits for a prompt to be scored.
+    Waiting(Weak<()>),
 }
 
 /// Makes a channel with a seat for each candidate. There must be at least one.
@@ -65,6 +67,7 @@ impl Watch {
         match self {
             Self::Channel(sender) => sender.is_closed(),
             Self::Search(search) => search.strong_count() == 0,
+            Self::Waiting(waiting) => waiting.strong_count() == 0,
         }
     }
 }

@@ -45,8 +45,7 @@ impl Pace {
         if tokens * 2 < self.allowance(beside_candidates) {
             return;
         }
-        let (learnt, wanted) =
-            if beside_candidates { (&mut self.beside, BESIDE) } else { (&mut self.alone, ALONE) };
+        let (learnt, wanted) = if beside_candidates { (&mut self.beside, BESIDE) } else { (&mut self.alone, ALONE) };
         // Quick to shrink, slow to grow: what is too long is noticed, what is too short is not.
         let factor = (wanted.as_secs_f64() / duration.as_secs_f64().max(1e-6)).clamp(0.25, 1.5);
         *learnt = (tokens as f64 * factor).clamp(LEAST.min(self.most), self.most);

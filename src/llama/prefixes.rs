@@ -34,6 +34,8 @@ struct Text {
     evaluated: usize,
     /// The logits after the last token.
     row: Option<Arc<[f32]>>,
+    /// Whether the logits after every token are wanted, so that it shares nothing.
+    wants_rows: bool,
     /// Whose tokens come first, and how many of them, until they are there to be shared.
     waits_for: Option<(SequenceId, usize)>,
     span: Span,
@@ -87,8 +89,17 @@ impl Prefixes {
             Match::Whole(position) | Match::Part(position, _) => Some(position),
             Match::Nothing => None,
         };
+        self.cells_of(found) + u64::from(self.cells_for(tokens))
+    }
+
+    /// Cells of all texts that somebody holds, each counted once.
+    pub(super) fn held_cells(&self) -> u64 {
+        self.cells_of(None)
+    }
+
+    fn cells_of(&self, found: Option<usize>) -> u64 {
         let mut seen = HashSet::new();
-        let mut sum = u64::from(self.cells_for(tokens));
+        let mut sum = 0;
         for (position, text) in self.texts.iter().enumerate() {
             // Of the text that is shared with, all counts as held, which is a little more than it is.
             if text.holders > 0 || Some(position) == found {
@@ -111,10 +122,35 @@ impl Prefixes {
         tokens: &Arc<[LlamaToken]>,
         cells: &Cells,
         sequences: &mut Vec<SequenceId>,
+        free: impl FnMut(SequenceId),
+    ) -> Option<Held> {
+        let found = self.find(tokens);
+        self.hold_as(found, tokens, cells, sequences, free)
+    }
+
+    /// The same for a text of which the logits after every token are wanted, and which therefore shares nothing with those
+    /// that are here. They may share with it.
+    pub(super) fn hold_to_score(
+        &mut self,
+        tokens: &Arc<[LlamaToken]>,
+        cells: &Cells,
+        sequences: &mut Vec<SequenceId>,
+        free: impl FnMut(SequenceId),
+    ) -> Option<Held> {
+        let held = self.hold_as(Match::Nothing, tokens, cells, sequences, free)?;
+        self.text_mut(held.sequence).wants_rows = true;
+        Some(held)
+    }
+
+    fn hold_as(
+        &mut self,
+        found: Match,
+        tokens: &Arc<[LlamaToken]>,
+        cells: &Cells,
+        sequences: &mut Vec<SequenceId>,
         mut free: impl FnMut(SequenceId),
     ) -> Option<Held> {
         self.clock += 1;
-        let found = self.find(tokens);
         if let Match::Whole(position) = found {
             let text = &mut self.texts[position];
             text.holders += 1;
@@ -146,6 +182,7 @@ impl Prefixes {
             tokens: Arc::clone(tokens),
             evaluated: 0,
             row: None,
+            wants_rows: false,
             waits_for: source,
             span,
             holders: 1,
@@ -219,8 +256,12 @@ impl Prefixes {
 
     /// Removes the text that was used least lately of those that nobody holds. Its sequence is to be emptied.
     pub(super) fn evict(&mut self) -> Option<SequenceId> {
-        let (position, _) =
-            self.texts.iter().enumerate().filter(|(_, text)| text.holders == 0).min_by_key(|(_, text)| text.last_used)?;
+        let (position, _) = self
+            .texts
+            .iter()
+            .enumerate()
+            .filter(|(_, text)| text.holders == 0)
+            .min_by_key(|(_, text)| text.last_used)?;
         Some(self.texts.remove(position).sequence)
     }
 
@@ -262,7 +303,17 @@ impl Prefixes {
         self.clock += 1;
         let evaluated = tokens.len();
         let last_used = self.clock;
-        self.texts.push(Text { sequence, tokens, evaluated, row: None, waits_for: None, span, holders: 0, last_used });
+        self.texts.push(Text {
+            sequence,
+            tokens,
+            evaluated,
+            row: None,
+            wants_rows: false,
+            waits_for: None,
+            span,
+            holders: 0,
+            last_used,
+        });
         true
     }
 
@@ -273,11 +324,21 @@ impl Prefixes {
         unread.filter(|(_, count)| *count > 0).collect()
     }
 
-    /// The token of a text at this distance behind those that are evaluated, and whether it is the last one.
+    /// The token of a text at this distance behind those that are evaluated, and whether the logits after it are wanted.
     pub(super) fn next_token(&self, sequence: SequenceId, ahead: usize) -> Option<(LlamaToken, bool)> {
         let text = self.text(sequence);
         let position = text.evaluated + ahead;
-        Some((*text.tokens.get(position)?, position + 1 == text.tokens.len()))
+        Some((*text.tokens.get(position)?, text.wants_rows || position + 1 == text.tokens.len()))
+    }
+
+    /// Whether the logits after every token of a text are wanted.
+    pub(super) fn wants_rows(&self, sequence: SequenceId) -> bool {
+        self.text(sequence).wants_rows
+    }
+
+    /// The logits of a text are not wanted any more but for the last ones.
+    pub(super) fn is_scored(&mut self, sequence: SequenceId) {
+        self.text_mut(sequence).wants_rows = false;
     }
 
     /// So many more tokens of a text are in the cache; `row` are the logits after its last one.

@@ -34,6 +34,25 @@ pub(super) struct Request {
     pub(super) steps: Option<Arc<StepRule>>,
 }
 
+impl Request {
+    /// Nothing in particular is asked.
+    pub(super) fn plain() -> Self {
+        Self {
+            plan: SamplingPlan::GREEDY,
+            stops: Arc::default(),
+            max_tokens: None,
+            top_logprobs: None,
+            signals: None,
+            tools_offered: false,
+            reading: None,
+            live: false,
+            form: None,
+            compiled: None,
+            steps: None,
+        }
+    }
+}
+
 const MAX_STOPS: usize = 16;
 const MAX_STOP_BYTES: usize = 256;
 

@@ -11,6 +11,8 @@ use rand_chacha::ChaCha12Rng;
 
 use super::grammar::Allowed;
 
+mod row;
+
 /// The least log-probability that is told of a token, as OpenAI has it: JSON knows no infinity.
 pub(super) const LEAST_LOGPROB: f64 = -9999.0;
 
@@ -38,6 +40,36 @@ pub(super) struct SamplingPlan {
     pub(super) repetition: Repetition,
     /// Added to the logits of these tokens; every id is within the vocabulary. −100 and less bans a token.
     pub(super) logit_bias: Vec<(u32, f64)>,
+}
+
+impl SamplingPlan {
+    /// The most probable token, whatever has come.
+    pub(super) const GREEDY: Self = Self {
+        temperature: 0.0,
+        top_k: 0,
+        typical_p: 1.0,
+        top_p: 1.0,
+        min_p: 0.0,
+        presence_penalty: 0.0,
+        frequency_penalty: 0.0,
+        repetition: Repetition::NONE,
+        logit_bias: Vec::new(),
+    };
+
+    /// Whether every token may be drawn that has a chance.
+    fn keeps_everything(&self) -> bool {
+        self.top_k == 0 && self.typical_p >= 1.0 && self.top_p >= 1.0 && self.min_p <= 0.0
+    }
+
+    /// How many of the most probable tokens are looked at.
+    fn most_looked_at(&self, temperature: f64) -> usize {
+        match self.top_k {
+            // Every filter leaves the best one but locally typical sampling, which may leave another.
+            _ if temperature == 0.0 && self.typical_p >= 1.0 => 1,
+            0 => usize::MAX,
+            count => count,
+        }
+    }
 }
 
 /// A penalty for tokens of prompt and answer (Keskar et al., 2019): positive logits are divided by it, others
@@ -181,23 +213,26 @@ impl Sampler {
         allowed: Option<&Allowed>,
         scratch: &mut Vec<(u32, f64)>,
     ) -> Result<Drawn, SamplingError> {
-        let normaliser = log_sum_exp(row)?;
-        scratch.clear();
-        scratch.extend((0..).zip(row.iter().map(|logit| f64::from(*logit))));
-        self.move_logits(plan, scratch);
-        if let Some(allowed) = allowed {
-            scratch.retain(|(token, _)| allowed.is_allowed(*token));
-        }
-        let best = scratch.iter().map(|(_, logit)| *logit).fold(f64::NEG_INFINITY, f64::max);
-        if !best.is_finite() {
-            return Err(SamplingError::NoneLeft);
-        }
-        // From here on logits are distances from the best one, so that no exponential overflows.
-        for (_, logit) in scratch.iter_mut() {
-            *logit -= best;
-        }
-        filter(plan, scratch);
-        let token = if temperature == 0.0 { most_probable(scratch) } else { self.pick(temperature, scratch) };
+        let best = row::best(row)?;
+        let normaliser = row::log_sum_exp(row, best);
+        let moved = self.moved(plan, row);
+        let token = if temperature > 0.0 && moved.is_empty() && allowed.is_none() && plan.keeps_everything() {
+            let random = self.random();
+            row::pick(row, best, temperature, random)
+        } else {
+            let count = plan.most_looked_at(temperature);
+            candidates(row, count, &moved, allowed, scratch);
+            let best = scratch.iter().map(|(_, logit)| *logit).fold(f64::NEG_INFINITY, f64::max);
+            if !best.is_finite() {
+                return Err(SamplingError::NoneLeft);
+            }
+            // From here on logits are distances from the best one, so that no exponential overflows.
+            for (_, logit) in scratch.iter_mut() {
+                *logit -= best;
+            }
+            filter(plan, scratch);
+            if temperature == 0.0 { most_probable(scratch) } else { self.pick(temperature, scratch) }
+        };
         let token = token.ok_or(SamplingError::NoneLeft)?;
         *self.drawn.entry(token).or_default() += 1;
         self.recent.push(token);
@@ -205,26 +240,39 @@ impl Sampler {
         Ok(Drawn { token, logprob: f64::from(row[token as usize]) - normaliser })
     }
 
-    /// Adds bias and penalties; `logits` holds the whole vocabulary in order.
-    fn move_logits(&self, plan: &SamplingPlan, logits: &mut [(u32, f64)]) {
+    /// The tokens whose logits bias and penalties change, by token, with what they become.
+    fn moved(&self, plan: &SamplingPlan, row: &[f32]) -> Vec<(u32, f64)> {
+        let has_penalties = plan.presence_penalty != 0.0 || plan.frequency_penalty != 0.0;
+        let biased = plan.logit_bias.iter().map(|(token, _)| *token);
+        let drawn = self.drawn.keys().copied().filter(|_| has_penalties);
+        let mut tokens: Vec<u32> = biased.chain(self.recent.counts.keys().copied()).chain(drawn).collect();
+        tokens.sort_unstable();
+        tokens.dedup();
+        let logits = tokens.into_iter().filter_map(|token| Some((token, f64::from(*row.get(token as usize)?))));
+        let mut moved: Vec<(u32, f64)> = logits.collect();
+        let place = |moved: &[(u32, f64)], token: u32| moved.binary_search_by_key(&token, |(token, _)| *token).ok();
         for (token, bias) in &plan.logit_bias {
-            if let Some((_, logit)) = logits.get_mut(*token as usize) {
-                *logit += if *bias <= BAN { f64::NEG_INFINITY } else { *bias };
+            if let Some(place) = place(&moved, *token) {
+                moved[place].1 += if *bias <= BAN { f64::NEG_INFINITY } else { *bias };
             }
         }
-        for token in self.recent.counts.keys() {
-            if let Some((_, logit)) = logits.get_mut(*token as usize) {
+        for (token, logit) in &mut moved {
+            if self.recent.counts.contains_key(token) {
                 let penalty = plan.repetition.penalty;
                 *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
             }
-        }
-        if plan.presence_penalty != 0.0 || plan.frequency_penalty != 0.0 {
-            for (token, count) in &self.drawn {
-                if let Some((_, logit)) = logits.get_mut(*token as usize) {
-                    *logit -= plan.presence_penalty + plan.frequency_penalty * f64::from(*count);
-                }
+            if let Some(count) = self.drawn.get(token).filter(|_| has_penalties) {
+                *logit -= plan.presence_penalty + plan.frequency_penalty * f64::from(*count);
             }
         }
+        moved
+    }
+
+    /// The random number of the position, in [0, 1).
+    fn random(&mut self) -> f64 {
+        // A number takes two words of 32 bits.
+        self.rng.set_word_pos(2 * u128::from(self.position));
+        self.rng.random()
     }
 
     /// Draws one of those that are left, at this temperature, by the random number of the position.
@@ -233,9 +281,7 @@ impl Sampler {
             *weight = (*weight / temperature).exp();
         }
         let total: f64 = left.iter().map(|(_, weight)| *weight).sum();
-        // A number takes two words of 32 bits.
-        self.rng.set_word_pos(2 * u128::from(self.position));
-        let mut rest = self.rng.random::<f64>() * total;
+        let mut rest = self.random() * total;
         for (token, weight) in left.iter() {
             rest -= weight;
             if rest < 0.0 {
@@ -247,12 +293,32 @@ impl Sampler {
     }
 }
 
-/// Leaves those that may be drawn. Logits are distances from the best, which is 0.
-fn filter(plan: &SamplingPlan, logits: &mut Vec<(u32, f64)>) {
-    if plan.top_k > 0 && plan.top_k < logits.len() {
-        sort_leaders(logits, plan.top_k);
-        logits.truncate(plan.top_k);
+/// Collects the `count` most probable tokens of those that are allowed, in order, or all of these where there are fewer
+/// tokens. What is `moved` has another logit than in the row.
+fn candidates(row: &[f32], count: usize, moved: &[(u32, f64)], allowed: Option<&Allowed>, out: &mut Vec<(u32, f64)>) {
+    let is_allowed = |token: u32| allowed.is_none_or(|allowed| allowed.is_allowed(token));
+    let is_moved = |token: u32| moved.binary_search_by_key(&token, |(token, _)| *token).is_ok();
+    if count < row.len() {
+        // What is moved is added: the greatest of all are among the greatest of either.
+        row::greatest(row, count, |token| is_allowed(token) && !is_moved(token), out);
+        out.extend(moved.iter().filter(|(token, _)| is_allowed(*token)));
+        let count = count.min(out.len());
+        sort_leaders(out, count);
+        out.truncate(count);
+        return;
     }
+    out.clear();
+    out.extend((0..).zip(row.iter().map(|logit| f64::from(*logit))));
+    for (token, logit) in moved {
+        out[*token as usize].1 = *logit;
+    }
+    if allowed.is_some() {
+        out.retain(|(token, _)| is_allowed(*token));
+    }
+}
+
+/// Leaves of what top-k has left those that may be drawn. Logits are distances from the best, which is 0.
+fn filter(plan: &SamplingPlan, logits: &mut Vec<(u32, f64)>) {
     if plan.typical_p < 1.0 {
         keep_typical(logits, plan.typical_p);
     }
@@ -273,41 +339,30 @@ fn filter(plan: &SamplingPlan, logits: &mut Vec<(u32, f64)>) {
 ///
 /// See [`Sampler::draw`].
 pub(super) fn log_sum_exp(row: &[f32]) -> Result<f64, SamplingError> {
-    if row.is_empty() {
-        return Err(SamplingError::Empty);
-    }
-    let mut best = f32::NEG_INFINITY;
-    for logit in row {
-        if logit.is_nan() || *logit == f32::INFINITY {
-            return Err(SamplingError::NotFinite);
-        }
-        best = best.max(*logit);
-    }
-    if best == f32::NEG_INFINITY {
-        return Err(SamplingError::NotFinite);
-    }
-    let sum: f64 = row.iter().map(|logit| f64::from(*logit - best).exp()).sum();
-    Ok(f64::from(best) + sum.ln())
+    Ok(row::log_sum_exp(row, row::best(row)?))
 }
 
 /// The `count` most probable tokens of a row with their log-probabilities, the best first, lower ids first
 /// among equals.
 pub(super) fn leaders(row: &[f32], normaliser: f64, count: usize) -> Vec<(u32, f64)> {
-    let mut all: Vec<(u32, f64)> = (0..).zip(row.iter().map(|logit| f64::from(*logit) - normaliser)).collect();
-    let count = count.min(all.len());
-    sort_leaders(&mut all, count);
-    all.truncate(count);
-    all
+    let mut leaders = Vec::new();
+    let count = count.min(row.len());
+    if count > 0 {
+        row::greatest(row, count, |_| true, &mut leaders);
+    }
+    for (_, logit) in &mut leaders {
+        *logit -= normaliser;
+    }
+    leaders
 }
 
 /// How far the model's distribution is from one in which all tokens are as probable: −(1/V) Σ log(V·p), at least 0
 /// (Kang et al., 2025). `normaliser` is [`log_sum_exp`] of the row. A token without a chance counts with
 /// [`LEAST_LOGPROB`], so that the result is finite.
 pub(super) fn self_certainty(row: &[f32], normaliser: f64) -> f64 {
-    let size = row.len() as f64;
-    let sum: f64 = row.iter().map(|logit| (f64::from(*logit) - normaliser).max(LEAST_LOGPROB)).sum();
+    let mean = row::mean(row, |logit| (f64::from(logit) - normaliser).max(LEAST_LOGPROB));
     // The rounding of an even distribution may fall below.
-    (-sum / size - size.ln()).max(0.0)
+    (-mean - (row.len() as f64).ln()).max(0.0)
 }
 
 /// Greater weights first, lower ids first among equals.
@@ -352,7 +407,9 @@ fn keep_typical(logits: &mut Vec<(u32, f64)>, typical_p: f64) {
     let total: f64 = logits.iter().map(|(_, logit)| logit.exp()).sum();
     let logprob = |logit: f64| logit - total.ln();
     // A token without a chance adds nothing to the entropy, and 0 × −∞ is not a number.
-    let share = |logit: f64| if logit == f64::NEG_INFINITY { 0.0 } else { logprob(logit).exp() * -logprob(logit) };
+    let share = |logit: f64| {
+        if logit == f64::NEG_INFINITY { 0.0 } else { logprob(logit).exp() * -logprob(logit) }
+    };
     let entropy: f64 = logits.iter().map(|(_, logit)| share(*logit)).sum();
     let distance = |logit: f64| (-logprob(logit) - entropy).abs();
     logits.sort_by(|left, right| distance(left.1).total_cmp(&distance(right.1)).then(left.0.cmp(&right.0)));

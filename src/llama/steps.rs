@@ -90,7 +90,11 @@ impl BoxReader {
 
     fn push(&mut self, text: &str) -> bool {
         // All of the notation is ASCII, and no byte of another character is.
-        text.bytes().fold(false, |closed, byte| self.step(byte) || closed)
+        let mut has_closed = false;
+        for byte in text.bytes() {
+            has_closed |= self.step(byte);
+        }
+        has_closed
     }
 
     fn step(&mut self, byte: u8) -> bool {

@@ -5,6 +5,7 @@
 //! client chose becomes one, so that their number is bounded and nothing leaks. What only has a value at a moment,
 //! such as the active revision, is not kept here but told by whoever asks for the text.
 
+mod engines;
 mod exposition;
 mod process;
 mod requests;
@@ -23,6 +24,7 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+pub use engines::Engines;
 pub use exposition::Format;
 pub use requests::{Ended, RequestMetrics};
 pub use runs::{PhaseMetrics, RunMetrics, Tokens};
@@ -41,12 +43,13 @@ pub struct Metrics {
 }
 
 /// What has a value only at the moment of a scrape.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Moment {
     /// The active revision; `None` where no configuration is active.
     pub config_revision: Option<i64>,
     /// By provider and state of the circuit breaker, how many models are in that state.
     pub breakers: BTreeMap<(&'static str, &'static str), u64>,
+    pub engines: Engines,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -88,6 +91,7 @@ impl Metrics {
         }
         let help = "Models of a provider by the state of their circuit breaker";
         at_this_moment.register("breaker_state", help, breakers);
+        moment.engines.register(&mut at_this_moment);
         let process = process::registry(self.started);
         let mut text = String::with_capacity(16 << 10);
         for registry in [&self.registry, &at_this_moment, &process] {
@@ -134,7 +138,8 @@ mod tests {
         metrics.runs.judge.spent(&Tokens { cost_usd: -1.0, ..Tokens::default() });
         metrics.upstream("groq").call().begun();
         let breakers = BTreeMap::from([(("groq", "closed"), 2), (("groq", "open"), 0)]);
-        let text = metrics.expose(&Moment { config_revision: Some(3), breakers }, Format::Prometheus);
+        let text = metrics
+            .expose(&Moment { config_revision: Some(3), breakers, engines: Engines::default() }, Format::Prometheus);
         for family in [
             "itsd_requests_total counter",
             "itsd_requests_inflight gauge",

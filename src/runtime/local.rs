@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 use crate::config::SettingsError;
 use crate::config::server::LlamaSettings;
 use crate::config::shipped::SHIPPED_MODEL;
+use crate::metrics::Engines;
 
 use super::active::OpenLocal;
 use super::on_demand::LocalModel;
@@ -72,6 +73,27 @@ impl LocalModels {
             Box::new(move || models.model(path.clone()))
         };
         self.files().into_iter().map(|(name, path)| (name.clone(), open(&name, path))).collect()
+    }
+
+    /// What the engines of all models that are loaded are doing together.
+    pub fn engines(&self) -> Engines {
+        let known: Vec<_> = self.known.lock().values().filter_map(Weak::upgrade).collect();
+        let mut sum = Engines::default();
+        for (stats, cells) in known.iter().filter_map(|model| model.engine_stats()) {
+            sum.loaded += 1;
+            sum.waiting += stats.waiting_jobs;
+            sum.sequences += stats.live_sequences;
+            sum.batch_tokens += stats.batch_tokens;
+            sum.tokens_per_second += stats.tokens_per_second;
+            sum.used_cells += stats.reserved_tokens;
+            sum.kept_cells += stats.kept_tokens;
+            sum.cells += u64::from(cells);
+            sum.prompt_tokens += stats.prompt_tokens;
+            sum.shared_tokens += stats.shared_tokens;
+            sum.generated_tokens += stats.generated_tokens;
+            sum.busy_seconds += stats.busy.as_secs_f64();
+        }
+        sum
     }
 
     fn files(&self) -> BTreeMap<String, PathBuf> {

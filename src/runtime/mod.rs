@@ -131,7 +131,11 @@ impl Runtime {
 
     /// What those who scrape the counters shall know of this moment.
     pub fn moment(&self) -> Moment {
-        Moment { config_revision: self.snapshot().map(|active| active.revision), breakers: self.targets.breakers() }
+        Moment {
+            config_revision: self.snapshot().map(|active| active.revision),
+            breakers: self.targets.breakers(),
+            engines: self.targets.engines(),
+        }
     }
 
     /// What the operator had configured but could not be restored at the start, and why; empty once

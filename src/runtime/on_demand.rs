@@ -15,7 +15,7 @@ use crate::generator::{
     self, Branch, Delivery, Extension, Generator, Path, PathSupport, Phase, Run, SignalSupport, StepRule, TextAnswer,
     TextRequest, Until,
 };
-use crate::llama::{Engine, ModelSpec};
+use crate::llama::{Engine, EngineStats, ModelSpec};
 
 /// A model that is loaded when it is first asked, and stays while any configuration or run holds it.
 pub struct LocalModel {
@@ -50,6 +50,7 @@ impl LocalModel {
         }
         let spec = ModelSpec {
             context_tokens: self.options.context_tokens,
+            kept_tokens: self.options.kept_tokens,
             batch_tokens: self.options.batch_tokens,
             threads: self.options.threads,
             gpu_layers: self.options.gpu_layers,
@@ -74,6 +75,15 @@ impl LocalModel {
             }
             Err(panic) => Err(Failure::new(FailureKind::Internal, format!("loading a model ended early: {panic}"))),
         }
+    }
+}
+
+impl LocalModel {
+    /// What its engine is doing, and how many cells its cache has; `None` where it is not loaded, or is being loaded.
+    pub fn engine_stats(&self) -> Option<(EngineStats, u32)> {
+        let loaded = self.loaded.try_lock().ok()?;
+        let engine = &loaded.as_ref()?.engine;
+        Some((engine.stats(), engine.info().cache_tokens))
     }
 }
 

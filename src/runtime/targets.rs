@@ -10,7 +10,7 @@ use crate::config::endpoint::OutboundPolicy;
 use crate::config::provider::ProviderName;
 use crate::config::{Environment, Settings, SettingsError};
 use crate::generator::Generator;
-use crate::metrics::Metrics;
+use crate::metrics::{Engines, Metrics};
 use crate::providers::{ProviderError, ProviderSpec, UpstreamState};
 use crate::scorers::Lessons;
 
@@ -78,6 +78,14 @@ impl Targets {
 
     pub(super) fn outbound(&self) -> &OutboundPolicy {
         &self.outbound
+    }
+
+    /// What the engines of local models are doing together.
+    pub fn engines(&self) -> Engines {
+        #[cfg(feature = "llama")]
+        return self.locals.engines();
+        #[cfg(not(feature = "llama"))]
+        Engines::default()
     }
 
     #[cfg(feature = "llama")]

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::app::{Answer, TestApp, document, question, spawn_app, spawn_app_for};
+use crate::app::{Answer, PATIENCE, TestApp, document, question, receive, spawn_app, spawn_app_for};
 use crate::upstream::Upstream;
 
 const CHAT: &str = "/v1/chat/completions";
@@ -117,11 +117,17 @@ async fn particles_are_filtered_to_an_answer_that_tells_how_it_came_to_be() {
     assert_eq!(steps, metadata["tree"].as_array().unwrap().len() as u64);
     assert_eq!(body["usage"]["completion_tokens"], metadata["usage_by_phase"]["generate"]["completion_tokens"]);
     assert!(metadata["stop"]["saved_tokens_estimate"] == 0);
+}
 
-    let again = search(&app, particles()).await.ok();
-    assert_eq!(again["metadata"]["tree"], metadata["tree"], "the same seed, the same search");
-    let other = search(&app, with(particles(), json!({"seed": 6}))).await.ok();
-    assert_ne!(other["metadata"]["tree"], metadata["tree"]);
+#[tokio::test]
+#[cfg_attr(not(feature = "llama"), ignore = "needs the in-process engine")]
+async fn the_same_seed_writes_the_same_path() {
+    let app = spawn_app().await;
+    // Of one path, since what is evaluated beside another one differs in the last digits.
+    let alone = |seed: u32| json!({"alg": "particle-filtering", "budget": 1, "seed": seed, "temperature": 1.5});
+    let first = search(&app, alone(5)).await.ok();
+    assert_eq!(search(&app, alone(5)).await.ok()["metadata"]["tree"], first["metadata"]["tree"]);
+    assert_ne!(search(&app, alone(6)).await.ok()["metadata"]["tree"], first["metadata"]["tree"]);
 }
 
 #[tokio::test]
@@ -293,6 +299,40 @@ async fn greedy_paths_are_one() {
         assert_eq!(answer.ok()["metadata"]["responses"].as_array().unwrap().len(), 1);
         assert!(warnings(&answer).contains("one path instead of"), "{}", warnings(&answer));
     }
+}
+
+#[tokio::test]
+#[cfg_attr(not(feature = "llama"), ignore = "needs the in-process engine")]
+async fn a_limit_ends_a_search_with_the_best_path_so_far() {
+    let app = spawn_app().await;
+    for fields in [particles(), beams()] {
+        // The prompt alone is more than half of it, and a step of all paths the rest.
+        let limited = json!({"limits": {"max_total_tokens": 40}, "tokens_per_step": 4});
+        let answer = search(&app, with(fields, limited)).await;
+        let body = answer.ok();
+        assert_eq!(answer.header("x-its-stop"), Some("max_total_tokens"));
+        assert_tree(&body["metadata"], body["choices"][0]["message"]["content"].as_str().unwrap());
+        assert_eq!(body["choices"][0]["finish_reason"], "length");
+    }
+    let impossible = with(particles(), json!({"limits": {"deadline_ms": 1}, "budget": 32}));
+    search(&app, impossible).await.error(504);
+}
+
+#[tokio::test]
+#[cfg_attr(not(feature = "llama"), ignore = "needs the in-process engine")]
+async fn a_search_that_is_called_off_leaves_nothing_behind() {
+    let app = spawn_app().await;
+    let long = sum(with(
+        particles(),
+        json!({"budget": 32, "tokens_per_step": 1, "max_steps": 10_000, "max_tokens": 400, "temperature": 2.0}),
+    ));
+    let request = app.json_request(CHAT, &long.to_string()).header("x-request-id", "the-search");
+    let asked = tokio::spawn(receive(request));
+    let cancel = async { while app.post("/v1/chat/cancel/the-search", &json!({})).await.status != 200 {} };
+    tokio::time::timeout(PATIENCE, cancel).await.expect("the request begins");
+    assert_eq!(asked.await.unwrap().error(499)["code"], "request_cancelled");
+    // Whoever is next finds the engine free.
+    search(&app, particles()).await.ok();
 }
 
 #[tokio::test]

@@ -277,6 +277,43 @@ mod local {
     }
 
     #[tokio::test]
+    async fn an_echoed_prompt_is_told_with_its_own_log_probabilities() {
+        let app = spawn_app().await;
+        let fields = json!({"echo": true, "logprobs": 1, "max_tokens": 4});
+        let answer = ask(&app, fields.clone()).await.ok();
+        let (text, lists) = (&answer["choices"][0]["text"], &answer["choices"][0]["logprobs"]);
+        let list = |name: &str| lists[name].as_array().unwrap().clone();
+        let tokens: Vec<String> = serde_json::from_value(lists["tokens"].clone()).unwrap();
+        assert_eq!(json!(tokens.concat()), *text, "the tokens spell the prompt and its continuation");
+        assert!(text.as_str().unwrap().starts_with("7 + 5 ="));
+        let continued = answer["usage"]["completion_tokens"].as_u64().unwrap() as usize;
+        let echoed = tokens.len() - continued;
+        for name in ["token_logprobs", "top_logprobs", "text_offset"] {
+            assert_eq!(list(name).len(), tokens.len(), "{name}");
+        }
+        let mut offset = 0;
+        for (at, token) in tokens.iter().enumerate() {
+            assert_eq!(list("text_offset")[at], offset);
+            offset += token.chars().count();
+        }
+        let told = list("token_logprobs");
+        assert!(told.iter().skip(1).all(|logprob| logprob.as_f64().unwrap() <= 0.0), "{told:?}");
+
+        // What the model would have written is what it finds most probable: the same text, scored as a prompt.
+        let fields = json!({"prompt": text, "echo": true, "logprobs": 1, "max_tokens": 1});
+        let scored = ask(&app, fields.clone()).await.ok()["choices"][0]["logprobs"]["token_logprobs"].clone();
+        for at in echoed..tokens.len() {
+            let (one, other) = (told[at].as_f64().unwrap(), scored[at].as_f64().unwrap());
+            assert!((one - other).abs() < 1e-3, "{one} is not {other}");
+        }
+        let streamed = ask(&app, json!({"prompt": text, "echo": true, "logprobs": 1, "max_tokens": 1, "stream": true}));
+        let events = streamed.await.events();
+        assert_eq!(events[0]["choices"][0]["text"], *text);
+        let first = &events[0]["choices"][0]["logprobs"]["token_logprobs"];
+        assert_eq!(first.as_array().unwrap().len(), tokens.len());
+    }
+
+    #[tokio::test]
     async fn log_probabilities_are_told_in_four_lists() {
         let app = spawn_app().await;
         let answer = ask(&app, json!({"logprobs": 2, "max_tokens": 4})).await.ok();
@@ -304,7 +341,6 @@ mod local {
             (json!({"prompt": [1, 2]}), "prompt"),
             (json!({"suffix": "x"}), "suffix"),
             (json!({"best_of": 3}), "best_of"),
-            (json!({"echo": true, "logprobs": 1}), "logprobs"),
             (json!({"logprobs": 21}), "logprobs"),
             (json!({"prompt": vec!["x"; 101], "n": 10}), "n"),
             (json!({"guided_regex": "x"}), "guided_regex"),

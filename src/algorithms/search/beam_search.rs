@@ -57,9 +57,8 @@ pub(in crate::algorithms) async fn run(
         failures.append(&mut round.failures);
         beams.take(std::mem::take(&mut round.paths));
         unscored.take(&mut round, &*search.scorer, beams.active.iter().chain(&beams.pool))?;
-        if round.is_cut_short && beams.pool.is_empty() {
-            beams.active.extend(reserve);
-        }
+        // Otherwise what it held is for the continuations.
+        beams.active.extend(reserve.filter(|_| round.is_cut_short && beams.pool.is_empty()));
         if settings.dedup {
             beams.drop_alike();
         }

@@ -61,8 +61,10 @@ pub(in crate::algorithms) async fn run(
         let mut round = path::extend(std::mem::take(&mut particles.paths), run).await;
         failures.append(&mut round.failures);
         particles.take(std::mem::take(&mut round.paths), settings.weights);
-        if round.is_cut_short {
-            particles.fall_back(reserve);
+        match round.is_cut_short {
+            true => particles.fall_back(reserve),
+            // What it held is for the copies.
+            false => drop(reserve),
         }
         unscored.take(&mut round, &*search.scorer, particles.paths.iter())?;
         steps += 1;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::algorithms::{Candidate, Outcome, RunError};
+use crate::algorithms::{Candidate, Outcome, Plan, RunError};
 use crate::completion::FinishReason;
 use crate::failure::FailureKind;
 use crate::generator::{Account, Ledger, Phase};
@@ -14,6 +14,8 @@ pub struct Ending<'a> {
     runs: &'a RunMetrics,
     algorithm: &'static str,
     planned: usize,
+    /// Whether each call is a step of a path, and no candidate.
+    is_search: bool,
     ledger: &'a Arc<Ledger>,
     is_counted: bool,
 }
@@ -27,8 +29,9 @@ pub struct Ending<'a> {
 type Endings = BTreeMap<&'static str, u64>;
 
 impl<'a> Ending<'a> {
-    pub fn new(runs: &'a RunMetrics, algorithm: &'static str, planned: usize, ledger: &'a Arc<Ledger>) -> Self {
-        Self { runs, algorithm, planned, ledger, is_counted: false }
+    pub fn new(runs: &'a RunMetrics, plan: &Plan, ledger: &'a Arc<Ledger>) -> Self {
+        let (algorithm, planned, is_search) = (plan.algorithm_name(), plan.budget, plan.is_search());
+        Self { runs, algorithm, planned, is_search, ledger, is_counted: false }
     }
 
     /// `spent` is what all candidates cost, and `stops_billing` says whether a call that is cancelled is paid for no
@@ -37,12 +40,18 @@ impl<'a> Ending<'a> {
         match result {
             Ok(outcome) => {
                 self.runs.saved_tokens(outcome.saved_tokens(spent, stops_billing));
-                self.count(of_outcome(outcome, spent));
+                self.count(of_outcome(outcome, &self.of_candidates(spent)));
             }
             Err(error) => {
-                self.count(of_error(&error.failures.iter().map(|(_, failure)| failure.kind), self.planned, spent))
+                let spent = self.of_candidates(spent);
+                self.count(of_error(&error.failures.iter().map(|(_, failure)| failure.kind), self.planned, &spent));
             }
         }
+    }
+
+    /// What was spent, with the candidates that it was spent on.
+    fn of_candidates(&self, spent: &Account) -> Account {
+        if self.is_search { of_paths(*spent, self.planned) } else { *spent }
     }
 
     fn count(&mut self, endings: Endings) {
@@ -56,10 +65,17 @@ impl<'a> Ending<'a> {
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
         if !self.is_counted {
-            let spent = self.ledger.of_phase(Phase::Generate);
+            let spent = self.of_candidates(&self.ledger.of_phase(Phase::Generate));
             self.count(of_error(&std::iter::empty(), self.planned, &spent));
         }
     }
+}
+
+/// What a search of so many paths has spent: they come to an answer only with the run.
+fn of_paths(mut spent: Account, planned: usize) -> Account {
+    spent.candidates = spent.candidates.min(planned as u64);
+    (spent.counted_candidates, spent.uncounted_candidates) = (0, 0);
+    spent
 }
 
 fn of_outcome(outcome: &Outcome, spent: &Account) -> Endings {
@@ -189,5 +205,18 @@ mod tests {
         let left = Endings::from([("completed", 1), ("cancelled", 2), ("not_started", 1)]);
         assert_eq!(of(&[], 4, &spent(3, 1)), left, "the client has gone");
         assert_eq!(of(&[], 0, &spent(0, 0)), Endings::new());
+    }
+
+    #[test]
+    fn the_steps_of_a_search_are_no_candidates() {
+        let of = |failures: &[FailureKind], spent: &Account| {
+            let mut endings = of_error(&failures.iter().copied(), 4, &of_paths(*spent, 4));
+            endings.retain(|_, count| *count > 0);
+            endings
+        };
+        assert_eq!(of(&[], &spent(12, 11)), Endings::from([("cancelled", 4)]), "the client has gone");
+        let lost = Endings::from([("upstream_unavailable", 1), ("cancelled", 3)]);
+        assert_eq!(of(&[FailureKind::Unavailable], &spent(12, 11)), lost);
+        assert_eq!(of(&[FailureKind::Deadline], &spent(0, 0)), Endings::from([("not_started", 4)]));
     }
 }

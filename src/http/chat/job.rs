@@ -203,7 +203,7 @@ impl Job {
     /// Dropping the future ends every call in flight.
     pub async fn run(&self, observer: &mut impl Observer) -> Result<Outcome, RunError> {
         let runs = &self.record.metrics().runs;
-        let mut ending = Ending::new(runs, self.identity.algorithm, self.plan.budget, &self.run.ledger);
+        let mut ending = Ending::new(runs, &self.plan, &self.run.ledger);
         let result = algorithms::run(&self.plan, Arc::clone(&self.prompt), &*self.generator, &self.run, observer).await;
         let spent = self.spent();
         ending.ended(&result, &spent.of_phase(Phase::Generate), self.stops_billing());

@@ -61,9 +61,9 @@ impl House {
             let count = unread.min(most);
             let mut is_over = false;
             for ahead in 0..count {
-                let (token, is_last) = self.prefixes.next_token(sequence, ahead).unwrap();
+                let (token, wants_row) = self.prefixes.next_token(sequence, ahead).unwrap();
                 self.cache[sequence.0 as usize].push(token);
-                is_over = is_last;
+                is_over = wants_row;
             }
             self.prefixes.evaluated(sequence, count, is_over.then(|| Arc::from([0.5f32])));
             sum += count;
@@ -158,6 +158,19 @@ fn a_chain_that_never_began_leaves_nothing_behind() {
     }
     house.check();
     assert_eq!((house.cells.held(), house.free.len()), (0, 10));
+}
+
+#[test]
+fn a_text_that_is_scored_shares_nothing_and_is_shared() {
+    let mut house = House::new(100, 8, 100);
+    house.hold("abc").unwrap();
+    house.read_all();
+    let scored = house.prefixes.hold_to_score(&tokens("abcd"), &house.cells, &mut house.free, |_| {}).unwrap();
+    assert_eq!(scored.shared, 0);
+    assert_eq!(house.prefixes.next_token(scored.sequence, 0).unwrap(), (LlamaToken(97), true));
+    assert_eq!(house.read_all(), 4);
+    assert_eq!(house.hold("abcd").unwrap().shared, 4);
+    assert_eq!(house.cells.held(), 7);
 }
 
 #[test]

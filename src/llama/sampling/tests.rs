@@ -330,3 +330,73 @@ fn forks_have_seeds_of_their_own_that_follow_from_their_lineage() {
         }
     }
 }
+
+/// Which token is drawn when every token is looked at and all of them are sorted.
+fn plainly_drawn(sampler: &Sampler, row: &[f32], plan: &SamplingPlan, allowed: Option<&Allowed>) -> Option<u32> {
+    let mut left: Vec<(u32, f64)> = (0..).zip(row.iter().map(|logit| f64::from(*logit))).collect();
+    for (token, logit) in &mut left {
+        for (_, bias) in plan.logit_bias.iter().filter(|(biased, _)| biased == token) {
+            *logit += if *bias <= BAN { f64::NEG_INFINITY } else { *bias };
+        }
+        if sampler.recent.counts.contains_key(token) {
+            let penalty = plan.repetition.penalty;
+            *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+        }
+        if let Some(count) = sampler.drawn.get(token) {
+            *logit -= plan.presence_penalty + plan.frequency_penalty * f64::from(*count);
+        }
+    }
+    left.retain(|(token, _)| allowed.is_none_or(|allowed| allowed.is_allowed(*token)));
+    let mut sorted = left.clone();
+    sorted.sort_by(order);
+    let best = sorted.first()?.1;
+    if (1..row.len()).contains(&plan.top_k) {
+        sorted.truncate(plan.top_k);
+        left = sorted;
+    }
+    left.iter_mut().for_each(|(_, logit)| *logit -= best);
+    filter(plan, &mut left);
+    if plan.temperature == 0.0 {
+        return most_probable(&left);
+    }
+    let weights: Vec<f64> = left.iter().map(|(_, logit)| (logit / plan.temperature).exp()).collect();
+    let mut rng = sampler.rng.clone();
+    rng.set_word_pos(2 * u128::from(sampler.position));
+    let mut rest = rng.random::<f64>() * weights.iter().sum::<f64>();
+    let place = weights.iter().position(|weight| {
+        rest -= weight;
+        rest < 0.0
+    });
+    place.map(|place| left[place].0)
+}
+
+#[test]
+fn shortcuts_draw_what_looking_at_every_token_would() {
+    let mut random = ChaCha12Rng::seed_from_u64(5);
+    for turn in 0..200 {
+        let size = [3, 50, 300, 900][turn % 4];
+        let row: Vec<f32> = (0..size).map(|_| (random.random::<f32>() - 0.5) * 16.0).collect();
+        let mut one_of = |values: &[f64]| values[random.random_range(0..values.len())];
+        let plan = SamplingPlan {
+            temperature: one_of(&[0.0, 0.5, 1.0, 1.5]),
+            top_k: one_of(&[0.0, 1.0, 40.0, 200.0]) as usize,
+            typical_p: one_of(&[1.0, 1.0, 0.7]),
+            top_p: one_of(&[1.0, 1.0, 0.95, 0.5]),
+            min_p: one_of(&[0.0, 0.0, 0.05]),
+            presence_penalty: one_of(&[0.0, 0.0, 1.0]),
+            frequency_penalty: one_of(&[0.0, 0.0, -0.5]),
+            repetition: Repetition { penalty: one_of(&[1.0, 1.0, 1.3]), window: 20 },
+            logit_bias: [vec![], vec![(2, -100.0), (1, 20.0), (1, -3.0), (999_999, 1.0)]][turn % 2].clone(),
+        };
+        let mut allowed = Allowed::alloc(size);
+        (0..size).filter(|token| token % 3 != 1).for_each(|token| allowed.allow_token(token as u32));
+        let allowed = (turn % 5 == 0).then_some(&allowed);
+        let mut sampler = Sampler::new(turn as u64, &plan, [0, 1, 1].into_iter());
+        let mut scratch = Vec::new();
+        for _ in 0..6 {
+            let expected = plainly_drawn(&sampler, &row, &plan, allowed);
+            let drawn = sampler.draw(&row, &plan, allowed, &mut scratch).ok().map(|drawn| drawn.token);
+            assert_eq!(drawn, expected, "{plan:?}");
+        }
+    }
+}

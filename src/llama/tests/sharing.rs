@@ -107,3 +107,34 @@ fn what_is_kept_for_nobody_is_bounded_and_makes_way() {
         assert_eq!(completions(&engine, job(&conversation(first % 11 + 1), 0..3)).len(), 3);
     }
 }
+
+#[tokio::test]
+async fn a_text_that_is_scored_is_evaluated_once_for_that_and_for_its_continuation() {
+    let engine = Engine::load(&small_spec()).unwrap();
+    let text = "What is 23 + 48 - 17? ".repeat(6);
+    let (scored, again) = tokio::join!(engine.score(&text, 2), engine.score(&text, 0));
+    let (scored, again) = (scored.unwrap(), again.unwrap());
+    let tokens = engine.0.vocabulary.tokenize(&text).len();
+    assert_eq!((scored.tokens.len(), scored.usage.prompt_tokens), (tokens, tokens as u64));
+    assert_eq!(scored.tokens[0].logprob, None);
+    for (one, other) in scored.tokens.iter().zip(&again.tokens).skip(1) {
+        let (logprob, top) = (one.logprob.unwrap(), &one.top);
+        assert!(logprob <= 0.0 && top.len() == 2 && top[0].1 >= top[1].1 && top[0].1 >= logprob - 1e-9);
+        assert!((logprob - other.logprob.unwrap()).abs() < 1e-3 && other.top.is_empty());
+    }
+    let spelled: Vec<u8> = scored.tokens.iter().flat_map(|token| token.bytes.to_vec()).collect();
+    assert!(spelled.ends_with(text.as_bytes()));
+    assert_eq!(engine.stats().prompt_tokens, 2 * tokens as u64, "each evaluates all of it, for the logits");
+
+    let mut events = engine.continue_text(&text, &job(&sum("1 + 1"), [1])).unwrap();
+    while events.recv().await.is_some() {}
+    assert_eq!(engine.stats().prompt_tokens, 2 * tokens as u64);
+    // Given up before it has begun, in the line or out of it.
+    for _ in 0..3 {
+        let mut giving_up = Box::pin(engine.score(&text, 1));
+        let _ = futures_util::poll!(&mut giving_up);
+    }
+    while engine.stats().reserved_tokens > 0 || engine.stats().waiting_jobs > 0 {
+        tokio::task::yield_now().await;
+    }
+}

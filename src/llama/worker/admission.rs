@@ -4,8 +4,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use llama_cpp_2::token::LlamaToken;
-
 use super::{ActiveJob, Running, Stage, UnstartedPath, Worker, active_mut, count};
 use crate::llama::candidate::Candidate;
 use crate::llama::cells::Span;
@@ -34,16 +32,22 @@ impl Worker<'_> {
     /// Room for a job's prompt and for its first candidate, at the cost of prompts that nobody holds.
     fn find_room(&mut self, job: &QueuedJob) -> Option<(Demand, Held, Span)> {
         let demand = loop {
+            let is_scored = matches!(job.work, Work::Score(_));
+            let whole = count(job.tokens.len());
             let demand = Demand {
-                prompt_cells: self.prefixes.cells_for(&job.tokens),
+                prompt_cells: if is_scored { whole } else { self.prefixes.cells_for(&job.tokens) },
                 candidate_cells: job.tokens_expected,
                 limit_cells: job.tokens_per_candidate,
                 kind: match &job.work {
                     Work::Answers(candidates) => Kind::Answers(candidates.len()),
                     Work::Search { paths, .. } => Kind::Paths(paths.len()),
+                    Work::Score(_) => Kind::Answers(0),
                 },
             };
-            let prompts = self.prefixes.held_cells_with(&job.tokens);
+            let prompts = match is_scored {
+                true => self.prefixes.held_cells() + u64::from(whole),
+                false => self.prefixes.held_cells_with(&job.tokens),
+            };
             match self.scheduler.fits(&demand, prompts, self.prefixes.kept_cells()) {
                 Ok(()) => break demand,
                 Err(Lack::Places) => return None,
@@ -51,7 +55,7 @@ impl Worker<'_> {
                 Err(Lack::Cells) => return None,
             }
         };
-        let held = self.hold(&job.tokens);
+        let held = self.hold(job);
         let spare = held.and_then(|held| {
             let span = self.take_cells(demand.candidate_cells, self.prefixes.span(held.sequence).clone());
             if span.is_none() {
@@ -65,11 +69,13 @@ impl Worker<'_> {
         Some((demand, held?, spare?))
     }
 
-    fn hold(&mut self, tokens: &Arc<[LlamaToken]>) -> Option<Held> {
+    fn hold(&mut self, job: &QueuedJob) -> Option<Held> {
         let context = &mut self.context;
-        self.prefixes.hold(tokens, &self.cells, &mut self.free_sequences, |sequence| {
-            context.remove(sequence).expect("sequences of prompts exist, and no batch is pending");
-        })
+        let empty = |sequence| context.remove(sequence).expect("sequences of prompts exist, and no batch is pending");
+        match job.work {
+            Work::Score(_) => self.prefixes.hold_to_score(&job.tokens, &self.cells, &mut self.free_sequences, empty),
+            _ => self.prefixes.hold(&job.tokens, &self.cells, &mut self.free_sequences, empty),
+        }
     }
 
     fn take_cells(&mut self, cells: u32, below: Span) -> Option<Span> {
@@ -87,7 +93,7 @@ impl Worker<'_> {
         self.shared.gauges.shared_tokens.fetch_add(held.shared as u64, Ordering::Relaxed);
         self.scheduler.admit(job.id, demand, spare);
         let unstarted = match &job.work {
-            Work::Answers(_) => Vec::new(),
+            Work::Answers(_) | Work::Score(_) => Vec::new(),
             Work::Search { paths, .. } => {
                 paths.iter().map(|(id, seed)| UnstartedPath { id: *id, seed: *seed, told: None }).collect()
             }
@@ -152,6 +158,7 @@ impl Worker<'_> {
                 let path = active.unstarted.remove(position.expect("the scheduler counts those that were told to"));
                 (None, Some(path.id), path.seed, path.told)
             }
+            Work::Score(_) => unreachable!("the scheduler knows of no candidates of a prompt that is scored"),
         };
         let candidate = Candidate::new(seat, seed, &request, &active.job.tokens);
         let below = self.prefixes.span(prompt).clone();

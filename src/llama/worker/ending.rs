@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::llama::candidate::PromptUsage;
 use crate::llama::cells::{Cells, Span};
 use crate::llama::context::{ContextError, SequenceId};
-use crate::llama::engine::{Work, cancel_unstarted, cancelled};
+use crate::llama::engine::{Scoring, Work, cancel_unstarted, cancelled};
 use crate::llama::pace::Pace;
 use crate::llama::prefixes::Prefixes;
 use crate::llama::scheduler::{JobId, Scheduler};
@@ -32,9 +32,12 @@ impl Worker<'_> {
         let active = active_mut(&mut self.jobs, job);
         let unstarted = match &mut active.job.work {
             Work::Answers(candidates) => std::mem::take(candidates),
-            Work::Search { .. } => VecDeque::new(),
+            Work::Search { .. } | Work::Score(_) => VecDeque::new(),
         };
         active.unstarted.clear();
+        if matches!(active.job.work, Work::Score(_)) {
+            self.prefixes.is_scored(active.prompt);
+        }
         let request = Arc::clone(&active.job.request);
         if active.running == 0 {
             let prompt = active.tell_prompt(&self.prefixes);
@@ -78,7 +81,9 @@ impl Worker<'_> {
             (end, Some(_)) => {
                 let end = end.map(|reason| stepped(candidate.finish_path(reason, prompt, &request), prompt));
                 // Whoever has given up waiting drops the path next.
-                let _ = told.map(|told| told.send(end));
+                if let Some(told) = told {
+                    let _ = told.send(end);
+                }
             }
         }
     }
@@ -105,10 +110,14 @@ impl Worker<'_> {
                     let _ = told.send(Err(failed()));
                 }
             }
-            if let Work::Answers(candidates) = active.job.work {
-                for (seat, _) in candidates {
-                    seat.end([], StepEvent::Failed(failed()));
+            match active.job.work {
+                Work::Answers(candidates) => {
+                    for (seat, _) in candidates {
+                        seat.end([], StepEvent::Failed(failed()));
+                    }
                 }
+                Work::Score(Scoring { told: Some(told), .. }) => drop(told.send(Err(failed()))),
+                Work::Search { .. } | Work::Score(_) => {}
             }
         }
         self.context.reset();
@@ -126,7 +135,7 @@ impl ActiveJob {
     fn is_over(&self) -> bool {
         match &self.job.work {
             Work::Answers(candidates) => self.running == 0 && candidates.is_empty(),
-            Work::Search { .. } => false,
+            Work::Search { .. } | Work::Score(_) => false,
         }
     }
 }

@@ -29,6 +29,7 @@ use crate::failure::{Failure, FailureKind};
 
 mod admission;
 mod ending;
+mod scoring;
 mod searching;
 
 /// Prompts that are in the cache at the same time, whether somebody holds them or not.
@@ -37,6 +38,10 @@ const MOST_PROMPTS: usize = 64;
 /// Paths that searches may have at the same time, and so the most that one may have. The rest of the places is left to
 /// answers.
 pub(super) const MOST_PATHS: usize = 128;
+
+/// Rows of logits that one turn works out for a prompt that is scored: each takes as many numbers as the vocabulary has
+/// tokens.
+const MOST_SCORED_ROWS: usize = 64;
 
 /// Cells by which a candidate that outgrows its part gets more.
 const GROWTH_CELLS: u32 = 64;
@@ -124,7 +129,7 @@ enum Stage {
     /// The logits after its last token, to draw the next one.
     Drawing,
     /// The same, to come to rest with them: the step is over.
-    Closing(Step),
+    Closing(Box<Step>),
     /// To be told to go on; the logits after its last token are these.
     Resting(Arc<[f32]>),
 }
@@ -150,8 +155,22 @@ impl Running {
 
 /// Where a piece of a batch belongs.
 enum Piece {
-    Prompt { sequence: SequenceId, count: usize, row: Option<i32> },
-    Candidate { position: usize, count: usize, row: Option<i32> },
+    Prompt {
+        sequence: SequenceId,
+        count: usize,
+        row: Option<i32>,
+    },
+    /// A prompt of which all logits are wanted; the first of its rows.
+    Scored {
+        sequence: SequenceId,
+        count: usize,
+        first_row: i32,
+    },
+    Candidate {
+        position: usize,
+        count: usize,
+        row: Option<i32>,
+    },
 }
 
 impl<'a> Worker<'a> {
@@ -240,6 +259,9 @@ impl<'a> Worker<'a> {
         let gauges = &self.shared.gauges;
         gauges.batch_tokens.store((read + drawing) as u64, Ordering::Relaxed);
         gauges.busy_us.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        if drawing > 0 {
+            gauges.note_speed(drawing, took);
+        }
         self.take_rows(pieces)?;
         Ok(true)
     }
@@ -265,6 +287,17 @@ impl<'a> Worker<'a> {
         let room = self.pace.allowance(drawing > 0).min(self.context.batch_room());
         for (reader, count) in readers.into_iter().zip(divide(room, &needs)).filter(|(_, count)| *count > 0) {
             pieces.push(match reader {
+                Reader::Prompt(sequence, _) if self.prefixes.wants_rows(sequence) => {
+                    let mut first_row = None;
+                    let count = count.min(MOST_SCORED_ROWS);
+                    for ahead in 0..count {
+                        let (token, wants_row) =
+                            self.prefixes.next_token(sequence, ahead).expect("it needs so many tokens");
+                        let row = self.context.push(sequence, token, wants_row)?;
+                        first_row.get_or_insert(row);
+                    }
+                    Piece::Scored { sequence, count, first_row: first_row.expect("it got some") }
+                }
                 Reader::Prompt(sequence, _) => {
                     let mut row = None;
                     for ahead in 0..count {
@@ -303,10 +336,12 @@ impl<'a> Worker<'a> {
                     let is_read = row.is_some();
                     self.prefixes.evaluated(sequence, count, row);
                     if is_read {
-                        for active in self.jobs.iter_mut().filter(|active| active.prompt == sequence) {
-                            active.is_read(&mut self.scheduler);
-                        }
+                        self.tell_read(sequence);
                     }
+                }
+                Piece::Scored { sequence, count, first_row } => {
+                    gauges.prompt_tokens.fetch_add(count as u64, Ordering::Relaxed);
+                    self.take_scores(sequence, count, first_row)?;
                 }
                 Piece::Candidate { position, count, row } => {
                     let running = &mut self.running[position];
@@ -329,7 +364,7 @@ impl<'a> Worker<'a> {
                         Stage::Closing(step) => {
                             running.stage = Stage::Resting(row.into());
                             let prompt = active_mut(&mut self.jobs, running.job).tell_prompt(&self.prefixes);
-                            running.tell(Ok(stepped(step, prompt)));
+                            running.tell(Ok(stepped(*step, prompt)));
                         }
                         resting @ Stage::Resting(_) => running.stage = resting,
                     }
@@ -344,6 +379,13 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
+    /// A prompt has been read: whoever begins with it may start.
+    fn tell_read(&mut self, prompt: SequenceId) {
+        for active in self.jobs.iter_mut().filter(|active| active.prompt == prompt) {
+            active.is_read(&mut self.scheduler);
+        }
+    }
+
     /// Lets a candidate go on with what it has drawn, or ends it.
     fn go_on(&mut self, position: usize, next: Result<Next, Failure>) {
         let running = &mut self.running[position];
@@ -354,7 +396,7 @@ impl<'a> Worker<'a> {
             }
             Ok(Next::StepEnd(token)) => {
                 running.tokens.push(LlamaToken(token.cast_signed()));
-                running.stage = Stage::Closing(running.candidate.take_step());
+                running.stage = Stage::Closing(Box::new(running.candidate.take_step()));
             }
             Ok(Next::Ended(reason)) => self.end_candidate(position, Ok(reason)),
             Err(failure) => self.end_candidate(position, Err(failure)),
@@ -445,7 +487,7 @@ impl<'a> Worker<'a> {
 impl Piece {
     fn count(&self) -> usize {
         match self {
-            Self::Prompt { count, .. } | Self::Candidate { count, .. } => *count,
+            Self::Prompt { count, .. } | Self::Scored { count, .. } | Self::Candidate { count, .. } => *count,
         }
     }
 }

@@ -1,0 +1,203 @@
+"""Measures the in-process engine beside llama-server and llama-batched-bench, and prints a table: each figure with its
+limit. itsd and the other take turns, and the median of the rounds counts. See `scripts/bench engine --help`.
+"""
+
+import argparse
+import asyncio
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import loads
+import servers
+from servers import ONE_SLOT, SHARED_CACHE, SPLIT_CACHE, Programs
+
+LOADS = ("single", "distinct", "samples", "shared", "long-prompt", "memory", "demo")
+DEMO = "arithmetic-demo"
+
+
+def run(coroutine):
+    return asyncio.run(coroutine)
+
+
+class Report:
+    """Rows of a table, printed as they come."""
+
+    def __init__(self):
+        print("| figure | itsd | beside it | ratio or limit | |")
+        print("|---|---:|---:|---:|---|", flush=True)
+
+    def ratio(self, what, ours, theirs, least, unit="tokens/s"):
+        verdict = "met" if ours / theirs >= least else "not met"
+        self.row(what, f"{ours:.1f} {unit}", f"{theirs:.1f} {unit}", f"{ours / theirs:.2f} ≥ {least}", verdict)
+
+    def row(self, what, ours, theirs="", limit="", verdict=""):
+        print(f"| {what} | {ours} | {theirs} | {limit} | {verdict} |", flush=True)
+
+
+def best_setting(programs, load, settings):
+    """The setting with which llama-server is fastest under a load, tried once each, and the rates of all of them."""
+    rates = {}
+    for setting in settings:
+        with servers.llama_server(programs, setting) as server:
+            rates[setting] = run(load(server.port, f"trial {servers.words(setting)}"))
+    best = max(rates, key=rates.get)
+    tried = ", ".join(f"`{servers.words(setting)}` {rate:.1f}" for setting, rate in rates.items())
+    return best, f"tried once: {tried}"
+
+
+def compare(programs, options, load, settings):
+    """Rounds of a load for itsd and for llama-server at its best setting: both medians, and what that setting is."""
+    setting, tried = settings[0], ""
+    if len(settings) > 1:
+        setting, tried = best_setting(programs, load, settings)
+    ours, theirs = [], []
+    with servers.itsd(programs) as itsd, servers.llama_server(programs, setting) as peer:
+        for number in range(options.rounds + 1):
+            figures = run(load(itsd.port, f"round {number}")), run(load(peer.port, f"round {number}"))
+            # The first round warms up.
+            if number > 0:
+                ours.append(figures[0])
+                theirs.append(figures[1])
+    name = f"llama-server `{servers.words(setting)}`"
+    return statistics.median(ours), statistics.median(theirs), name, tried
+
+
+def single(programs, options, report):
+    def load(port, label):
+        return loads.single(port, label, options.tokens)
+
+    ours, theirs, name, _ = compare(programs, options, load, [ONE_SLOT])
+    report.ratio(f"one stream of {options.tokens} tokens, beside {name}", ours, theirs, 0.95)
+
+
+def distinct(programs, options, report):
+    def load(port, label):
+        return loads.distinct(port, label, options.tokens)
+
+    ours, theirs, name, tried = compare(programs, options, load, [SHARED_CACHE, SPLIT_CACHE])
+    what = f"{loads.SAMPLES} prompts at once, {options.tokens} tokens each, beside {name} ({tried})"
+    report.ratio(what, ours, theirs, 0.95)
+
+
+def samples(programs, options, report):
+    """Three take turns here. llama-server takes part at the setting that is fastest for it."""
+
+    async def rate(port, label):
+        return (await loads.samples(port, label, options.tokens))[0]
+
+    setting, tried = best_setting(programs, rate, [SHARED_CACHE, SPLIT_CACHE])
+    rates, decode_rates, peer_rates, peer_decode_rates, bare_rates = [], [], [], [], []
+    with servers.itsd(programs) as itsd, servers.llama_server(programs, setting) as peer:
+        for number in range(options.rounds + 1):
+            label = f"round {number}"
+            ours = run(loads.samples(itsd.port, label, options.tokens))
+            theirs = run(loads.samples(peer.port, label, options.tokens))
+            bare = servers.batched_bench(programs, loads.SHORT_PROMPT, options.tokens, loads.SAMPLES)
+            if number > 0:
+                rates.append(ours[0])
+                decode_rates.append(ours[1])
+                peer_rates.append(theirs[0])
+                peer_decode_rates.append(theirs[1])
+                bare_rates.append(bare)
+    median = statistics.median
+    what = f"one prompt × {loads.SAMPLES} samples of {options.tokens} tokens"
+    report.ratio(f"{what}, decoding, beside llama-batched-bench `-pps`", median(decode_rates), median(bare_rates), 0.90)
+    name = f"llama-server `{servers.words(setting)}` with `n` ({tried})"
+    report.ratio(f"{what}, beside {name}", median(rates), median(peer_rates), 1.0)
+    report.row("— the same, decoding", f"{median(decode_rates):.1f} tokens/s", f"{median(peer_decode_rates):.1f} tokens/s")
+
+
+def shared(programs, options, report):
+    tokens = options.tokens // 3
+
+    def load(port, label):
+        return loads.shared(port, label, tokens)
+
+    ours, theirs, name, tried = compare(programs, options, load, [ONE_SLOT, SHARED_CACHE, SPLIT_CACHE])
+    what = f"{loads.SAMPLES} requests at once with one prompt of {loads.SHARED_PROMPT} tokens, {tokens} tokens each"
+    report.ratio(f"{what}, beside {name} ({tried})", ours, theirs, 1.5)
+
+
+def long_prompt(programs, options, report):
+    with servers.itsd(programs) as itsd, servers.llama_server(programs, SHARED_CACHE) as peer:
+        rounds = []
+        for number in range(options.rounds + 1):
+            # The warm-up needs no prompt as long as that.
+            prompt = loads.LONG_PROMPT if number > 0 else loads.SHORT_PROMPT
+            figures = [run(loads.long_prompt(port, f"round {number}", prompt)) for port in (itsd.port, peer.port)]
+            if number > 0:
+                rounds.append(figures)
+    ours, theirs = zip(*rounds, strict=True)
+    # One long silence is one too many, so that the longest of all rounds counts.
+    worst, peer_worst = (1000 * max(figures[0] for figures in side) for side in (ours, theirs))
+    what = f"longest gap of {loads.RUNNING_STREAMS} streams while a prompt of {loads.LONG_PROMPT} tokens is read"
+    verdict = "met" if worst <= 150 else "not met"
+    report.row(what, f"{worst:.0f} ms", f"{peer_worst:.0f} ms", "≤ 150 ms", verdict)
+    for what, field, unit in [("— until that prompt's first token", 1, "s"), ("— the streams meanwhile", 2, "tokens/s")]:
+        medians = [statistics.median(figures[field] for figures in side) for side in (ours, theirs)]
+        report.row(what, f"{medians[0]:.1f} {unit}", f"{medians[1]:.1f} {unit}")
+
+
+def memory(programs, options, report):
+    """Whether a sample of a shared prompt takes cells for its own tokens alone: in a cache that has room for nothing
+    else, all of them run at once.
+    """
+    tokens = options.tokens // 3
+    needed = loads.SHARED_PROMPT + loads.SAMPLES * tokens
+    # A cache has a multiple of 256 cells.
+    cells = -(-needed // 256) * 256
+    with servers.itsd(programs, cells) as itsd:
+        ours = run(loads.running_together(itsd.port, "memory", loads.SHARED_PROMPT, tokens))
+    with servers.llama_server(programs, SHARED_CACHE, cells) as peer:
+        theirs = run(loads.running_together(peer.port, "memory", loads.SHARED_PROMPT, tokens))
+    what = f"of {loads.SAMPLES} samples of {tokens} tokens, those that run at once in {cells} cells, "
+    what += f"prompt of {loads.SHARED_PROMPT} tokens included"
+    report.row(what, ours, theirs, f"≥ {loads.SAMPLES}", "met" if ours >= loads.SAMPLES else "not met")
+
+
+def demo(programs, options, report):
+    shipped = replace(programs, model=Path(__file__).resolve().parents[2] / "models" / f"{DEMO}.gguf")
+    with servers.itsd(replace(shipped, threads=None, cells=None)) as itsd:
+        for clients, budget in [(1, 1), (1, 16), (8, 16), (1, 64)]:
+            seconds = 1 if options.quick else 4
+            rates = [run(loads.demo(itsd.port, clients, budget, seconds)) for _ in range(options.rounds + 1)][1:]
+            asked = "1 client" if clients == 1 else f"{clients} clients"
+            what = f"the model that ships, {asked}, budget {budget}, `stop_rule` `none`"
+            report.row(what, f"{statistics.median(rates):.0f} tokens/s")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    for program in ("itsd", "llama-server", "batched-bench", "model"):
+        parser.add_argument(f"--{program}", type=Path, required=True)
+    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--only", choices=LOADS, action="append")
+    options = parser.parse_args()
+    options.rounds = 1 if options.quick else 3
+    options.tokens = 48 if options.quick else 192
+    programs = Programs(
+        itsd=options.itsd.resolve(),
+        llama_server=options.llama_server.resolve(),
+        batched_bench=options.batched_bench.resolve(),
+        model=options.model.resolve(),
+        threads=options.threads,
+        batch=512,
+        cells=16384,
+    )
+    report = Report()
+    for load in options.only or LOADS:
+        {
+            "single": single,
+            "distinct": distinct,
+            "samples": samples,
+            "shared": shared,
+            "long-prompt": long_prompt,
+            "memory": memory,
+            "demo": demo,
+        }[load](programs, options, report)
+
+
+if __name__ == "__main__":
+    main()
