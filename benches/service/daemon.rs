@@ -11,12 +11,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
+use crate::bedrock_stub::{ACCESS_KEY_ID, BedrockStub, REGION, SECRET_ACCESS_KEY};
 use crate::upstream::Upstream;
 
 /// How long anything may take before the measurement fails.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A running daemon that answers by an upstream; killed when it is dropped.
+/// A running daemon that answers by somebody else; killed when it is dropped.
 pub struct Daemon {
     pub address: SocketAddr,
     process: Child,
@@ -25,18 +26,13 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts a daemon without a local model, configured for `upstream` with `fields` beside.
-    pub async fn start(upstream: &Upstream, fields: Value) -> Self {
+    /// Starts a daemon without a local model, configured to call `provider` with `fields` beside.
+    pub async fn start(provider: Value, fields: Value) -> Self {
         let state = tempfile::tempdir().expect("there is a directory for temporary files");
         let port_file = state.path().join("port");
         let log = state.path().join("log");
-        let mut active = json!({
-            "provider": "openai-compatible",
-            "endpoint": upstream.base_url(),
-            "model": "scripted",
-            "max_retries": 0,
-            "use_n": "never",
-        });
+        let mut active = json!({"model": "scripted", "max_retries": 0, "use_n": "never"});
+        merge(&mut active, provider);
         merge(&mut active, fields);
         // Configured from the start, so that the model that ships is never loaded.
         let settings = state.path().join("settings.json");
@@ -143,6 +139,19 @@ impl Connection {
     fn text(&self) -> String {
         String::from_utf8_lossy(&self.received).into_owned()
     }
+}
+
+/// The provider that the scripted upstream is.
+pub fn scripted(upstream: &Upstream) -> Value {
+    json!({"provider": "openai-compatible", "endpoint": upstream.base_url()})
+}
+
+/// The provider that the stub of Bedrock is, with the keys that it knows.
+pub fn bedrock(stub: &BedrockStub) -> Value {
+    let keys = json!({
+        "aws_access_key_id": ACCESS_KEY_ID, "aws_secret_access_key": SECRET_ACCESS_KEY, "aws_region_name": REGION
+    });
+    json!({"provider": "bedrock", "endpoint": stub.url(), "extra_args": keys})
 }
 
 /// A chat request with `fields` beside the question.

@@ -1,11 +1,15 @@
-//! What the daemon costs and how fast it lets go, measured from outside: the real program, the scripted upstream, and
-//! sockets between them. It prints rows of a table, each with its limit, for `scripts/bench`.
+//! What the daemon costs and how fast it lets go, measured from outside: the real program, the scripted upstream or the
+//! stub of Bedrock, and sockets between them. It prints rows of a table, each with its limit, for `scripts/bench`.
 //!
-//! `cargo bench --bench service`
+//! `cargo bench --bench service`, which needs what the stub does: `tests/bedrock_stub/server.rs` says how to come by it.
 
 #[allow(dead_code, unused_imports, reason = "the upstream serves tests too, which need more of it")]
 #[path = "../../tests/upstream/server.rs"]
 mod upstream;
+
+#[allow(dead_code, unused_imports, reason = "the stub serves tests too, which need more of it")]
+#[path = "../../tests/bedrock_stub/server.rs"]
+mod bedrock_stub;
 
 mod cancellation;
 mod daemon;
@@ -15,7 +19,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use daemon::{Connection, Daemon, question};
+use daemon::{Connection, Daemon, question, scripted};
 use upstream::{Pace, Point, Profile, Step, Upstream};
 
 /// Streams whose first tokens are timed, of each kind.
@@ -54,7 +58,7 @@ fn median(mut times: Vec<Duration>) -> Duration {
 async fn first_token() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("the loopback interface has a free port");
     let upstream = Upstream::start_on(listener, Profile::Plain, Some(upstream::Instant::new(Pace::default())));
-    let daemon = Daemon::start(&upstream, json!({})).await;
+    let daemon = Daemon::start(scripted(&upstream), json!({})).await;
     let body = question(json!({"budget": 1, "stream": true}));
     let mut direct = Connection::open(upstream.address()).await;
     let mut through = Connection::open(daemon.address).await;
@@ -85,7 +89,7 @@ async fn stream(connection: &mut Connection, body: &Value) -> Duration {
 async fn memory() {
     let upstream = Upstream::start().await;
     let in_flight = (REQUESTS * BUDGET) as u64;
-    let daemon = Daemon::start(&upstream, json!({"n_parallel": in_flight, "max_queued": in_flight})).await;
+    let daemon = Daemon::start(scripted(&upstream), json!({"n_parallel": in_flight, "max_queued": in_flight})).await;
     let mut connection = Connection::open(daemon.address).await;
     connection.ask(&question(json!({"budget": 1}))).await;
     connection.read_until(b"\"usage\"").await;

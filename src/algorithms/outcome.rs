@@ -176,7 +176,8 @@ impl Outcome {
     }
 
     /// How many candidates were begun: each of them completed, failed or was cancelled. The others that were planned
-    /// never began. `spent` is what all candidates cost.
+    /// never began. A search, in which others take the places of paths that end or fail, may have more than were planned.
+    /// `spent` is what all candidates cost.
     pub fn started(&self, spent: &Account) -> usize {
         let (completed, failed, _) = self.counts();
         completed + failed + self.cancelled(spent)
@@ -185,8 +186,13 @@ impl Outcome {
     /// How many candidates were begun and given up. `spent` is what all candidates cost.
     pub fn cancelled(&self, spent: &Account) -> usize {
         let (completed, failed, unended) = self.counts();
-        // A candidate that waited for its turn until the run was over is no call.
-        usize::try_from(spent.candidates).unwrap_or(usize::MAX).saturating_sub(completed + failed).min(unended)
+        let begun = match &self.searched {
+            // What is spent is spent on steps.
+            Some(searched) => searched.opened,
+            // A candidate that waited for its turn until the run was over is no call.
+            None => usize::try_from(spent.candidates).unwrap_or(usize::MAX),
+        };
+        begun.saturating_sub(completed + failed).min(unended)
     }
 
     /// How many candidates completed, how many failed, and how many came to no end, begun or not.

@@ -175,12 +175,27 @@ impl Plan {
     ///
     /// # Errors
     ///
-    /// When they continue no partial answer: a search must not go on without.
+    /// When they continue no partial answer, without which a search must not go on, or not so many at the same time.
     pub fn check_paths(settings: &RunSettings, support: Option<PathSupport>) -> Result<(), PlanError> {
-        if settings.algorithm.is_search() && support.is_none() {
+        if !settings.algorithm.is_search() {
+            return Ok(());
+        }
+        let Some(PathSupport { most, .. }) = support else {
             return Err(PlanError { param: "alg", message: CONTINUES_NOTHING.to_owned() });
+        };
+        let held = settings.budget.min(settings.limits.max_candidates.unwrap_or(usize::MAX));
+        if held > most {
+            let message = format!(
+                "a search of {held} paths is more than the model has at the same time, which is {most}; lower `budget`"
+            );
+            return Err(PlanError { param: "budget", message });
         }
         Ok(())
+    }
+
+    /// Candidates that may be begun, or paths that may be held at a time.
+    pub fn held(&self) -> usize {
+        self.budget.min(self.max_candidates)
     }
 
     /// Whether a scorer has a part in the run: another model that judges, or much to compute.
@@ -324,6 +339,7 @@ mod tests {
 
     use super::*;
     use crate::config::capabilities::StructuredOutput;
+    use crate::config::run::Limits;
     use crate::generator::{Delivery, Extension, Generator, Path, Until};
     use crate::scorers::Lessons;
 
@@ -423,5 +439,22 @@ mod tests {
         assert!(warning.unwrap().contains("diversity_temperature"));
         let (plan, _, _) = resolve(&settings(4), Some(0.7));
         assert_eq!((plan.algorithm_name(), plan.budget, plan.answers), ("mixture-of-n", 4, 1));
+    }
+
+    #[test]
+    fn a_search_has_no_more_paths_than_there_may_be() {
+        let support = Some(PathSupport { text_is_content: true, most: 128 });
+        let of = |algorithm, budget, max_candidates, support| {
+            let limits = Limits { max_candidates, ..Limits::default() };
+            let settings = RunSettings { algorithm, budget, limits, ..RunSettings::default() };
+            Plan::check_paths(&settings, support).map_err(|error| error.param)
+        };
+        for algorithm in [AlgorithmName::BeamSearch, AlgorithmName::ParticleFiltering] {
+            assert_eq!(of(algorithm, 128, None, support), Ok(()));
+            assert_eq!(of(algorithm, 129, None, support), Err("budget"));
+            assert_eq!(of(algorithm, 200, Some(128), support), Ok(()), "it holds no more");
+            assert_eq!(of(algorithm, 2, None, None), Err("alg"));
+        }
+        assert_eq!(of(AlgorithmName::BestOfN, 1000, None, support), Ok(()));
     }
 }

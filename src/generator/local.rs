@@ -12,7 +12,7 @@ use tokio::sync::mpsc::Receiver;
 
 use crate::completion::{Completion, Prompt, Step, StepEvent, StepRule};
 use crate::failure::{Failure, FailureKind};
-use crate::llama::{CANCELLED, CandidateSeed, Engine, Job, SearchPath, Stepped};
+use crate::llama::{CANCELLED, CandidateSeed, Engine, Job, SearchPath, Stepped, compiles_a_form};
 
 use super::ledger::OpenCall;
 use super::{
@@ -48,10 +48,13 @@ impl Generator for Local {
         run: Arc<Run>,
     ) -> BoxFuture<'_, Result<Vec<Box<dyn Branch>>, Failure>> {
         async move {
-            let seeds = numbers.map(|number| run.local_seed(phase, number));
-            let paths = self.engine.search(&prompt, rule, seeds).await?;
+            let seeds: Vec<u64> = numbers.map(|number| run.local_seed(phase, number)).collect();
+            let engine = self.engine.clone();
+            let asked = Arc::clone(&prompt);
+            let begin = move || engine.search(&asked, rule, seeds.into_iter());
+            let opening = if takes_long(&prompt) { on_a_thread_of_its_own(begin).await? } else { begin()? };
             let branch = |path| -> Box<dyn Branch> { Box::new(LocalBranch { path, phase, run: Arc::clone(&run) }) };
-            Ok(paths.into_iter().map(branch).collect())
+            Ok(opening.opened().await?.into_iter().map(branch).collect())
         }
         .boxed()
     }
@@ -79,17 +82,14 @@ impl Local {
             seed: path.run.local_seed(path.phase, path.candidate),
         };
         let candidates = paths.iter().map(seed).collect();
-        let tools = prompt.tools.iter().map(|tool| tool.definition.get().len());
-        let is_long = prompt.messages.get().len() + tools.sum::<usize>() > LONG_PROMPT_BYTES;
+        let is_long = takes_long(&prompt);
         let job = Job { prompt, candidates, live: delivery == Delivery::Live };
-        let begun = if is_long || job.compiles_a_form() {
-            let engine = self.engine.clone();
-            let begun = tokio::task::spawn_blocking(move || engine.generate(job)).await;
-            begun.unwrap_or_else(|panic| {
-                Err(Failure::new(FailureKind::Internal, format!("reading the prompt ended early: {panic}")))
-            })
-        } else {
-            self.engine.generate(job)
+        let begun = match is_long {
+            true => {
+                let engine = self.engine.clone();
+                on_a_thread_of_its_own(move || engine.generate(job)).await
+            }
+            false => self.engine.generate(job),
         };
         match begun {
             Ok(events) => {
@@ -99,6 +99,21 @@ impl Local {
             Err(failure) => super::refused(&paths, &failure),
         }
     }
+}
+
+/// Whether reading a prompt may take longer than a thread that serves connections should be kept.
+fn takes_long(prompt: &Prompt) -> bool {
+    let tools = prompt.tools.iter().map(|tool| tool.definition.get().len());
+    prompt.messages.get().len() + tools.sum::<usize>() > LONG_PROMPT_BYTES || compiles_a_form(prompt)
+}
+
+/// Reads a prompt where nobody else is kept waiting.
+pub(super) async fn on_a_thread_of_its_own<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(read).await.unwrap_or_else(|panic| {
+        Err(Failure::new(FailureKind::Internal, format!("reading the prompt ended early: {panic}")))
+    })
 }
 
 /// A path of a search in the engine.

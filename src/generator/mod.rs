@@ -141,6 +141,8 @@ pub struct PathSupport {
     /// Whether the texts of a path's steps are the content of its answer to the letter, where it may call no tools: then
     /// they can be told before the path has ended.
     pub text_is_content: bool,
+    /// The most that there may be at the same time.
+    pub most: usize,
 }
 
 /// What a generator can tell of the tokens that it generates.

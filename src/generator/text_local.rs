@@ -8,11 +8,11 @@ use futures_util::stream::{SelectAll, select_all, unfold};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::local::{Generating, LONG_PROMPT_BYTES};
+use super::local::{Generating, LONG_PROMPT_BYTES, on_a_thread_of_its_own};
 use super::{Members, Phase, Run, TextAnswer, TextRequest};
 use crate::completion::{Completion, MaxTokens, MaxTokensName, Prompt, StepEvent};
 use crate::failure::{Failure, FailureKind};
-use crate::llama::{CandidateSeed, Engine, Job, Scored, TokenScore};
+use crate::llama::{CandidateSeed, Engine, Job, Scored, TokenScore, compiles_a_form};
 
 /// The length limit of requests that name none, as that API has it.
 const DEFAULT_MAX_TOKENS: MaxTokens = MaxTokens { tokens: 16, name: MaxTokensName::MaxTokens };
@@ -31,19 +31,18 @@ pub(super) async fn continue_texts(
 ) -> Result<TextAnswer, Failure> {
     let texts = check(&request)?;
     let prompt = Arc::new(prompt(&request));
-    let echoed = echo(engine, &request, &texts, &run).await?;
+    engine.check_text(&prompt)?;
+    let mut echoed = Vec::new();
     let mut jobs = Vec::with_capacity(texts.len());
     for (number, text) in texts.iter().enumerate() {
+        echoed.extend(echo(engine, &request, text, &run).await?);
         let numbers = number * request.n..(number + 1) * request.n;
         let seed = |candidate| CandidateSeed { candidate, seed: run.local_seed(Phase::Generate, candidate) };
         let job =
             Job { prompt: Arc::clone(&prompt), candidates: numbers.clone().map(seed).collect(), live: request.stream };
-        let events = if text.len() > LONG_PROMPT_BYTES || job.compiles_a_form() {
+        let events = if text.len() > LONG_PROMPT_BYTES || compiles_a_form(&prompt) {
             let (engine, text) = (engine.clone(), text.clone());
-            let begun = tokio::task::spawn_blocking(move || engine.continue_text(&text, &job)).await;
-            begun.map_err(|panic| {
-                Failure::new(FailureKind::Internal, format!("reading the prompt ended early: {panic}"))
-            })??
+            on_a_thread_of_its_own(move || engine.continue_text(&text, &job)).await?
         } else {
             engine.continue_text(text, &job)?
         };
@@ -76,24 +75,20 @@ fn check(request: &TextRequest) -> Result<Vec<String>, Failure> {
     }
 }
 
-/// What the model makes of the texts themselves, where they are told again with log-probabilities. Their continuations
-/// find them evaluated.
+/// What the model makes of a text itself, where that is told again with log-probabilities. Its continuations, which are put
+/// in line right after, find it evaluated.
 async fn echo(
     engine: &Engine,
     request: &TextRequest,
-    texts: &[String],
+    text: &str,
     run: &Run,
-) -> Result<Vec<LegacyLogprobs>, Failure> {
-    let Some(logprobs) = request.logprobs.filter(|_| request.echo) else { return Ok(Vec::new()) };
-    let mut echoed = Vec::with_capacity(texts.len());
-    for text in texts {
-        let call = run.ledger.begin(Phase::Generate);
-        let Scored { tokens, .. } = engine.score(text, logprobs.top).await?;
-        // The continuations account for the text.
-        call.withdraw();
-        echoed.push(LegacyLogprobs::of_text(text, tokens));
-    }
-    Ok(echoed)
+) -> Result<Option<LegacyLogprobs>, Failure> {
+    let Some(logprobs) = request.logprobs.filter(|_| request.echo) else { return Ok(None) };
+    let call = run.ledger.begin(Phase::Generate);
+    let Scored { tokens, .. } = engine.score(text, logprobs.top).await?;
+    // The continuations account for the text.
+    call.withdraw();
+    Ok(Some(LegacyLogprobs::of_text(text, tokens)))
 }
 
 /// What the engine reads of a request, beside the text.

@@ -12,6 +12,7 @@ use super::asked_form;
 use super::deltas::{Unsent, content_fields, role_delta};
 use super::grammar::{Compiled, Constraint, FormError, Progress};
 use super::outlet::Seat;
+use super::paths::Stepped;
 use super::reply::{Piece, Reading, ReplyReader};
 use super::request::Request;
 use super::sampling::{self, Drawn, LEAST_LOGPROB, Sampler, SamplingError};
@@ -65,6 +66,8 @@ struct Steps {
     /// What became certain of its text.
     text: String,
     tokens: u32,
+    /// Those of them that are part of a thought which is given apart.
+    reasoning_tokens: u64,
     /// Entries of `signals` that belong to earlier steps.
     signals_told: usize,
 }
@@ -107,7 +110,14 @@ impl Candidate {
     /// A candidate without a token yet, which answers a prompt of these tokens. Without a seat nobody hears of it but by
     /// what its methods return.
     pub(super) fn new(seat: Option<Seat>, seed: u64, request: &Request, prompt: &[LlamaToken]) -> Self {
-        let steps = |rule| Steps { cutter: StepCutter::new(rule), text: String::new(), tokens: 0, signals_told: 0 };
+        let thought = request.reading.as_ref().map(|reading| (reading.marks, reading.is_thought_opened));
+        let steps = |rule| Steps {
+            cutter: StepCutter::new(rule, thought),
+            text: String::new(),
+            tokens: 0,
+            reasoning_tokens: 0,
+            signals_told: 0,
+        };
         let prompt = prompt.iter().map(|token| token.0.cast_unsigned());
         Self {
             seat,
@@ -218,7 +228,11 @@ impl Candidate {
         });
         let pieces = self.reader.push(&text);
         self.take_pieces(pieces, request);
-        self.reasoning_tokens += u64::from(self.reader.is_thinking());
+        let thought = u64::from(self.reader.is_thinking());
+        self.reasoning_tokens += thought;
+        if let Some(steps) = &mut self.steps {
+            steps.reasoning_tokens += thought;
+        }
         if is_stopped {
             // Tokens of the stop string are no part of the answer.
             self.cut = true;
@@ -233,7 +247,8 @@ impl Candidate {
                 return Ok(Next::Ended(FinishReason::Stop));
             }
         }
-        if boundary == Boundary::Path {
+        // What has a form ends where the form does.
+        if boundary == Boundary::Path && self.constraint.is_none() {
             return Ok(Next::Ended(FinishReason::Stop));
         }
         if self.tokens >= limit {
@@ -243,8 +258,8 @@ impl Candidate {
             self.stream(request);
         }
         match boundary {
-            Boundary::Step => Ok(Next::StepEnd(drawn.token)),
-            _ => Ok(Next::Token(drawn.token)),
+            Boundary::Step | Boundary::Path => Ok(Next::StepEnd(drawn.token)),
+            Boundary::Within => Ok(Next::Token(drawn.token)),
         }
     }
 
@@ -259,23 +274,31 @@ impl Candidate {
     }
 
     /// Ends the candidate for a reason of its own. What its last step adds, and the whole answer.
-    pub(super) fn finish_path(mut self, reason: FinishReason, prompt: PromptUsage, request: &Request) -> Step {
+    pub(super) fn finish_path(mut self, reason: FinishReason, prompt: PromptUsage, request: &Request) -> Stepped {
         self.settle(request);
-        let mut step = self.take_step();
-        step.end = Some(self.into_completion(reason, prompt, request));
-        step
+        let mut stepped = self.take_step();
+        stepped.step.end = Some(self.into_completion(reason, prompt, request));
+        stepped
     }
 
-    /// What has come since the last step was taken.
-    pub(super) fn take_step(&mut self) -> Step {
+    /// What has come since the last step was taken, and what it has cost.
+    pub(super) fn take_step(&mut self) -> Stepped {
         let Some(steps) = &mut self.steps else {
-            return Step { text: String::new(), tokens: 0, signals: Vec::new(), end: None };
+            let step = Step { text: String::new(), tokens: 0, signals: Vec::new(), end: None };
+            return Stepped { step, usage: Usage::default() };
         };
         // A stop string may have taken tokens of earlier steps back.
         let told = steps.signals_told.min(self.signals.len());
         let signals = self.signals[told..].iter().map(|entry| entry.signals.clone()).collect();
         steps.signals_told = self.signals.len();
-        Step { text: std::mem::take(&mut steps.text), tokens: std::mem::take(&mut steps.tokens), signals, end: None }
+        let tokens = std::mem::take(&mut steps.tokens);
+        let usage = Usage {
+            completion_tokens: tokens.into(),
+            reasoning_tokens: std::mem::take(&mut steps.reasoning_tokens),
+            ..Usage::default()
+        };
+        let step = Step { text: std::mem::take(&mut steps.text), tokens, signals, end: None };
+        Stepped { step, usage }
     }
 
     /// Decides what of the text is still undecided.

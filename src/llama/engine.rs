@@ -28,6 +28,9 @@ use crate::failure::{Failure, FailureKind};
 /// Jobs that may wait in line. Beyond it a job is refused, so that a client hears of it at once.
 pub(super) const QUEUE_JOBS: usize = 256;
 
+/// So long it takes at most until a job is seen to be abandoned while the thread has nothing to do.
+const ABANDONED_AFTER: Duration = Duration::from_millis(50);
+
 /// A job as it waits in line.
 #[derive(Debug)]
 pub(super) struct QueuedJob {
@@ -258,21 +261,31 @@ impl Shared {
         self.wake.notify_one();
     }
 
-    /// Hands the line to `take`, again and again while it has nothing to do and something new has come. False: the engine
-    /// is to stop.
-    pub(super) fn attend(&self, mut take: impl FnMut(&mut Line) -> bool) -> bool {
+    /// Hands the line to `take`, again and again while that has nothing to do and something new may have come. False: the
+    /// engine is to stop.
+    pub(super) fn attend(&self, mut take: impl FnMut(&mut Line) -> ToDo) -> bool {
         let mut line = self.line.lock();
         loop {
             if line.closed {
                 return false;
             }
             line.drop_abandoned();
-            if take(&mut line) {
-                return true;
+            match take(&mut line) {
+                ToDo::Something => return true,
+                ToDo::Nothing if line.jobs.is_empty() => self.wake.wait(&mut line),
+                ToDo::Nothing | ToDo::Watch => drop(self.wake.wait_for(&mut line, ABANDONED_AFTER)),
             }
-            self.wake.wait(&mut line);
         }
     }
+}
+
+/// What the thread has to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ToDo {
+    Something,
+    /// To see whether somebody stops listening, who then wakes nobody.
+    Watch,
+    Nothing,
 }
 
 impl Line {
@@ -312,6 +325,7 @@ pub(super) fn run(shared: &Shared, context: CheckedContext<'_>, vocabulary: &Voc
         }
     }));
     shared.close();
+    shared.needless.watch(Vec::new());
     shared.gauges.live_sequences.store(0, Ordering::Relaxed);
     shared.gauges.cells_reserved.store(0, Ordering::Relaxed);
     shared.gauges.cells_kept.store(0, Ordering::Relaxed);

@@ -70,8 +70,8 @@ impl Batch {
 /// A context with one cache for all sequences.
 pub(super) struct Context<'model> {
     context: NonNull<sys::llama_context>,
-    /// What llama.cpp is given a pointer to; it must not move or go before the context.
-    _interrupt: Box<Arc<dyn Interrupt>>,
+    /// What llama.cpp is given a pointer to: a box of our own, freed after the context.
+    interrupt: *mut Arc<dyn Interrupt>,
     vocabulary_size: usize,
     _model: PhantomData<&'model LlamaModel>,
 }
@@ -89,11 +89,11 @@ impl<'model> Context<'model> {
         params: ContextParams,
         interrupt: Arc<dyn Interrupt>,
     ) -> Option<Self> {
-        let interrupt = Box::new(interrupt);
         // SAFETY: reads no memory of ours.
         let mut wanted = unsafe { sys::llama_context_default_params() };
         wanted.n_ctx = params.cells;
         wanted.n_batch = params.batch_tokens;
+        // In one piece, so that an evaluation that is interrupted leaves nothing of its batch behind.
         wanted.n_ubatch = params.batch_tokens;
         wanted.n_seq_max = params.sequences;
         wanted.n_threads = params.threads;
@@ -101,7 +101,8 @@ impl<'model> Context<'model> {
         wanted.kv_unified = true;
         wanted.no_perf = true;
         wanted.abort_callback = Some(is_interrupted);
-        wanted.abort_callback_data = std::ptr::from_ref::<Arc<dyn Interrupt>>(&interrupt).cast_mut().cast();
+        let interrupt = Box::into_raw(Box::new(interrupt));
+        wanted.abort_callback_data = interrupt.cast();
         // SAFETY: `LlamaModel` is `repr(transparent)` over the pointer to the model, which lives as long as `model` is
         // borrowed, and so as the context. The interrupt outlives the context, which frees it last (see `drop`).
         let context = unsafe {
@@ -109,8 +110,12 @@ impl<'model> Context<'model> {
             sys::llama_init_from_model(pointer, wanted)
         };
         let vocabulary_size = usize::try_from(model.n_vocab()).unwrap_or(0);
-        let context = NonNull::new(context)?;
-        Some(Self { context, _interrupt: interrupt, vocabulary_size, _model: PhantomData })
+        let Some(context) = NonNull::new(context) else {
+            // SAFETY: it was made above, and there is no context that could use it.
+            drop(unsafe { Box::from_raw(interrupt) });
+            return None;
+        };
+        Some(Self { context, interrupt, vocabulary_size, _model: PhantomData })
     }
 
     /// Cache cells, which may be more or fewer than were asked for.
@@ -182,9 +187,12 @@ impl<'model> Context<'model> {
 
 impl Drop for Context<'_> {
     fn drop(&mut self) {
-        // SAFETY: it was made by llama.cpp, is freed once, and nothing of it is lent out any more. The fields, and with
-        // them the interrupt, are dropped after this.
-        unsafe { sys::llama_free(self.context.as_ptr()) };
+        // SAFETY: the context was made by llama.cpp, is freed once, and nothing of it is lent out any more. The interrupt was
+        // made by `new`, is freed once, and nobody calls it after the context is gone.
+        unsafe {
+            sys::llama_free(self.context.as_ptr());
+            drop(Box::from_raw(self.interrupt));
+        }
     }
 }
 
@@ -192,6 +200,15 @@ unsafe extern "C" fn is_interrupted(data: *mut c_void) -> bool {
     // SAFETY: `data` points to the box that the context owns, which is there while the context computes.
     let interrupt: &Arc<dyn Interrupt> = unsafe { &*data.cast_const().cast() };
     interrupt.is_wanted()
+}
+
+/// Whether a model generates by itself: those that first have to encode what they are asked end the process otherwise.
+pub(super) fn is_decoder_only(model: &LlamaModel) -> bool {
+    // SAFETY: `LlamaModel` is `repr(transparent)` over the pointer to the model, which is alive; both calls only read.
+    unsafe {
+        let pointer: *const sys::llama_model = *std::ptr::from_ref(model).cast();
+        sys::llama_model_has_decoder(pointer) && !sys::llama_model_has_encoder(pointer)
+    }
 }
 
 /// A line of llama.cpp's log, or a piece of one, with its level.

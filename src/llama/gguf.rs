@@ -72,7 +72,7 @@ fn check_header(reader: &mut Reader<impl Read>) -> Result<(), GgufError> {
         }
     }
     metadata.check()?;
-    let alignment = u64::from(metadata.numbers.get("general.alignment").copied().unwrap_or(32));
+    let alignment = u64::from(metadata.numbers.get("general.alignment").map_or(32, |(alignment, _)| *alignment));
     if !alignment.is_power_of_two() {
         return Err(GgufError::Invalid(format!("its alignment of {alignment} is no power of two")));
     }
@@ -136,8 +136,8 @@ fn check_header(reader: &mut Reader<impl Read>) -> Result<(), GgufError> {
 #[derive(Debug, Default)]
 struct Metadata {
     architecture: String,
-    /// Values of type u32.
-    numbers: HashMap<String, u32>,
+    /// Whole numbers, the least and the greatest of a list. A negative one is taken for a great one, as llama.cpp does.
+    numbers: HashMap<String, (u32, u32)>,
     rope_scaling: Option<String>,
 }
 
@@ -149,13 +149,21 @@ impl Metadata {
         match kind {
             STRING if key == "general.architecture" => self.architecture = reader.text()?,
             STRING if key.ends_with(".rope.scaling.type") => self.rope_scaling = Some(reader.text()?),
-            UINT32 => {
-                self.numbers.insert(key, reader.u32()?);
+            UINT32 | INT32 => {
+                let number = reader.u32()?;
+                self.numbers.insert(key, (number, number));
             }
             UINT16 if key == "split.count" => {
-                self.numbers.insert(key, u16::from_le_bytes(reader.array()?).into());
+                let number = u16::from_le_bytes(reader.array()?).into();
+                self.numbers.insert(key, (number, number));
             }
             ARRAY if key == "tokenizer.ggml.tokens" => reader.distinct_tokens()?,
+            // What differs from layer to layer.
+            ARRAY => {
+                if let Some(range) = reader.range_of_numbers()? {
+                    self.numbers.insert(key, range);
+                }
+            }
             _ => reader.skip_value(kind)?,
         }
         Ok(())
@@ -167,11 +175,14 @@ impl Metadata {
             return wrong("it does not name its architecture".into());
         }
         // llama.cpp would open the other parts by itself, and nothing has checked those.
-        if let Some(parts @ 2..) = self.numbers.get("split.count") {
+        if let Some((parts @ 2.., _)) = self.numbers.get("split.count") {
             return wrong(format!("its split.count is {parts}: merge the parts into one file first"));
         }
-        // What is absent is given per layer, or is none of the architecture's business.
-        let number = |name: &str| self.numbers.get(&format!("{}.{name}", self.architecture)).copied();
+        // What is absent is none of the architecture's business.
+        let range = |name: &str| self.numbers.get(&format!("{}.{name}", self.architecture)).copied();
+        let greatest = |name: &str| range(name).map_or(0, |(_, greatest)| greatest);
+        let (blocks, experts, groups) =
+            (greatest("block_count"), greatest("expert_count"), greatest("expert_group_count"));
         let bounds = [
             ("block_count", 1, 512),
             ("embedding_length", 1, 1 << 24),
@@ -181,15 +192,27 @@ impl Metadata {
             ("attention.key_length", 0, 1 << 16),
             ("attention.value_length", 0, 1 << 16),
             ("expert_count", 0, 1024),
-            ("expert_used_count", 0, number("expert_count").unwrap_or(0)),
-            ("nextn_predict_layers", 0, number("block_count").unwrap_or(0)),
+            ("expert_used_count", 0, experts),
+            ("expert_group_count", 0, experts.saturating_sub(1)),
+            ("expert_group_used_count", 0, if groups > 1 { groups - 1 } else { u32::MAX }),
+            ("nextn_predict_layers", 0, blocks),
+            ("posnet.block_count", 0, blocks),
+            ("convnext.block_count", 0, blocks),
         ];
         for (name, least, most) in bounds {
-            if let Some(value) = number(name)
-                && !(least..=most).contains(&value)
-            {
-                return wrong(format!("its {name} is {value}"));
+            if let Some((lowest, highest)) = range(name) {
+                for value in [lowest, highest] {
+                    if !(least..=most).contains(&value) {
+                        return wrong(format!("its {name} is {value}"));
+                    }
+                }
             }
+        }
+        if experts > 0 && greatest("expert_used_count") == 0 {
+            return wrong(format!("it has {experts} experts and uses none"));
+        }
+        if groups > 1 && (experts % groups != 0 || greatest("expert_group_used_count") == 0) {
+            return wrong(format!("its {groups} groups of experts do not divide {experts}, or none is used"));
         }
         match self.rope_scaling.as_deref() {
             None | Some("none" | "linear" | "yarn" | "longrope") => Ok(()),
@@ -236,6 +259,7 @@ fn block_layout(kind: u32) -> Option<(u64, u64)> {
 
 const UINT16: u32 = 2;
 const UINT32: u32 = 4;
+const INT32: u32 = 5;
 const STRING: u32 = 8;
 const ARRAY: u32 = 9;
 
@@ -309,10 +333,41 @@ impl<R: Read> Reader<R> {
         Ok(())
     }
 
+    /// Reads an array, and gives the least and the greatest of its elements where these are whole numbers of 32 bits.
+    fn range_of_numbers(&mut self) -> Result<Option<(u32, u32)>, GgufError> {
+        let element = self.u32()?;
+        let length = self.u64()?;
+        if !matches!(element, UINT32 | INT32) {
+            self.skip_elements(element, length)?;
+            return Ok(None);
+        }
+        let mut range = None;
+        for _ in 0..length {
+            let number = self.u32()?;
+            let (least, greatest) = range.unwrap_or((number, number));
+            range = Some((number.min(least), number.max(greatest)));
+        }
+        Ok(range)
+    }
+
     fn skip(&mut self, length: u64) -> Result<(), GgufError> {
         self.claim(length)?;
         io::copy(&mut (&mut self.inner).take(length), &mut io::sink())?;
         Ok(())
+    }
+
+    fn skip_elements(&mut self, element: u32, length: u64) -> Result<(), GgufError> {
+        if element == STRING {
+            // Each string has eight bytes of length, so a count beyond the file ends the loop early.
+            for _ in 0..length {
+                self.skip_value(STRING)?;
+            }
+            return Ok(());
+        }
+        let bytes = scalar_bytes(element)
+            .ok_or_else(|| GgufError::Invalid(format!("an array in its metadata has type {element}")))?;
+        let total = length.checked_mul(bytes).ok_or(GgufError::Truncated { part: self.part, size: self.size })?;
+        self.skip(total)
     }
 
     fn skip_value(&mut self, kind: u32) -> Result<(), GgufError> {
@@ -320,22 +375,6 @@ impl<R: Read> Reader<R> {
             STRING => {
                 let length = self.u64()?;
                 self.skip(length)
-            }
-            ARRAY => {
-                let element = self.u32()?;
-                let length = self.u64()?;
-                if element == STRING {
-                    // Each string has eight bytes of length, so a count beyond the file ends the loop early.
-                    for _ in 0..length {
-                        self.skip_value(STRING)?;
-                    }
-                    return Ok(());
-                }
-                let bytes = scalar_bytes(element)
-                    .ok_or_else(|| GgufError::Invalid(format!("an array in its metadata has type {element}")))?;
-                let total =
-                    length.checked_mul(bytes).ok_or(GgufError::Truncated { part: self.part, size: self.size })?;
-                self.skip(total)
             }
             scalar => {
                 let bytes = scalar_bytes(scalar)
@@ -450,6 +489,33 @@ mod tests {
             let error = metadata(&[(key, UINT32, &value.to_le_bytes())]);
             assert!(error.contains(&format!("is {value}")), "{error}");
         }
+        let list = |numbers: &[i32]| {
+            let mut value = INT32.to_le_bytes().to_vec();
+            value.extend((numbers.len() as u64).to_le_bytes());
+            value.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+            value
+        };
+        let layers = metadata(&[("llama.attention.head_count_kv", ARRAY, &list(&[4, -1, 4]))]);
+        assert!(layers.contains("head_count_kv is 4294967295"), "{layers}");
+        assert!(metadata(&[("llama.expert_used_count", ARRAY, &list(&[0, 2]))]).contains("expert_used_count is 2"));
+        assert!(metadata(&[("llama.attention.head_count_kv", ARRAY, &list(&[4, 0, 8]))]).contains("tensor list"));
+        let experts = |others: &[(&str, u32)]| {
+            let numbers: Vec<_> = others.iter().map(|(key, number)| (*key, number.to_le_bytes())).collect();
+            let count = 8_u32.to_le_bytes();
+            let mut all = vec![("llama.expert_count", UINT32, &count[..])];
+            all.extend(numbers.iter().map(|(key, number)| (*key, UINT32, &number[..])));
+            metadata(&all)
+        };
+        let (used, groups, groups_used) =
+            ("llama.expert_used_count", "llama.expert_group_count", "llama.expert_group_used_count");
+        assert!(experts(&[]).contains("uses none"));
+        assert!(experts(&[(used, 9)]).contains("expert_used_count is 9"));
+        assert!(experts(&[(used, 2), (groups, 8)]).contains("expert_group_count is 8"));
+        assert!(experts(&[(used, 2), (groups, 3), (groups_used, 1)]).contains("do not divide"));
+        assert!(experts(&[(used, 2), (groups, 4)]).contains("none is used"));
+        assert!(experts(&[(used, 2), (groups, 4), (groups_used, 4)]).contains("expert_group_used_count is 4"));
+        assert!(experts(&[(used, 2), (groups, 4), (groups_used, 2)]).contains("tensor list"));
+        assert!(metadata(&[(groups, UINT32, &1_u32.to_le_bytes())]).contains("expert_group_count is 1"));
         let fine = metadata(&[("llama.block_count", UINT32, &32_u32.to_le_bytes())]);
         assert!(fine.contains("tensor list"), "only the tensors are missing: {fine}");
         let mut scaling = Vec::new();

@@ -38,7 +38,7 @@ use vocabulary::Vocabulary;
 use worker::Limits;
 
 pub use engine::{Scored, TokenScore};
-pub use paths::{SearchPath, Stepped};
+pub use paths::{Opening, SearchPath, Stepped};
 pub use sampling::forked_seed;
 
 mod engine;
@@ -205,11 +205,9 @@ pub struct Job {
     pub live: bool,
 }
 
-impl Job {
-    /// Whether putting it in line may take longer than a thread that serves others should be kept.
-    pub fn compiles_a_form(&self) -> bool {
-        asked_form::may_ask(&self.prompt)
-    }
+/// Whether putting a prompt in line compiles a form, which may take longer than a thread that serves others should be kept.
+pub fn compiles_a_form(prompt: &Prompt) -> bool {
+    asked_form::may_ask(prompt)
 }
 
 /// A candidate to generate: the index under which it is reported, and the seed of its random numbers. The number that
@@ -262,6 +260,11 @@ impl Engine {
         let model = Arc::new(model.map_err(|error| refused(said(errors, &error)))?);
         if model.is_recurrent() || model.is_hybrid() {
             return Err(unsupported("models with a recurrent state are not supported yet".into()));
+        }
+        if !ffi::is_decoder_only(&model) {
+            return Err(unsupported(
+                "it encodes what it is asked, as T5 does: choose a model that only generates".into(),
+            ));
         }
         let source = model
             .chat_template(None)
@@ -352,22 +355,18 @@ impl Engine {
         self.begin(text, "prompt", request, job)
     }
 
-    /// Opens paths that are extended step by step, one for each seed, and waits until they can be: until there is room for
-    /// them and their prompt is evaluated. Each keeps what it has computed in the cache; a fork shares it.
+    /// Puts a search in line: paths that are extended step by step, one for each seed. Each keeps what it has computed in
+    /// the cache; a fork shares it.
     ///
     /// # Errors
     ///
     /// As [`Engine::generate`], and when more paths are asked for than [`MAX_PATHS`].
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future opens nothing.
-    pub async fn search(
+    pub fn search(
         &self,
         prompt: &Prompt,
         rule: Arc<StepRule>,
         seeds: impl ExactSizeIterator<Item = u64>,
-    ) -> Result<Vec<SearchPath>, Failure> {
+    ) -> Result<Opening, Failure> {
         if seeds.len() > MAX_PATHS {
             let message = format!(
                 "a search of {} paths is more than the in-process engine holds at the same time, which is {MAX_PATHS}; lower \
@@ -381,12 +380,19 @@ impl Engine {
         let shared = &self.0.shared;
         let search = Arc::new(Search { job: JobId(shared.next_id()), shared: Arc::downgrade(shared) });
         let paths: Vec<_> = seeds.map(|seed| (shared.next_id(), seed)).collect();
-        let (opened, ready) = oneshot::channel();
-        let work = Work::Search { paths: paths.clone(), opened: Some(opened) };
+        let (sender, opened) = oneshot::channel();
+        let work = Work::Search { paths: paths.clone(), opened: Some(sender) };
         self.enqueue(&text, "messages", request, (search.job, Watch::Search(Arc::downgrade(&search)), work))?;
-        let stopped = |_| Failure::new(FailureKind::Unavailable, "the in-process engine has stopped");
-        ready.await.map_err(stopped)?;
-        Ok(paths.into_iter().map(|(id, seed)| SearchPath::new(Arc::clone(&search), id, seed)).collect())
+        Ok(Opening { search, paths, opened })
+    }
+
+    /// Says what the engine cannot do of a request for raw text, before anything is computed for it.
+    ///
+    /// # Errors
+    ///
+    /// A parameter that the engine or this model does not support, by name.
+    pub fn check_text(&self, prompt: &Prompt) -> Result<(), Failure> {
+        request::read(prompt, false, self.0.vocabulary.size(), false).map(drop)
     }
 
     /// What the model makes of each token of a text that it has not written: its log-probability, and up to `top` tokens that

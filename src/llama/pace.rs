@@ -8,6 +8,8 @@ use std::time::Duration;
 
 /// Beside running candidates a turn should take no longer than this.
 const BESIDE: Duration = Duration::from_millis(80);
+/// Reading may add as much to a turn, however long the candidates alone take, and half of what these take.
+const LEAST_ADDED: Duration = Duration::from_millis(20);
 /// A turn in which only prompts are read.
 const ALONE: Duration = Duration::from_millis(400);
 /// The first pieces, which are small, since nothing is known of the machine.
@@ -22,13 +24,15 @@ pub(super) struct Pace {
     beside: f64,
     alone: f64,
     most: f64,
+    /// Seconds of a turn in which nothing is read, of late.
+    drawing: f64,
 }
 
 impl Pace {
     /// For batches of this many tokens.
     pub(super) fn new(batch_tokens: u32) -> Self {
         let most = f64::from(batch_tokens);
-        Self { beside: FIRST_BESIDE.min(most), alone: FIRST_ALONE.min(most), most }
+        Self { beside: FIRST_BESIDE.min(most), alone: FIRST_ALONE.min(most), most, drawing: 0.0 }
     }
 
     /// Prompt tokens that the next turn may take.
@@ -42,12 +46,22 @@ impl Pace {
     /// Takes into account how long a turn took that read so many prompt tokens. One that used little of its allowance
     /// says little of what the whole would take.
     pub(super) fn took(&mut self, beside_candidates: bool, tokens: usize, duration: Duration) {
+        let seconds = duration.as_secs_f64();
+        if tokens == 0 && beside_candidates {
+            self.drawing += (seconds - self.drawing) / 4.0;
+        }
         if tokens * 2 < self.allowance(beside_candidates) {
             return;
         }
-        let (learnt, wanted) = if beside_candidates { (&mut self.beside, BESIDE) } else { (&mut self.alone, ALONE) };
+        let (learnt, wanted, took) = if beside_candidates {
+            let room = BESIDE.as_secs_f64() - self.drawing;
+            let wanted = room.max(self.drawing / 2.0).max(LEAST_ADDED.as_secs_f64());
+            (&mut self.beside, wanted, seconds - self.drawing)
+        } else {
+            (&mut self.alone, ALONE.as_secs_f64(), seconds)
+        };
         // Quick to shrink, slow to grow: what is too long is noticed, what is too short is not.
-        let factor = (wanted.as_secs_f64() / duration.as_secs_f64().max(1e-6)).clamp(0.25, 1.5);
+        let factor = (wanted / took.max(1e-6)).clamp(0.25, 1.5);
         *learnt = (tokens as f64 * factor).clamp(LEAST.min(self.most), self.most);
     }
 }
@@ -91,6 +105,20 @@ mod tests {
             pace.took(true, pace.allowance(true), Duration::from_micros(10));
         }
         assert_eq!(pace.allowance(true), 512);
+    }
+
+    #[test]
+    fn slow_candidates_leave_reading_a_part_of_the_turn() {
+        let mut pace = Pace::new(512);
+        for _ in 0..20 {
+            pace.took(true, 0, Duration::from_millis(160));
+        }
+        // Two milliseconds a token: forty of them add half of what the candidates take.
+        for _ in 0..20 {
+            let tokens = pace.allowance(true);
+            pace.took(true, tokens, Duration::from_millis(160 + 2 * tokens as u64));
+        }
+        assert!((36..=41).contains(&pace.allowance(true)), "{}", pace.allowance(true));
     }
 
     #[test]

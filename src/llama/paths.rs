@@ -22,7 +22,7 @@ pub(super) enum Command {
     /// Let another one go on from where it is.
     Fork { job: JobId, path: PathId, fork: PathId, seed: u64 },
     /// Say what has become of it, and forget it.
-    Finish { job: JobId, path: PathId, told: oneshot::Sender<Completion> },
+    Finish { job: JobId, path: PathId, told: oneshot::Sender<Result<Completion, Failure>> },
     /// Forget it.
     Prune { job: JobId, path: PathId },
 }
@@ -40,6 +40,31 @@ pub struct Stepped {
 pub(super) struct Search {
     pub(super) job: JobId,
     pub(super) shared: Weak<Shared>,
+}
+
+/// A search that waits until its paths can be extended. Dropping it gives the search up.
+#[derive(Debug)]
+pub struct Opening {
+    pub(super) search: Arc<Search>,
+    pub(super) paths: Vec<(PathId, u64)>,
+    pub(super) opened: oneshot::Receiver<()>,
+}
+
+impl Opening {
+    /// The paths, once there is room for them and their prompt is evaluated.
+    ///
+    /// # Errors
+    ///
+    /// When the engine has stopped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future opens nothing.
+    pub async fn opened(self) -> Result<Vec<SearchPath>, Failure> {
+        let Self { search, paths, opened } = self;
+        opened.await.map_err(|_| Failure::new(FailureKind::Unavailable, "the in-process engine has stopped"))?;
+        Ok(paths.into_iter().map(|(id, seed)| SearchPath::new(Arc::clone(&search), id, seed)).collect())
+    }
 }
 
 /// A path of a search. Dropping it prunes it; dropping all of them ends the search.
@@ -113,7 +138,7 @@ impl SearchPath {
         }
         let (told, answer) = oneshot::channel();
         self.send(Command::Finish { job: self.search.job, path: self.id, told });
-        answer.await.map_err(|_| stopped())
+        answer.await.map_err(|_| stopped())?
     }
 
     fn send(&self, command: Command) {

@@ -21,7 +21,7 @@ pub(super) struct Prefixes {
     texts: Vec<Text>,
     /// Cells that texts may keep which nobody holds.
     kept_cells: u32,
-    /// Texts at the same time, held and kept ones together.
+    /// Texts at the same time beyond which none is kept that nobody holds.
     most: usize,
     clock: u64,
 }
@@ -81,36 +81,6 @@ impl Prefixes {
             Match::Part(_, shared) => count(tokens.len() - shared),
             Match::Nothing => count(tokens.len()),
         }
-    }
-
-    /// Cells of all texts that somebody holds and of this one, each counted once.
-    pub(super) fn held_cells_with(&self, tokens: &[LlamaToken]) -> u64 {
-        let found = match self.find(tokens) {
-            Match::Whole(position) | Match::Part(position, _) => Some(position),
-            Match::Nothing => None,
-        };
-        self.cells_of(found) + u64::from(self.cells_for(tokens))
-    }
-
-    /// Cells of all texts that somebody holds, each counted once.
-    pub(super) fn held_cells(&self) -> u64 {
-        self.cells_of(None)
-    }
-
-    fn cells_of(&self, found: Option<usize>) -> u64 {
-        let mut seen = HashSet::new();
-        let mut sum = 0;
-        for (position, text) in self.texts.iter().enumerate() {
-            // Of the text that is shared with, all counts as held, which is a little more than it is.
-            if text.holders > 0 || Some(position) == found {
-                text.span.walk(|span| {
-                    if seen.insert(span.identity()) {
-                        sum += u64::from(span.cells());
-                    }
-                });
-            }
-        }
-        sum
     }
 
     /// Holds a text, which becomes one of those here if it is not. `None`: there is no room for it, in cells or in
@@ -200,8 +170,15 @@ impl Prefixes {
         free: &mut impl FnMut(SequenceId),
     ) -> Option<(Span, SequenceId)> {
         let own = count(tokens.len() - source.map_or(0, |(_, shared)| shared));
-        while self.texts.len() >= self.most || cells.free() < own || sequences.is_empty() {
+        while cells.free() < own || sequences.is_empty() {
             let evicted = self.evict()?;
+            free(evicted);
+            sequences.push(evicted);
+        }
+        // Of those that somebody holds there may be more.
+        while self.texts.len() >= self.most
+            && let Some(evicted) = self.evict()
+        {
             free(evicted);
             sequences.push(evicted);
         }
@@ -248,7 +225,10 @@ impl Prefixes {
                 self.texts.remove(position);
                 continue;
             }
-            text.span.shrink(text.span.cells().saturating_sub(count(unevaluated)));
+            // What follows may be in pieces, where others were to share more of it than there is.
+            if let Some(span) = text.span.ending_at(count(text.tokens.len()), count(text.evaluated)) {
+                text.span = span;
+            }
             text.tokens = text.tokens[..text.evaluated].into();
         }
         emptied
@@ -268,7 +248,7 @@ impl Prefixes {
     /// Removes texts that nobody holds until the rest takes no more than may be kept. Their sequences are to be emptied.
     pub(super) fn evict_surplus(&mut self) -> Vec<SequenceId> {
         let mut evicted = Vec::new();
-        while self.kept_cells() > self.kept_cells {
+        while self.kept_cells() > self.kept_cells || self.texts.len() > self.most {
             let Some(sequence) = self.evict() else { break };
             evicted.push(sequence);
         }
@@ -277,14 +257,27 @@ impl Prefixes {
 
     /// Cells of texts that nobody holds, and that nobody's text stands on.
     pub(super) fn kept_cells(&self) -> u32 {
+        self.cells_kept_but(None)
+    }
+
+    /// Cells that would be free if all texts were evicted that nobody holds and that this one does not share with.
+    pub(super) fn evictable_for(&self, tokens: &[LlamaToken]) -> u32 {
+        match self.find(tokens) {
+            Match::Whole(position) | Match::Part(position, _) => self.cells_kept_but(Some(position)),
+            Match::Nothing => self.cells_kept_but(None),
+        }
+    }
+
+    fn cells_kept_but(&self, but: Option<usize>) -> u32 {
         let mut held = HashSet::new();
-        for text in self.texts.iter().filter(|text| text.holders > 0) {
+        let is_kept = |(position, text): &(usize, &Text)| text.holders == 0 && Some(*position) != but;
+        for (_, text) in self.texts.iter().enumerate().filter(|text| !is_kept(text)) {
             text.span.walk(|span| {
                 held.insert(span.identity());
             });
         }
         let mut sum = 0;
-        for text in self.texts.iter().filter(|text| text.holders == 0) {
+        for (_, text) in self.texts.iter().enumerate().filter(is_kept) {
             text.span.walk(|span| {
                 if held.insert(span.identity()) {
                     sum += span.cells();
@@ -297,7 +290,7 @@ impl Prefixes {
     /// Keeps a text that is in the cache already, as an answer is that has come to its end. False: it is not needed,
     /// since it is here; its sequence is to be emptied.
     pub(super) fn keep(&mut self, sequence: SequenceId, tokens: Arc<[LlamaToken]>, span: Span) -> bool {
-        if tokens.is_empty() || self.texts.len() >= self.most || matches!(self.find(&tokens), Match::Whole(_)) {
+        if tokens.is_empty() || matches!(self.find(&tokens), Match::Whole(_)) {
             return false;
         }
         self.clock += 1;

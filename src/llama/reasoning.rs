@@ -26,6 +26,14 @@ impl ThoughtMarks {
         [MISTRAL, GEMMA].into_iter().find(|marks| template.contains(marks.open)).unwrap_or(USUAL)
     }
 
+    pub(super) fn open(self) -> &'static str {
+        self.open
+    }
+
+    pub(super) fn close(self) -> &'static str {
+        self.close
+    }
+
     /// Whether a prompt ends with a thought that it has opened.
     pub(super) fn are_opened_by(self, prompt: &str) -> bool {
         prompt.trim_end().ends_with(self.open)

@@ -6,8 +6,8 @@
 //! so that a job of one candidate is not slowed by a job of a thousand. Jobs are admitted in the order in
 //! which they came: none is overtaken for ever.
 //!
-//! Prompts never take the room that the longest answer may come to need. When nobody can grow any more, the
-//! youngest candidates are therefore set aside until the oldest can, and it comes to its end.
+//! A job of the length that it may reach fits the cache alone, and no more is promised. When nobody can grow any more,
+//! the youngest candidates are set aside until the oldest can, and then the prompts of the youngest jobs.
 
 use super::cells::{Cells, Span};
 
@@ -33,8 +33,6 @@ pub(super) struct Demand {
     pub(super) prompt_cells: u32,
     /// Cells with which one candidate starts.
     pub(super) candidate_cells: u32,
-    /// Cells that one candidate fills when it grows to its limit; with the prompt they fit the cache.
-    pub(super) limit_cells: u32,
     pub(super) kind: Kind,
 }
 
@@ -92,14 +90,11 @@ impl Scheduler {
     }
 
     /// Whether a job can be admitted whose prompt takes so many cells that nobody has yet, and what it waits for otherwise.
-    /// `prompts` are the cells of all prompts with this one, `evictable` those that would be free at once if they were
-    /// needed.
-    pub(super) fn fits(&mut self, demand: &Demand, prompts: u64, evictable: u32) -> Result<(), Lack> {
-        let longest = self.shares.iter().map(|share| share.demand.limit_cells).chain([demand.limit_cells]).max();
+    /// `evictable` are cells that would be free at once if they were needed.
+    pub(super) fn fits(&mut self, demand: &Demand, evictable: u32) -> Result<(), Lack> {
         let needed = u64::from(demand.prompt_cells) + u64::from(demand.candidate_cells);
         let free = u64::from(self.cells.free()) + u64::from(evictable);
-        self.next_waits_for_cells =
-            needed > free || prompts + u64::from(longest.unwrap_or(0)) > u64::from(self.cells.total());
+        self.next_waits_for_cells = needed > free;
         match demand.kind {
             _ if self.next_waits_for_cells => Err(Lack::Cells),
             Kind::Paths(count) if count > self.places.paths.saturating_sub(self.paths_promised()) => Err(Lack::Places),
@@ -202,6 +197,21 @@ impl Scheduler {
         self.shares.iter().any(|share| share.waiting > 0 && share.prompt_ready)
     }
 
+    /// The fewest cells for want of which a candidate does not start.
+    pub(super) fn waits_for_cells(&self, evictable: u32) -> bool {
+        let waiting =
+            self.shares.iter().filter(|share| share.waiting > 0 && share.prompt_ready && share.spare.is_none());
+        let least = waiting.map(|share| share.demand.candidate_cells).min();
+        least.is_some_and(|least| least > self.cells.free().saturating_add(evictable))
+    }
+
+    /// The job's prompt is not in the cache any more: nobody starts until it is again.
+    pub(super) fn prompt_is_out(&mut self, job: JobId) {
+        let share = self.share(job);
+        share.prompt_ready = false;
+        share.spare = None;
+    }
+
     fn live_answers(&self) -> usize {
         let answers = self.shares.iter().filter(|share| matches!(share.demand.kind, Kind::Answers(_)));
         answers.map(|share| share.live).sum()
@@ -217,7 +227,8 @@ impl Scheduler {
 
     fn may_start(&self, share: &Share, evictable: u32) -> bool {
         let fits = share.demand.candidate_cells <= self.cells.free().saturating_add(evictable);
-        if !self.next_waits_for_cells || share.live == 0 {
+        // Paths are not many by themselves: their search waits until all of them have gone on.
+        if !self.next_waits_for_cells || share.live == 0 || matches!(share.demand.kind, Kind::Paths(_)) {
             return fits;
         }
         // Someone waits for cells: a job refills only up to an equal part, so that the rest gathers.
@@ -257,8 +268,7 @@ mod tests {
         }
 
         fn admit(&mut self, demand: Demand) -> Option<JobId> {
-            let prompts: u64 = self.prompts.iter().map(|prompt| u64::from(prompt.cells())).sum();
-            if self.scheduler.fits(&demand, prompts + u64::from(demand.prompt_cells), 0).is_err() {
+            if self.scheduler.fits(&demand, 0).is_err() {
                 return None;
             }
             let prompt = self.cells.take(demand.prompt_cells, None).unwrap();
@@ -298,7 +308,7 @@ mod tests {
     }
 
     fn demand(prompt_cells: u32, candidate_cells: u32, candidates: usize) -> Demand {
-        Demand { prompt_cells, candidate_cells, limit_cells: candidate_cells, kind: Kind::Answers(candidates) }
+        Demand { prompt_cells, candidate_cells, kind: Kind::Answers(candidates) }
     }
 
     #[test]
@@ -346,8 +356,8 @@ mod tests {
     fn what_can_be_evicted_counts_as_free() {
         let mut house = House::new(100, 8);
         let kept = house.cells.take(50, None).unwrap();
-        assert_eq!(house.scheduler.fits(&demand(40, 25, 2), 40, 0), Err(Lack::Cells));
-        assert_eq!(house.scheduler.fits(&demand(40, 25, 2), 40, 50), Ok(()));
+        assert_eq!(house.scheduler.fits(&demand(40, 25, 2), 0), Err(Lack::Cells));
+        assert_eq!(house.scheduler.fits(&demand(40, 25, 2), 50), Ok(()));
         drop(kept);
         house.admit_ready(demand(40, 25, 8));
         house.start_all();
@@ -400,7 +410,7 @@ mod tests {
     #[test]
     fn a_job_whose_room_was_taken_back_starts_as_soon_as_there_is_some() {
         let mut house = House::new(100, 1);
-        let old = house.admit_ready(Demand { limit_cells: 80, ..demand(10, 20, 5) });
+        let old = house.admit_ready(demand(10, 20, 5));
         let new = house.admit_ready(demand(10, 20, 5));
         assert_eq!(house.start(false), Some(old));
         assert!(!house.running[0].1.grow(80));
@@ -414,11 +424,15 @@ mod tests {
     }
 
     #[test]
-    fn prompts_leave_the_room_that_the_longest_answer_may_need() {
-        let mut house = House::new(100, 4);
-        house.admit(Demand { limit_cells: 80, ..demand(10, 10, 1) }).unwrap();
-        assert_eq!(house.admit(demand(11, 10, 1)), None);
-        assert!(house.admit(demand(10, 10, 1)).is_some());
+    fn paths_of_one_search_all_start_although_somebody_waits_for_cells() {
+        let mut house = House::new(100, 8);
+        let search = house.admit_ready(Demand { kind: Kind::Paths(4), ..demand(10, 20, 0) });
+        for _ in 0..4 {
+            house.scheduler.waits_to_start(search);
+        }
+        house.start(false).unwrap();
+        assert_eq!(house.admit(demand(80, 10, 1)), None);
+        assert_eq!(house.start_all(), 3);
     }
 
     #[test]

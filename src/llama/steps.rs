@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::completion::{StepRule, TemperatureSwitch};
+use super::reasoning::ThoughtMarks;
+use crate::completion::StepRule;
 
 /// What the text says after a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,17 +24,22 @@ pub(super) struct StepCutter {
     text: String,
     tokens: u32,
     boxes: BoxReader,
-    switch: Option<SwitchReader>,
+    /// Between the markers of the temperature switch.
+    switch: Option<MarkReader>,
+    /// Within a thought, where a box is no answer yet.
+    thought: Option<MarkReader>,
 }
 
 impl StepCutter {
-    pub(super) fn new(rule: &Arc<StepRule>) -> Self {
+    /// `thought` are the model's marks of a thought, and whether the prompt has opened one.
+    pub(super) fn new(rule: &Arc<StepRule>, thought: Option<(ThoughtMarks, bool)>) -> Self {
         Self {
             rule: Arc::clone(rule),
             text: String::new(),
             tokens: 0,
             boxes: BoxReader::default(),
-            switch: rule.temperature_switch.clone().map(SwitchReader::new),
+            switch: rule.temperature_switch.as_ref().map(|rule| MarkReader::new(&rule.open, &rule.close, false)),
+            thought: thought.map(|(marks, is_open)| MarkReader::new(marks.open(), marks.close(), is_open)),
         }
     }
 
@@ -46,7 +52,12 @@ impl StepCutter {
         if let Some(switch) = &mut self.switch {
             switch.push(text);
         }
-        let has_closed_a_box = self.boxes.push(text);
+        let was_thinking = self.thought.as_ref().is_some_and(|thought| thought.is_between);
+        if let Some(thought) = &mut self.thought {
+            thought.push(text);
+        }
+        let is_thinking = was_thinking || self.thought.as_ref().is_some_and(|thought| thought.is_between);
+        let has_closed_a_box = !is_thinking && self.boxes.push(text);
         let has_come = |marker: &Option<Arc<str>>| {
             let marker = marker.as_ref()?;
             let mut from = before.saturating_sub(marker.len());
@@ -71,7 +82,8 @@ impl StepCutter {
 
     /// The temperature at which the next token is drawn, where it is not that of the request.
     pub(super) fn temperature(&self) -> Option<f64> {
-        self.switch.as_ref().filter(|switch| switch.is_between).map(|switch| switch.rule.temperature)
+        let is_between = self.switch.as_ref().is_some_and(|switch| switch.is_between);
+        self.rule.temperature_switch.as_ref().filter(|_| is_between).map(|switch| switch.temperature)
     }
 }
 
@@ -124,24 +136,25 @@ impl BoxReader {
     }
 }
 
-/// Tells whether a path is between the markers of a temperature switch.
+/// Tells whether a path is between two markers.
 #[derive(Debug, Clone)]
-struct SwitchReader {
-    rule: TemperatureSwitch,
+struct MarkReader {
+    open: Arc<str>,
+    close: Arc<str>,
     /// The end of the text, as long as a marker may still be completed.
     recent: String,
     is_between: bool,
 }
 
-impl SwitchReader {
-    fn new(rule: TemperatureSwitch) -> Self {
-        Self { rule, recent: String::new(), is_between: false }
+impl MarkReader {
+    fn new(open: &str, close: &str, is_between: bool) -> Self {
+        Self { open: open.into(), close: close.into(), recent: String::new(), is_between }
     }
 
     fn push(&mut self, text: &str) {
         self.recent.push_str(text);
         loop {
-            let marker = if self.is_between { &self.rule.close } else { &self.rule.open };
+            let marker = if self.is_between { &self.close } else { &self.open };
             if let Some(at) = self.recent.find(&**marker) {
                 self.recent.drain(..at + marker.len());
                 self.is_between = !self.is_between;
@@ -161,6 +174,7 @@ impl SwitchReader {
 mod tests {
     use super::Boundary::{Path, Step, Within};
     use super::*;
+    use crate::completion::TemperatureSwitch;
 
     fn rule() -> StepRule {
         StepRule {
@@ -173,7 +187,7 @@ mod tests {
     }
 
     fn cut(rule: StepRule, tokens: &[&str]) -> Vec<Boundary> {
-        let mut cutter = StepCutter::new(&Arc::new(rule));
+        let mut cutter = StepCutter::new(&Arc::new(rule), None);
         tokens.iter().map(|token| cutter.push(token)).collect()
     }
 
@@ -218,9 +232,23 @@ mod tests {
     }
 
     #[test]
+    fn a_box_in_a_thought_is_no_answer_yet() {
+        let rule = Arc::new(StepRule { ends_when_boxed: true, ..rule() });
+        let marks = ThoughtMarks::of("");
+        let mut opened = StepCutter::new(&rule, Some((marks, true)));
+        let mut unopened = StepCutter::new(&rule, Some((marks, false)));
+        assert_eq!(unopened.push("<think>"), Within);
+        for cutter in [&mut opened, &mut unopened] {
+            assert_eq!(cutter.push(r"\boxed{1}"), Within);
+            assert_eq!(cutter.push("</think>\n\n"), Step);
+            assert_eq!(cutter.push(r"\boxed{2}"), Path);
+        }
+    }
+
+    #[test]
     fn between_its_markers_a_path_has_another_temperature() {
         let switch = TemperatureSwitch { temperature: 1.5, open: "<t>".into(), close: "</t>".into() };
-        let mut cutter = StepCutter::new(&Arc::new(StepRule { temperature_switch: Some(switch), ..rule() }));
+        let mut cutter = StepCutter::new(&Arc::new(StepRule { temperature_switch: Some(switch), ..rule() }), None);
         let mut temperatures = Vec::new();
         for token in ["a<", "t>", "b\n\n", "c</t", ">", "<t></t>", "</t><t>"] {
             cutter.push(token);

@@ -15,7 +15,7 @@ use crate::generator::{
     self, Branch, Delivery, Extension, Generator, Path, PathSupport, Phase, Run, SignalSupport, StepRule, TextAnswer,
     TextRequest, Until,
 };
-use crate::llama::{Engine, EngineStats, ModelSpec};
+use crate::llama::{Engine, EngineStats, MAX_PATHS, ModelSpec};
 
 /// A model that is loaded when it is first asked, and stays while any configuration or run holds it.
 pub struct LocalModel {
@@ -123,7 +123,7 @@ impl Generator for LocalModel {
     }
 
     fn paths(&self, _: &str) -> Option<PathSupport> {
-        Some(PathSupport { text_is_content: !self.options.separate_reasoning })
+        Some(PathSupport { text_is_content: !self.options.separate_reasoning, most: MAX_PATHS })
     }
 
     fn stops_billing(&self, _: &str) -> bool {

@@ -90,7 +90,7 @@ async fn a_chat_request_that_cannot_be_names_the_parameter() {
         (json!({"alg": "dvts"}), "alg", "not_supported_yet"),
         (json!({"alg": "beam-search", "rm_name": "entropy"}), "alg", "invalid_value"),
         (json!({"judge_model": "j"}), "judge_model", "invalid_value"),
-        (json!({"tts_strategy": "beam_search"}), "alg", "invalid_value"),
+        (json!({"tts_strategy": "beam_search"}), "tts_strategy", "invalid_value"),
         (json!({"tts_strategy": "online_bon"}), "tts_strategy", "not_supported_yet"),
         (json!({"beam_width": 0}), "beam_width", "invalid_value"),
         (json!({"lookahead": 2}), "lookahead", "not_supported_yet"),

@@ -2,7 +2,7 @@
 //!
 //! Snell et al., "Scaling LLM Test-Time Compute Optimally can be More Effective than Scaling Model Parameters" (2024).
 //! Paths that end go to a pool and leave their places to others. The answer is the best of the pool, or where nothing has
-//! ended the best path there is.
+//! ended the best path there is. A path that its length limit cut off is in the pool, but has come to no end either.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub(in crate::algorithms) async fn run(
     observer: &mut impl Observer,
 ) -> Result<Outcome, RunError> {
     let search = &settings.search;
-    let most = plan.budget.min(plan.max_candidates);
+    let most = plan.held();
     let at_end = |reason| if most < plan.budget { StopReason::MaxCandidates } else { reason };
     let active = path::open(most, search, &prompt, generator, run).await;
     let active = active.map_err(|failure| RunError { failures: vec![(0, failure)] })?;
@@ -56,9 +56,9 @@ pub(in crate::algorithms) async fn run(
         let mut round = path::extend(std::mem::take(&mut beams.active), run).await;
         failures.append(&mut round.failures);
         beams.take(std::mem::take(&mut round.paths));
-        unscored.take(&mut round, &*search.scorer, beams.active.iter().chain(&beams.pool))?;
         // Otherwise what it held is for the continuations.
         beams.active.extend(reserve.filter(|_| round.is_cut_short && beams.pool.is_empty()));
+        unscored.take(&mut round, &*search.scorer, beams.active.iter().chain(&beams.pool))?;
         if settings.dedup {
             beams.drop_alike();
         }
@@ -98,7 +98,8 @@ impl Beams {
     }
 
     /// Of paths that say the same keeps the best, the first of equals. One that has ended says something else than one that
-    /// goes on.
+    /// goes on. What a path holds back, a part of a character or of a text that would end it, is not told with its steps: two
+    /// that differ only in that, which they will show with a later step, count as the same.
     fn drop_alike(&mut self) {
         for paths in [&mut self.active, &mut self.pool] {
             let mut by_merit: Vec<usize> = (0..paths.len()).collect();

@@ -97,7 +97,7 @@ pub(super) async fn conclude(
         candidates,
         verdict: Some(verdict),
         scores: Some(scores),
-        searched: Some(Searched { tree, steps_used, log_weights }),
+        searched: Some(Searched { tree, opened: plan.held(), steps_used, log_weights }),
         stop: Stop { reason, planned: plan.budget },
         warnings,
     })

@@ -48,6 +48,8 @@ pub struct Search {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Searched {
     pub tree: Tree,
+    /// Paths that were opened, which are as many as it holds at a time.
+    pub opened: usize,
     /// Steps of each candidate, in candidate order; `None` for those that are no answer.
     pub steps_used: Vec<Option<usize>>,
     /// The logarithm of each candidate's weight, before the last choice; of particles alone.

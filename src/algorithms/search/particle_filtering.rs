@@ -43,7 +43,7 @@ pub(in crate::algorithms) async fn run(
     observer: &mut impl Observer,
 ) -> Result<Outcome, RunError> {
     let search = &settings.search;
-    let count = plan.budget.min(plan.max_candidates);
+    let count = plan.held();
     let at_end = |reason| if count < plan.budget { StopReason::MaxCandidates } else { reason };
     let paths = path::open(count, search, &prompt, generator, run).await;
     let paths = paths.map_err(|failure| RunError { failures: vec![(0, failure)] })?;

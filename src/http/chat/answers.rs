@@ -8,8 +8,14 @@ use crate::http::error::ApiError;
 ///
 /// # Errors
 ///
-/// When the request names a smaller budget, or an algorithm that makes one answer of all its calls.
-pub fn make_room(settings: &mut RunSettings, n: usize, names_budget: bool) -> Result<(), ApiError> {
+/// When the request names a smaller budget, or continuations of beams that make one, or an algorithm that makes one answer
+/// of all its calls.
+pub fn make_room(
+    settings: &mut RunSettings,
+    n: usize,
+    names_budget: bool,
+    names_continuations: bool,
+) -> Result<(), ApiError> {
     if n == 1 {
         return Ok(());
     }
@@ -22,12 +28,25 @@ pub fn make_room(settings: &mut RunSettings, n: usize, names_budget: bool) -> Re
         let message = format!("`n` is {n}, more than a `budget` of {} has candidates; raise it", settings.budget);
         return Err(ApiError::invalid_value("n", message));
     }
-    if settings.budget < n {
-        settings.budget = match algorithm {
-            AlgorithmName::BeamSearch => n.next_multiple_of(settings.search.beam_width),
-            _ => n,
-        };
+    if settings.budget >= n {
+        return Ok(());
     }
+    if algorithm != AlgorithmName::BeamSearch {
+        settings.budget = n;
+        return Ok(());
+    }
+    let width = settings.search.beam_width;
+    if let Some(per_beam) = settings.search.candidates_per_step.filter(|_| names_continuations) {
+        let message = format!(
+            "`n` is {n}, more than the {} paths of `beam_width` {width} times `candidates_per_step` {per_beam}; raise one of \
+             the two",
+            width.saturating_mul(per_beam)
+        );
+        return Err(ApiError::invalid_value("n", message));
+    }
+    settings.budget = n.next_multiple_of(width);
+    // What is configured of it was for another budget.
+    settings.search.candidates_per_step = None;
     Ok(())
 }
 
@@ -51,6 +70,7 @@ pub fn check(n: usize, plan: &Plan, warning: Option<&str>) -> Result<(), ApiErro
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::run::SearchSettings;
 
     #[test]
     fn the_budget_makes_room_unless_the_request_named_it() {
@@ -73,12 +93,26 @@ mod tests {
             (MixtureOfN, 8, true, 2, None),
         ] {
             let mut settings = RunSettings { algorithm, budget, ..RunSettings::default() };
-            let made = make_room(&mut settings, n, names_budget);
+            let made = make_room(&mut settings, n, names_budget, false);
             match (&made, expected) {
                 (Ok(_), Some(expected)) => assert_eq!((settings.algorithm, settings.budget), expected, "n {n}"),
                 (Err(error), None) => assert_eq!(error.param.as_deref(), Some("n")),
                 _ => panic!("{algorithm:?} {budget} {names_budget} {n}: {made:?}"),
             }
         }
+    }
+
+    #[test]
+    fn configured_continuations_make_room_and_named_ones_do_not() {
+        let search = SearchSettings { beam_width: 4, candidates_per_step: Some(2), ..SearchSettings::default() };
+        let settings = RunSettings { algorithm: AlgorithmName::BeamSearch, search, ..RunSettings::default() };
+        let mut made = settings.clone();
+        make_room(&mut made, 9, false, false).unwrap();
+        assert_eq!((made.budget, made.search.candidates_per_step), (12, None));
+        let mut untouched = settings.clone();
+        make_room(&mut untouched, 8, false, false).unwrap();
+        assert_eq!(untouched, settings);
+        let error = make_room(&mut settings.clone(), 9, false, true).unwrap_err();
+        assert_eq!(error.param.as_deref(), Some("n"));
     }
 }

@@ -1,4 +1,5 @@
-//! How the candidates of a run ended, for the daemon's counters: each that was planned is counted once.
+//! How the candidates of a run ended, for the daemon's counters: each that was planned is counted once. So is each path of
+//! a search that ended or failed and left its place to another, so that these may be more than were planned.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +15,8 @@ pub struct Ending<'a> {
     runs: &'a RunMetrics,
     algorithm: &'static str,
     planned: usize,
+    /// Of these, those that may be begun.
+    held: usize,
     /// Whether each call is a step of a path, and no candidate.
     is_search: bool,
     ledger: &'a Arc<Ledger>,
@@ -30,8 +33,9 @@ type Endings = BTreeMap<&'static str, u64>;
 
 impl<'a> Ending<'a> {
     pub fn new(runs: &'a RunMetrics, plan: &Plan, ledger: &'a Arc<Ledger>) -> Self {
-        let (algorithm, planned, is_search) = (plan.algorithm_name(), plan.budget, plan.is_search());
-        Self { runs, algorithm, planned, is_search, ledger, is_counted: false }
+        let (planned, held) = (plan.budget, plan.held());
+        let (algorithm, is_search) = (plan.algorithm_name(), plan.is_search());
+        Self { runs, algorithm, planned, held, is_search, ledger, is_counted: false }
     }
 
     /// `spent` is what all candidates cost, and `stops_billing` says whether a call that is cancelled is paid for no
@@ -51,7 +55,7 @@ impl<'a> Ending<'a> {
 
     /// What was spent, with the candidates that it was spent on.
     fn of_candidates(&self, spent: &Account) -> Account {
-        if self.is_search { of_paths(*spent, self.planned) } else { *spent }
+        if self.is_search { of_paths(*spent, self.held) } else { *spent }
     }
 
     fn count(&mut self, endings: Endings) {
@@ -71,9 +75,9 @@ impl Drop for Ending<'_> {
     }
 }
 
-/// What a search of so many paths has spent: they come to an answer only with the run.
-fn of_paths(mut spent: Account, planned: usize) -> Account {
-    spent.candidates = spent.candidates.min(planned as u64);
+/// What a search that holds so many paths has spent: they come to an answer only with the run.
+fn of_paths(mut spent: Account, held: usize) -> Account {
+    spent.candidates = spent.candidates.min(held as u64);
     (spent.counted_candidates, spent.uncounted_candidates) = (0, 0);
     spent
 }
@@ -215,6 +219,9 @@ mod tests {
             endings
         };
         assert_eq!(of(&[], &spent(12, 11)), Endings::from([("cancelled", 4)]), "the client has gone");
+        let mut bounded = of_error(&std::iter::empty(), 4, &of_paths(spent(12, 11), 3));
+        bounded.retain(|_, count| *count > 0);
+        assert_eq!(bounded, Endings::from([("cancelled", 3), ("not_started", 1)]), "no more than are held were begun");
         let lost = Endings::from([("upstream_unavailable", 1), ("cancelled", 3)]);
         assert_eq!(of(&[FailureKind::Unavailable], &spent(12, 11)), lost);
         assert_eq!(of(&[FailureKind::Deadline], &spent(0, 0)), Endings::from([("not_started", 4)]));

@@ -22,6 +22,7 @@ use super::precedence::{self, PathChoice};
 use super::request::{ChatRequest, StreamOptions};
 use super::response::{Finished, warnings_header};
 use super::running::Interruption;
+use super::tts::Tts;
 
 /// Everything that one chat request needs; it reads nothing else of the daemon's state.
 pub struct Job {
@@ -76,15 +77,17 @@ impl Job {
             request.warnings.extend(precedence::put_suffix_under(rounds, &mut request.overrides)?);
         }
         let names_budget = request.overrides.contains_key("budget");
-        if let Some(tts) = &request.tts {
-            tts.put_defaults(&mut request.overrides, &active.run)?;
+        let names_continuations = request.overrides.contains_key("candidates_per_step");
+        if let Some(tts) = &mut request.tts {
+            request.warnings.extend(tts.put_defaults(&mut request.overrides, &active.run)?);
         }
-        let mut settings = active.run.overridden_by(&request.overrides)?;
+        let overridden = active.run.overridden_by(&request.overrides);
+        let mut settings = overridden.map_err(|error| as_written(request.tts.as_ref(), error))?;
         let named = ["alg", "budget"].iter().any(|field| request.overrides.contains_key(*field));
         if !route.scaled && !named && request.n == 1 {
             settings.algorithm = AlgorithmName::None;
         }
-        answers::make_room(&mut settings, request.n, names_budget)?;
+        answers::make_room(&mut settings, request.n, names_budget, names_continuations)?;
         // Compiling patterns may take longer than everything else here.
         let rules = match votes_alike(&settings, &active.run) {
             true => Arc::clone(&active.rules),
@@ -107,10 +110,12 @@ impl Job {
             // No call was made yet.
             ApiError { spent: false, ..ApiError::from(&failure) }
         })?;
-        Plan::check_paths(&settings, route.generator.paths(&request.prompt.model))?;
+        Plan::check_paths(&settings, route.generator.paths(&request.prompt.model))
+            .map_err(|error| as_written(request.tts.as_ref(), error))?;
         let wanted = Wanted { answers: request.n, live: request.stream };
         let (plan, warning) =
-            Plan::resolve(&settings, Resources { rules, judge }, wanted, &mut request.prompt.sampling)?;
+            Plan::resolve(&settings, Resources { rules, judge }, wanted, &mut request.prompt.sampling)
+                .map_err(|error| as_written(request.tts.as_ref(), error))?;
         answers::check(request.n, &plan, warning.as_deref())?;
         request.warnings.extend(warning);
         request.warnings.extend(named_by_client.without_effect(&settings));
@@ -260,6 +265,19 @@ impl Job {
             elapsed: self.record.elapsed(),
             with_metadata: self.with_metadata,
             strategy: self.strategy.as_deref(),
+        }
+    }
+}
+
+/// An error that names the field that the client wrote, where one of the `tts_*` family stands for ours.
+fn as_written(tts: Option<&Tts>, error: impl Into<ApiError>) -> ApiError {
+    let error = error.into();
+    let written = error.param.as_deref().and_then(|ours| tts?.written_name(ours).map(|written| (ours, written)));
+    match written {
+        None => error,
+        Some((ours, written)) => {
+            let message = format!("{}; here `{ours}` is what `{written}` makes it", error.message);
+            ApiError { param: Some(written.to_owned()), message, ..error }
         }
     }
 }

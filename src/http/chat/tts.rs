@@ -13,6 +13,7 @@ use crate::config::fields;
 use crate::config::run::{Aggregation, AlgorithmName, RewardName, RunSettings};
 use crate::http::error::ApiError;
 use crate::http::fields::Fields;
+use crate::scorers::StepConfidence;
 
 /// Every field of the family.
 pub const NAMES: [&str; 10] = [
@@ -53,8 +54,10 @@ pub struct Tts {
     /// Whether the full metadata is wanted.
     pub verbose: bool,
     pub warnings: Vec<String>,
-    /// Settings of searches that were put in the place of ours.
-    pub of_searches: Vec<&'static str>,
+    /// What was put in the place of one of ours: the name that was written, and ours.
+    pub placed: Vec<(&'static str, &'static str)>,
+    /// Which of our fields has made the budget of a beam search, where none is named.
+    pub budget_of: Option<&'static str>,
 }
 
 impl Tts {
@@ -92,17 +95,14 @@ impl Tts {
         tts.put(fields, "tts_window_size", window, "scoring_window", whole_number("scoring_window"))?;
         for (name, ours, _) in OF_SEARCHES {
             let value = remove(fields, name)?;
-            if value.is_some() && !fields.contains_key(ours) {
-                tts.of_searches.push(ours);
-            }
             tts.put(fields, name, value, ours, whole_number(ours))?;
         }
         Ok(Some(tts))
     }
 
-    /// Whether one of our fields has its value from the family, and not under our name.
+    /// Whether one of our fields of searches has its value from the family, and not under our name.
     pub fn has_put(&self, ours: &str) -> bool {
-        self.of_searches.contains(&ours)
+        OF_SEARCHES.iter().any(|(_, known, _)| *known == ours) && self.placed.iter().any(|(_, known)| *known == ours)
     }
 
     /// What to warn of where the run is by this algorithm.
@@ -113,34 +113,78 @@ impl Tts {
         (!idle.is_empty()).then(|| format!("{} {verb} no effect: only a search step by step uses it", idle.join(", ")))
     }
 
-    /// Puts the defaults that come with a strategy where the request names nothing itself.
-    pub fn put_defaults(&self, overrides: &mut Fields, configured: &RunSettings) -> Result<(), ApiError> {
+    /// Puts the defaults that come with a strategy where the request names nothing itself. Also says of one that is another
+    /// than usual.
+    ///
+    /// # Errors
+    ///
+    /// A value that a field does not take.
+    pub fn put_defaults(
+        &mut self,
+        overrides: &mut Fields,
+        configured: &RunSettings,
+    ) -> Result<Option<String>, ApiError> {
         if self.strategy.is_none() {
-            return Ok(());
+            return Ok(None);
         }
-        let Some(algorithm) = overrides.get("alg") else { return Ok(()) };
+        let Some(algorithm) = overrides.get("alg") else { return Ok(None) };
         let algorithm = AlgorithmName::parse("alg", &value_of("alg", algorithm)?)?;
-        let budget = match algorithm {
+        let mut warning = None;
+        match algorithm {
             AlgorithmName::SelfConsistency
             | AlgorithmName::AdaptiveSelfConsistency
-            | AlgorithmName::BetaSelfConsistency => Some(NUM_PATHS),
-            AlgorithmName::BestOfN | AlgorithmName::ParticleFiltering => Some(NUM_TRAJECTORIES),
-            AlgorithmName::BeamSearch => put_beam_size(overrides)?,
-            AlgorithmName::MixtureOfN | AlgorithmName::Wait | AlgorithmName::None => None,
+            | AlgorithmName::BetaSelfConsistency => put_default(overrides, "budget", &NUM_PATHS),
+            AlgorithmName::BestOfN | AlgorithmName::ParticleFiltering => {
+                put_default(overrides, "budget", &NUM_TRAJECTORIES);
+            }
+            AlgorithmName::BeamSearch => warning = self.put_beams(overrides)?,
+            AlgorithmName::MixtureOfN | AlgorithmName::Wait | AlgorithmName::None => {}
+        }
+        let is_search = algorithm.is_search();
+        if is_search {
+            put_default(overrides, "max_steps", &MAX_STEPS);
+        }
+        // A scorer that the operator has chosen stays where it fits, and with it the way in which its scores are read.
+        let stays = if is_search { StepConfidence::of(configured).is_some() } else { configured.rm_name.is_some() };
+        let scorer_is_ours = overrides.contains_key("rm_name") || !stays;
+        if (algorithm == AlgorithmName::BestOfN || is_search) && scorer_is_ours {
+            put_default(overrides, "rm_name", &RewardName::Entropy.as_str());
+            put_default(overrides, "rm_agg_method", &Aggregation::Min.as_str());
+        }
+        Ok(warning)
+    }
+
+    /// Puts what makes a beam search of a budget that is named, or else the budget that width and continuations make. What
+    /// is configured of these has no say, since each follows from the others.
+    fn put_beams(&mut self, overrides: &mut Fields) -> Result<Option<String>, ApiError> {
+        let width = count_of(overrides, "beam_width")?;
+        let per_beam = count_of(overrides, "candidates_per_step")?;
+        let Some(budget) = count_of(overrides, "budget")? else {
+            let ours = if width.is_none() && per_beam.is_some() { "candidates_per_step" } else { "beam_width" };
+            self.budget_of = Some(ours);
+            let (width, per_beam) = (width.unwrap_or(BEAM_SIZE), per_beam.unwrap_or(CANDIDATES_PER_STEP));
+            put_default(overrides, "beam_width", &width);
+            put_default(overrides, "candidates_per_step", &per_beam);
+            put_default(overrides, "budget", &width.saturating_mul(per_beam));
+            return Ok(None);
         };
-        if let Some(budget) = budget {
-            overrides.entry("budget".to_owned()).or_insert_with(|| raw(&budget));
-        }
-        if algorithm.is_search() {
-            overrides.entry("max_steps".to_owned()).or_insert_with(|| raw(&MAX_STEPS));
-        }
-        // A scorer that the operator has chosen stays, and with it the way in which its scores are read.
-        let scorer_is_ours = overrides.contains_key("rm_name") || configured.rm_name.is_none();
-        if (algorithm == AlgorithmName::BestOfN || algorithm.is_search()) && scorer_is_ours {
-            overrides.entry("rm_name".to_owned()).or_insert_with(|| raw(&RewardName::Entropy.as_str()));
-            overrides.entry("rm_agg_method".to_owned()).or_insert_with(|| raw(&Aggregation::Min.as_str()));
-        }
-        Ok(())
+        let chosen = width.unwrap_or_else(|| match per_beam {
+            Some(per_beam) if budget.is_multiple_of(per_beam) => budget / per_beam,
+            _ => (1..=BEAM_SIZE).rev().find(|width| budget.is_multiple_of(*width)).unwrap_or(1),
+        });
+        put_default(overrides, "beam_width", &chosen);
+        put_default(overrides, "candidates_per_step", &(budget / chosen).max(1));
+        let is_unusual = width.is_none() && chosen != BEAM_SIZE;
+        Ok(is_unusual.then(|| {
+            format!("`beam_width` is {chosen} and not the {BEAM_SIZE} of `tts_strategy`, so that it divides a `budget` of {budget}")
+        }))
+    }
+
+    /// The name under which the client wrote what made the value of one of our fields, where that is another.
+    pub fn written_name(&self, ours: &str) -> Option<&'static str> {
+        let put = |ours: &str| self.placed.iter().find(|(_, known)| *known == ours).map(|(written, _)| *written);
+        let made_of = self.budget_of.filter(|_| ours == "budget");
+        put(ours).or_else(|| made_of.map(|made_of| put(made_of).unwrap_or(made_of)))
     }
 
     /// Puts a value, where there is one, in the place of our field, unless the request names that one too. `read`
@@ -148,15 +192,18 @@ impl Tts {
     fn put<T: PartialEq>(
         &mut self,
         fields: &mut Fields,
-        name: &str,
+        name: &'static str,
         value: Option<Value>,
-        ours: &str,
+        ours: &'static str,
         read: impl Fn(&str, &Value) -> Result<T, SettingsError>,
     ) -> Result<(), ApiError> {
         let Some(value) = value else { return Ok(()) };
         let said = read(name, &value)?;
         match fields.get(ours) {
-            None => drop(fields.insert(ours.to_owned(), raw(&value))),
+            None => {
+                fields.insert(ours.to_owned(), raw(&value));
+                self.placed.push((name, ours));
+            }
             Some(other) => {
                 if read(ours, &value_of(ours, other)?)? != said {
                     self.warnings.push(format!("`{name}` has no effect beside a different `{ours}`"));
@@ -207,15 +254,15 @@ impl Tts {
     }
 }
 
-/// Puts the width of a beam search, and gives the budget that its width and continuations make.
-fn put_beam_size(overrides: &mut Fields) -> Result<Option<usize>, ApiError> {
-    overrides.entry("beam_width".to_owned()).or_insert_with(|| raw(&BEAM_SIZE));
-    let read = |name: &str, default: usize| match overrides.get(name) {
-        Some(value) => Ok::<usize, ApiError>(whole_number(name)(name, &value_of(name, value)?)? as usize),
-        None => Ok(default),
-    };
-    let product = read("beam_width", BEAM_SIZE)?.saturating_mul(read("candidates_per_step", CANDIDATES_PER_STEP)?);
-    Ok(Some(product))
+fn put_default(overrides: &mut Fields, name: &str, value: &impl Serialize) {
+    overrides.entry(name.to_owned()).or_insert_with(|| raw(value));
+}
+
+/// One of our fields that count something, where it is named.
+fn count_of(fields: &Fields, name: &str) -> Result<Option<usize>, ApiError> {
+    let Some(value) = fields.get(name) else { return Ok(None) };
+    let count = whole_number(name)(name, &value_of(name, value)?)?;
+    Ok(Some(usize::try_from(count).unwrap_or(1)))
 }
 
 /// Reads a whole number in the range of one of our fields.
@@ -379,7 +426,7 @@ mod tests {
                 json!({"tts_strategy": "beam_search", "num_paths": 5, "tts_num_trajectories": 8}),
                 &plain,
                 json!({
-                    "alg": "beam_search", "budget": 16, "beam_width": 4, "max_steps": 100, "rm_name": "entropy",
+                    "alg": "beam_search", "budget": 16, "beam_width": 4, "candidates_per_step": 4, "max_steps": 100, "rm_name": "entropy",
                     "rm_agg_method": "min"
                 }),
             ),
@@ -395,8 +442,8 @@ mod tests {
                 json!({"tts_strategy": "beam_search", "budget": 8, "tts_scorer": "perplexity", "rm_agg_method": "last"}),
                 &plain,
                 json!({
-                    "alg": "beam_search", "budget": 8, "beam_width": 4, "max_steps": 100, "rm_name": "perplexity",
-                    "rm_agg_method": "last"
+                    "alg": "beam_search", "budget": 8, "beam_width": 4, "candidates_per_step": 2, "max_steps": 100,
+                    "rm_name": "perplexity", "rm_agg_method": "last"
                 }),
             ),
             (
@@ -413,9 +460,69 @@ mod tests {
             (json!({"alg": "offline_bon", "num_paths": 3}), &plain, json!({"alg": "offline_bon", "budget": 3})),
         ] {
             let mut fields = fields(&said);
-            let tts = Tts::take(&mut fields).unwrap().unwrap();
-            tts.put_defaults(&mut fields, configured).unwrap();
+            let mut tts = Tts::take(&mut fields).unwrap().unwrap();
+            assert_eq!(tts.put_defaults(&mut fields, configured).unwrap(), None);
             assert_eq!(shown(&fields), meant, "{said}");
+        }
+    }
+
+    #[test]
+    fn a_configured_scorer_stays_only_where_it_can_score() {
+        for (configured, strategy, expected) in [
+            (RewardName::LlmJudge, "offline_bon", None),
+            (RewardName::LlmJudge, "beam_search", Some("entropy")),
+            (RewardName::SelfCertainty, "particle_filtering", Some("entropy")),
+            (RewardName::TopKConfidence, "beam_search", Some("entropy")),
+            (RewardName::Perplexity, "beam_search", None),
+        ] {
+            let mut fields = fields(&json!({"tts_strategy": strategy}));
+            let mut tts = Tts::take(&mut fields).unwrap().unwrap();
+            let configured = RunSettings { rm_name: Some(configured), ..RunSettings::default() };
+            tts.put_defaults(&mut fields, &configured).unwrap();
+            assert_eq!(shown(&fields)["rm_name"].as_str(), expected, "{configured:?} {strategy}");
+            assert_eq!(shown(&fields)["rm_agg_method"].as_str(), expected.map(|_| "min"), "{configured:?} {strategy}");
+        }
+    }
+
+    #[test]
+    fn a_named_budget_wins_over_the_usual_width_of_a_beam_search() {
+        for (said, width, per_beam, warned) in [
+            (json!({"budget": 8}), 4, 2, false),
+            (json!({"budget": 6}), 3, 2, true),
+            (json!({"budget": 7}), 1, 7, true),
+            (json!({"budget": 1}), 1, 1, true),
+            (json!({"budget": 16, "tts_candidates_per_step": 2}), 8, 2, true),
+            (json!({"budget": 16, "tts_candidates_per_step": 4}), 4, 4, false),
+            (json!({"budget": 6, "tts_beam_size": 2}), 2, 3, false),
+        ] {
+            let mut fields = fields(&said);
+            fields.insert("tts_strategy".to_owned(), raw(&"beam_search"));
+            let mut tts = Tts::take(&mut fields).unwrap().unwrap();
+            let warning = tts.put_defaults(&mut fields, &RunSettings::default()).unwrap();
+            let shown = shown(&fields);
+            let made = (&shown["beam_width"], &shown["candidates_per_step"], &shown["budget"]);
+            assert_eq!(made, (&json!(width), &json!(per_beam), &said["budget"]), "{said}");
+            assert_eq!(warning.is_some_and(|warning| warning.starts_with("`beam_width` is")), warned, "{said}");
+        }
+    }
+
+    #[test]
+    fn what_made_a_value_is_known_by_the_name_that_was_written() {
+        for (said, ours, written) in [
+            (json!({"tts_beam_size": 500}), "budget", Some("tts_beam_size")),
+            (json!({"beam_width": 500}), "budget", Some("beam_width")),
+            (json!({"tts_candidates_per_step": 500}), "budget", Some("tts_candidates_per_step")),
+            (json!({"tts_candidates_per_step": 3}), "candidates_per_step", Some("tts_candidates_per_step")),
+            (json!({"budget": 6, "tts_beam_size": 4}), "budget", None),
+            (json!({"budget": 6, "tts_beam_size": 4}), "beam_width", Some("tts_beam_size")),
+            (json!({"beam_width": 4}), "beam_width", None),
+            (json!({"alg": "best-of-n", "tts_num_trajectories": 4}), "budget", Some("tts_num_trajectories")),
+        ] {
+            let mut fields = fields(&said);
+            fields.insert("tts_strategy".to_owned(), raw(&"beam_search"));
+            let mut tts = Tts::take(&mut fields).unwrap().unwrap();
+            tts.put_defaults(&mut fields, &RunSettings::default()).unwrap();
+            assert_eq!(tts.written_name(ours), written, "{said}");
         }
     }
 }

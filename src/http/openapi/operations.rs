@@ -184,7 +184,7 @@ fn chat(name: &str, summary: &str, of_the_path: &[Value]) -> Value {
     for (name, description) in [
         ("x-its-algorithm", "The algorithm that ran."),
         ("x-its-revision", "The configuration's revision."),
-        ("x-its-candidates", "Candidates that completed; not on every stream."),
+        ("x-its-candidates", "Candidates that completed, of a search maybe more than `budget`; not on every stream."),
         ("x-its-agreement", "The winner's share of the votes, where there was a vote; not on every stream."),
         ("x-its-stop", "Why the run ended; not on every stream."),
         ("x-its-warnings", "What the reader might not expect, where there is anything."),

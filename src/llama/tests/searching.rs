@@ -28,7 +28,7 @@ fn run<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn open(engine: &Engine, prompt: &Prompt, rule: StepRule, seeds: &[u64]) -> Vec<SearchPath> {
-    run(engine.search(prompt, Arc::new(rule), seeds.iter().copied())).unwrap()
+    run(engine.search(prompt, Arc::new(rule), seeds.iter().copied()).unwrap().opened()).unwrap()
 }
 
 fn advance(path: &mut SearchPath) -> Stepped {
@@ -191,7 +191,8 @@ fn paths_that_are_dropped_free_everything_wherever_they_are() {
     settled(&engine);
     // Before there was room for it.
     run(async {
-        let mut opening = Box::pin(engine.search(&question, Arc::new(rule()), [1].into_iter()));
+        let opening = engine.search(&question, Arc::new(rule()), [1].into_iter()).unwrap();
+        let mut opening = Box::pin(opening.opened());
         let _ = futures_util::poll!(&mut opening);
     });
     settled(&engine);
@@ -294,7 +295,7 @@ fn searches_that_outgrow_the_cache_together_come_to_their_end() {
 fn more_paths_than_the_engine_has_places_are_refused_by_the_parameter() {
     let too_many = 0..MAX_PATHS as u64 + 1;
     let seeds: Vec<u64> = too_many.collect();
-    let failure = run(ENGINE.search(&sum("1 + 2"), Arc::new(rule()), seeds.into_iter())).unwrap_err();
+    let failure = ENGINE.search(&sum("1 + 2"), Arc::new(rule()), seeds.into_iter()).unwrap_err();
     assert_eq!(failure.param.as_deref(), Some("budget"));
     assert!(failure.message.contains("128"), "{}", failure.message);
 }
@@ -310,5 +311,53 @@ fn a_fork_without_a_place_fails_alone() {
     advance(&mut forks[0]);
     advance(&mut path);
     drop((path, forks));
+    settled(&engine);
+}
+
+#[test]
+fn a_path_that_has_a_form_ends_where_the_form_does() {
+    let engine = small();
+    let mut question = sum("23 + 48");
+    let schema = serde_json::json!({"type": "json_schema", "json_schema": {"name": "a", "schema": {
+        "type": "object", "properties": {"answer": {"type": "string", "enum": ["\\boxed{71} END", "END\n\n"]}},
+        "required": ["answer"], "additionalProperties": false}}});
+    question.response_format = Some(serde_json::value::to_raw_value(&schema).unwrap());
+    let rule = StepRule { ends_when_boxed: true, stop_token: Some("END".into()), ..rule() };
+    for seed in 0..6 {
+        let (text, end) = finish(&mut open(&engine, &question, rule.clone(), &[seed])[0]);
+        assert_eq!(end.finish_reason, FinishReason::Stop, "{text}");
+        assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok(), "{text}");
+    }
+}
+
+#[test]
+fn a_search_and_who_waits_behind_it_both_come_to_their_end_in_a_cache_of_one_context() {
+    let context = ENGINE.info().context_length;
+    let engine = Engine::load(&ModelSpec { max_sequences: 4, context_tokens: Some(context), ..spec() }).unwrap();
+    let question = sum("23 + 48 - 17 + 66");
+    let mut paths = open(&engine, &question, rule(), &(0..12).collect::<Vec<_>>());
+    let behind = engine.generate(job(&sum("1 + 2 + 3"), 0..20)).unwrap();
+    while !paths.is_empty() {
+        let steps =
+            run(futures_util::future::join_all(paths.iter_mut().map(async |path| path.advance().await.unwrap().step)));
+        let mut over = steps.iter().map(|step| step.end.is_some());
+        paths.retain(|_| !over.next().unwrap());
+    }
+    assert!(ends(behind).values().all(Result::is_ok));
+    settled(&engine);
+}
+
+#[test]
+fn who_cancels_is_answered_although_everything_rests() {
+    let engine = small();
+    let searches: Vec<_> =
+        (0..8).map(|seed| open(&engine, &sum(&format!("{seed} + 48")), rule(), &[seed; 16])).collect();
+    // There is no place for another search, and whoever comes behind it needs none.
+    let waiting = engine.search(&sum("5 + 5"), Arc::new(rule()), [1].into_iter()).unwrap();
+    let mut answers = engine.generate(job(&sum("1 + 2"), 0..2)).unwrap();
+    answers.close();
+    assert_eq!(ends(answers).len(), 2);
+    drop(waiting);
+    drop(searches);
     settled(&engine);
 }

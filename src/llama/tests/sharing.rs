@@ -120,7 +120,9 @@ async fn a_text_that_is_scored_is_evaluated_once_for_that_and_for_its_continuati
     for (one, other) in scored.tokens.iter().zip(&again.tokens).skip(1) {
         let (logprob, top) = (one.logprob.unwrap(), &one.top);
         assert!(logprob <= 0.0 && top.len() == 2 && top[0].1 >= top[1].1 && top[0].1 >= logprob - 1e-9);
-        assert!((logprob - other.logprob.unwrap()).abs() < 1e-3 && other.top.is_empty());
+        let again = other.logprob.unwrap();
+        assert!((logprob - again).abs() < 1e-3 * logprob.abs().max(1.0), "{logprob} and {again}");
+        assert!(other.top.is_empty());
     }
     let spelled: Vec<u8> = scored.tokens.iter().flat_map(|token| token.bytes.to_vec()).collect();
     assert!(spelled.ends_with(text.as_bytes()));
@@ -137,4 +139,43 @@ async fn a_text_that_is_scored_is_evaluated_once_for_that_and_for_its_continuati
     while engine.stats().reserved_tokens > 0 || engine.stats().waiting_jobs > 0 {
         tokio::task::yield_now().await;
     }
+}
+
+/// A question of its own whose answers end by length alone.
+fn endless(engine: &Engine, first: u32) -> Prompt {
+    let mut question = conversation(9);
+    let text = format!("What is {first} + 2?{}", " What is 1 + 1?".repeat(8));
+    let messages = serde_json::json!([{"role": "user", "content": text}]);
+    question.messages = serde_json::value::to_raw_value(&messages).unwrap();
+    question.sampling.max_tokens = None;
+    let vocabulary = &engine.0.vocabulary;
+    question.sampling.logit_bias =
+        (0..vocabulary.size()).filter(|token| vocabulary.ends_turn(*token)).map(|token| (token, -1000.0)).collect();
+    question
+}
+
+#[test]
+fn different_prompts_without_a_limit_run_together_and_all_come_to_their_full_length() {
+    let context = ENGINE.info().context_length;
+    let engine = Engine::load(&ModelSpec { context_tokens: Some(context), ..small_spec() }).unwrap();
+    let questions: Vec<Prompt> = (0..5).map(|first| endless(&engine, first)).collect();
+    let mut live = engine.generate(Job { live: true, ..job(&questions[0], [1]) }).unwrap();
+    let others: Vec<_> =
+        questions[1..].iter().map(|question| engine.generate(job(question, [1, 2])).unwrap()).collect();
+    let mut most = 0;
+    let mut is_over = false;
+    while let Some((_, event)) = live.blocking_recv() {
+        most = most.max(engine.stats().live_sequences);
+        is_over |= !matches!(event, StepEvent::Delta(_));
+    }
+    assert!(is_over && most > 1, "{most} ran at the same time");
+    for (receiver, question) in others.into_iter().zip(&questions[1..]) {
+        for end in ends(receiver).into_values() {
+            let end = end.unwrap();
+            assert_eq!(end.finish_reason, crate::completion::FinishReason::Length);
+            assert_eq!(end.usage.completion_tokens, u64::from(context) - prompt_tokens(&engine, question));
+        }
+    }
+    let stats = engine.stats();
+    assert_eq!((stats.live_sequences, stats.reserved_tokens, stats.waiting_jobs), (0, 0, 0));
 }

@@ -12,16 +12,26 @@ use crate::llama::engine::{QueuedJob, Work};
 use crate::llama::prefixes::Held;
 use crate::llama::scheduler::{Demand, Kind, Lack, Start};
 
+/// Jobs at the same time, each of which has a sequence for its prompt: the rest is left to candidates.
+const MOST_JOBS: usize = 120;
+
 impl Worker<'_> {
-    /// Admits whom there is room for, in their order. Whether there was anybody.
+    /// Admits whom there is room for, in their order, those first whose prompt was given up. Whether there was anybody.
     pub(super) fn admit(&mut self, line: &mut VecDeque<QueuedJob>) -> bool {
+        let mut admitted = self.bring_back();
         let is_crowded = self.is_crowded && !self.running.is_empty();
-        let mut admitted = false;
-        while let Some(job) = line.front().filter(|_| !is_crowded) {
-            let Some((demand, held, spare)) = self.find_room(job) else { break };
-            let job = line.pop_front().expect("it is at the front");
-            self.take_in(job, demand, held, spare);
-            admitted = true;
+        let mut next = 0;
+        while let Some(job) = line.get(next).filter(|_| !is_crowded && !self.jobs.iter().any(|active| active.is_out)) {
+            match self.find_room(job) {
+                Ok((demand, held, spare)) => {
+                    let job = line.remove(next).expect("it is there");
+                    self.take_in(job, demand, held, spare);
+                    admitted = true;
+                }
+                // Who waits for places of searches holds up nobody who needs none.
+                Err(Lack::Places) => next += 1,
+                Err(Lack::Cells) => break,
+            }
         }
         if line.is_empty() {
             self.scheduler.line_is_empty();
@@ -29,32 +39,48 @@ impl Worker<'_> {
         admitted
     }
 
-    /// Room for a job's prompt and for its first candidate, at the cost of prompts that nobody holds.
-    fn find_room(&mut self, job: &QueuedJob) -> Option<(Demand, Held, Span)> {
-        let demand = loop {
-            let is_scored = matches!(job.work, Work::Score(_));
-            let whole = count(job.tokens.len());
-            let demand = Demand {
-                prompt_cells: if is_scored { whole } else { self.prefixes.cells_for(&job.tokens) },
-                candidate_cells: job.tokens_expected,
-                limit_cells: job.tokens_per_candidate,
-                kind: match &job.work {
-                    Work::Answers(candidates) => Kind::Answers(candidates.len()),
-                    Work::Search { paths, .. } => Kind::Paths(paths.len()),
-                    Work::Score(_) => Kind::Answers(0),
-                },
-            };
-            let prompts = match is_scored {
-                true => self.prefixes.held_cells() + u64::from(whole),
-                false => self.prefixes.held_cells_with(&job.tokens),
-            };
-            match self.scheduler.fits(&demand, prompts, self.prefixes.kept_cells()) {
-                Ok(()) => break demand,
-                Err(Lack::Places) => return None,
-                Err(Lack::Cells) if self.evict_one() => {}
-                Err(Lack::Cells) => return None,
+    /// Reads prompts again that were given up, as far as there is room for them and for a candidate. Whether there was.
+    fn bring_back(&mut self) -> bool {
+        let mut came = false;
+        while !self.is_crowded
+            && let Some(position) = self.jobs.iter().position(|active| active.is_out)
+        {
+            let active = &self.jobs[position];
+            let (id, tokens) = (active.job.id, Arc::clone(&active.job.tokens));
+            let needed = self.prefixes.cells_for(&tokens).saturating_add(active.job.tokens_expected);
+            if needed > self.cells.free().saturating_add(self.prefixes.evictable_for(&tokens)) {
+                break;
             }
+            let context = &mut self.context;
+            let empty = |sequence| context.remove(sequence).expect("the sequence exists, and no batch is pending");
+            let Some(held) = self.prefixes.hold(&tokens, &self.cells, &mut self.free_sequences, empty) else { break };
+            let active = &mut self.jobs[position];
+            active.prompt = held.sequence;
+            active.is_out = false;
+            if self.prefixes.row(held.sequence).is_some() {
+                self.job_is_ready(id);
+            }
+            came = true;
+        }
+        came
+    }
+
+    /// Room for a job's prompt and for its first candidate, at the cost of prompts that nobody holds.
+    fn find_room(&mut self, job: &QueuedJob) -> Result<(Demand, Held, Span), Lack> {
+        if self.jobs.len() >= MOST_JOBS {
+            return Err(Lack::Places);
+        }
+        let is_scored = matches!(job.work, Work::Score(_));
+        let demand = Demand {
+            prompt_cells: if is_scored { count(job.tokens.len()) } else { self.prefixes.cells_for(&job.tokens) },
+            candidate_cells: job.tokens_expected,
+            kind: match &job.work {
+                Work::Answers(candidates) => Kind::Answers(candidates.len()),
+                Work::Search { paths, .. } => Kind::Paths(paths.len()),
+                Work::Score(_) => Kind::Answers(0),
+            },
         };
+        self.scheduler.fits(&demand, self.prefixes.evictable_for(&job.tokens))?;
         let held = self.hold(job);
         let spare = held.and_then(|held| {
             let span = self.take_cells(demand.candidate_cells, self.prefixes.span(held.sequence).clone());
@@ -63,10 +89,13 @@ impl Worker<'_> {
             }
             span
         });
-        if spare.is_none() {
-            self.scheduler.next_waits();
+        match (held, spare) {
+            (Some(held), Some(spare)) => Ok((demand, held, spare)),
+            _ => {
+                self.scheduler.next_waits();
+                Err(Lack::Cells)
+            }
         }
-        Some((demand, held?, spare?))
     }
 
     fn hold(&mut self, job: &QueuedJob) -> Option<Held> {
@@ -104,6 +133,8 @@ impl Worker<'_> {
             prompt: held.sequence,
             shared: held.shared,
             is_ready: false,
+            was_read: false,
+            is_out: false,
             running: 0,
             is_prompt_told: false,
             unstarted,

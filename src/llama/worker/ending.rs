@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use llama_cpp_2::token::LlamaToken;
 
-use super::{ActiveJob, Running, Worker, active_mut, count, internal, places, sequences, stepped};
+use super::{ActiveJob, Running, Worker, active_mut, count, internal, places, sequences, with_prompt};
 use crate::completion::{FinishReason, StepEvent};
 use crate::failure::Failure;
 use crate::llama::candidate::PromptUsage;
@@ -79,7 +79,7 @@ impl Worker<'_> {
             (Ok(reason), None) => candidate.finish(reason, prompt, &request),
             (Err(failure), None) => candidate.fail(failure),
             (end, Some(_)) => {
-                let end = end.map(|reason| stepped(candidate.finish_path(reason, prompt, &request), prompt));
+                let end = end.map(|reason| with_prompt(candidate.finish_path(reason, prompt, &request), prompt));
                 // Whoever has given up waiting drops the path next.
                 if let Some(told) = told {
                     let _ = told.send(end);
@@ -92,7 +92,9 @@ impl Worker<'_> {
         let position = self.jobs.iter().position(|active| active.job.id == job).expect("it is active");
         let active = self.jobs.remove(position);
         self.scheduler.retire(job);
-        self.give_up_prompt(active.prompt);
+        if !active.is_out {
+            self.give_up_prompt(active.prompt);
+        }
     }
 
     /// After a failed evaluation nothing in the cache can be relied on: all that runs fails, and the engine

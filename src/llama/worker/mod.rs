@@ -18,13 +18,12 @@ use tokio::sync::oneshot;
 use super::candidate::{Candidate, Next, PromptUsage};
 use super::cells::{Cells, Span};
 use super::context::{CheckedContext, ContextError, MAX_SEQUENCE_IDS, SequenceId};
-use super::engine::{QueuedJob, Shared, Work};
+use super::engine::{QueuedJob, Shared, ToDo, Work};
 use super::pace::{Pace, divide};
 use super::paths::{PathId, Stepped};
 use super::prefixes::Prefixes;
 use super::scheduler::{JobId, Places, Scheduler};
 use super::vocabulary::Vocabulary;
-use crate::completion::{Step, Usage};
 use crate::failure::{Failure, FailureKind};
 
 mod admission;
@@ -39,7 +38,7 @@ const MOST_PROMPTS: usize = 64;
 /// answers.
 pub(super) const MOST_PATHS: usize = 128;
 
-/// Rows of logits that one turn works out for a prompt that is scored: each takes as many numbers as the vocabulary has
+/// Rows of logits that one turn works out for prompts that are scored: each takes as many numbers as the vocabulary has
 /// tokens.
 const MOST_SCORED_ROWS: usize = 64;
 
@@ -76,6 +75,8 @@ pub(super) struct Worker<'a> {
     is_crowded: bool,
     /// Whether the last turn changed anything; otherwise only something new can.
     has_progressed: bool,
+    /// Whether owners of paths have told it something since.
+    has_obeyed: bool,
     scratch: Vec<(u32, f64)>,
 }
 
@@ -87,6 +88,10 @@ struct ActiveJob {
     shared: usize,
     is_ready: bool,
     running: usize,
+    /// Whether its prompt has been read, though it may not be in the cache any more.
+    was_read: bool,
+    /// Its prompt was given up to make room, and is read again when there is some.
+    is_out: bool,
     /// Whether a candidate has accounted for the prompt.
     is_prompt_told: bool,
     /// Paths that have not begun.
@@ -129,7 +134,7 @@ enum Stage {
     /// The logits after its last token, to draw the next one.
     Drawing,
     /// The same, to come to rest with them: the step is over.
-    Closing(Box<Step>),
+    Closing(Box<Stepped>),
     /// To be told to go on; the logits after its last token are these.
     Resting(Arc<[f32]>),
 }
@@ -195,6 +200,7 @@ impl<'a> Worker<'a> {
             running: Vec::new(),
             is_crowded: false,
             has_progressed: false,
+            has_obeyed: false,
             scratch: Vec::new(),
         }
     }
@@ -207,8 +213,13 @@ impl<'a> Worker<'a> {
             commands.extend(line.commands.drain(..));
             let admitted = self.admit(&mut line.jobs);
             let is_abandoned = || self.jobs.iter().any(|active| active.job.watch.is_abandoned());
-            admitted || !commands.is_empty() || self.has_progressed || is_abandoned()
+            match admitted || !commands.is_empty() || self.has_progressed || is_abandoned() {
+                true => ToDo::Something,
+                false if self.jobs.is_empty() => ToDo::Nothing,
+                false => ToDo::Watch,
+            }
         });
+        self.has_obeyed = !commands.is_empty();
         for command in commands {
             self.obey(command);
         }
@@ -222,7 +233,7 @@ impl<'a> Worker<'a> {
         let started = self.start_candidates();
         match self.turn() {
             Ok(evaluated) => {
-                self.has_progressed = evaluated || started || ended || self.make_place();
+                self.has_progressed = evaluated || started || ended || self.has_obeyed || self.make_place();
             }
             Err(error) => {
                 self.fail_everything(&error);
@@ -255,7 +266,6 @@ impl<'a> Worker<'a> {
             Err(ContextError::NoRoom) if self.evict_one() => return Ok(true),
             Err(error) => return Err(error),
         }
-        self.pace.took(drawing > 0, read, took);
         let gauges = &self.shared.gauges;
         gauges.batch_tokens.store((read + drawing) as u64, Ordering::Relaxed);
         gauges.busy_us.fetch_add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
@@ -263,6 +273,8 @@ impl<'a> Worker<'a> {
             gauges.note_speed(drawing, took);
         }
         self.take_rows(pieces)?;
+        // With the drawing, which streams wait for too.
+        self.pace.took(drawing > 0, read, began.elapsed());
         Ok(true)
     }
 
@@ -285,18 +297,21 @@ impl<'a> Worker<'a> {
         readers.extend(self.prefixes.unread().into_iter().map(|(sequence, count)| Reader::Prompt(sequence, count)));
         let needs: Vec<usize> = readers.iter().map(|reader| reader.needs(&self.running)).collect();
         let room = self.pace.allowance(drawing > 0).min(self.context.batch_room());
+        let mut scored_rows = MOST_SCORED_ROWS;
         for (reader, count) in readers.into_iter().zip(divide(room, &needs)).filter(|(_, count)| *count > 0) {
             pieces.push(match reader {
                 Reader::Prompt(sequence, _) if self.prefixes.wants_rows(sequence) => {
                     let mut first_row = None;
-                    let count = count.min(MOST_SCORED_ROWS);
+                    let count = count.min(scored_rows);
+                    scored_rows -= count;
                     for ahead in 0..count {
                         let (token, wants_row) =
                             self.prefixes.next_token(sequence, ahead).expect("it needs so many tokens");
                         let row = self.context.push(sequence, token, wants_row)?;
                         first_row.get_or_insert(row);
                     }
-                    Piece::Scored { sequence, count, first_row: first_row.expect("it got some") }
+                    let Some(first_row) = first_row else { continue };
+                    Piece::Scored { sequence, count, first_row }
                 }
                 Reader::Prompt(sequence, _) => {
                     let mut row = None;
@@ -363,8 +378,10 @@ impl<'a> Worker<'a> {
                         }
                         Stage::Closing(step) => {
                             running.stage = Stage::Resting(row.into());
+                            // What it was promised beyond its tokens is somebody else's until it goes on.
+                            running.span.shrink(u32::try_from(running.tokens.len()).unwrap_or(u32::MAX) - running.base);
                             let prompt = active_mut(&mut self.jobs, running.job).tell_prompt(&self.prefixes);
-                            running.tell(Ok(stepped(*step, prompt)));
+                            running.tell(Ok(with_prompt(*step, prompt)));
                         }
                         resting @ Stage::Resting(_) => running.stage = resting,
                     }
@@ -381,8 +398,26 @@ impl<'a> Worker<'a> {
 
     /// A prompt has been read: whoever begins with it may start.
     fn tell_read(&mut self, prompt: SequenceId) {
-        for active in self.jobs.iter_mut().filter(|active| active.prompt == prompt) {
-            active.is_read(&mut self.scheduler);
+        let readers = self.jobs.iter().filter(|active| active.prompt == prompt && !active.is_out);
+        let readers: Vec<JobId> = readers.map(|active| active.job.id).collect();
+        for job in readers {
+            self.job_is_ready(job);
+        }
+    }
+
+    /// A job's prompt is in the cache: its candidates may start, and those that have begun before it was given up have it
+    /// again.
+    fn job_is_ready(&mut self, job: JobId) {
+        let active = active_mut(&mut self.jobs, job);
+        if active.is_ready {
+            return;
+        }
+        let (prompt, length) = (active.prompt, count(active.job.tokens.len()));
+        active.is_read(&mut self.scheduler);
+        for running in self.running.iter_mut().filter(|running| running.job == job) {
+            running.prompt = prompt;
+            running.span = self.prefixes.span(prompt).branch();
+            self.context.share(prompt, running.sequence, length).expect("the prompt is read, and the path has nothing");
         }
     }
 
@@ -411,7 +446,7 @@ impl<'a> Worker<'a> {
             let mut oldest_waiting = None;
             for position in 0..self.running.len() {
                 let running = &self.running[position];
-                if running.is_resting() {
+                if running.is_resting() || !active(&self.jobs, running.job).is_ready {
                     going.push(false);
                     continue;
                 }
@@ -431,7 +466,12 @@ impl<'a> Worker<'a> {
             if going.contains(&true) || !self.prefixes.unread().is_empty() {
                 return Ok(going);
             }
-            if !self.scheduler.take_back_spare() && !self.set_one_aside(Some(oldest))? {
+            let but = self.running[oldest].job;
+            let helped = self.scheduler.take_back_spare()
+                || self.take_back_reserves()
+                || self.set_one_aside(Some(oldest))?
+                || self.put_one_out(but)?;
+            if !helped {
                 return Err(ContextError::NoRoom);
             }
         }
@@ -467,11 +507,43 @@ impl<'a> Worker<'a> {
         Ok(true)
     }
 
-    /// Makes room for a candidate that is to start while nobody else goes on. False: nobody waits, or nothing helps.
+    /// Makes room for a candidate that is to start while nobody else goes on. False: nobody waits for room, or nothing helps.
     fn make_place(&mut self) -> bool {
         let is_idle = self.running.iter().all(Running::is_resting) && self.prefixes.unread().is_empty();
-        let waits = is_idle && self.scheduler.has_waiting();
-        waits && (self.scheduler.take_back_spare() || self.set_one_aside(None).unwrap_or(false))
+        let waits = self.scheduler.waits_for_cells(self.prefixes.kept_cells());
+        is_idle
+            && (waits || self.jobs.iter().any(|active| active.is_out))
+            && (self.scheduler.take_back_spare()
+                || self.take_back_reserves()
+                || self.set_one_aside(None).unwrap_or(false))
+    }
+
+    /// Takes back cells that paths were promised and do not fill. False: there are none.
+    fn take_back_reserves(&mut self) -> bool {
+        let before = self.cells.held();
+        for running in self.running.iter().filter(|running| running.is_resting()) {
+            running.span.shrink(count(running.tokens.len()) - running.base);
+        }
+        self.cells.held() < before
+    }
+
+    /// Gives up the prompt of the youngest job but this one, whose candidates are all set aside by now. It is read again when
+    /// there is room. False: there is none.
+    fn put_one_out(&mut self, but: JobId) -> Result<bool, ContextError> {
+        let may_go = |active: &&mut ActiveJob| active.is_ready && active.running > 0 && active.job.id != but;
+        let Some(active) = self.jobs.iter_mut().rev().find(may_go) else { return Ok(false) };
+        active.is_ready = false;
+        active.is_out = true;
+        let (job, prompt) = (active.job.id, active.prompt);
+        self.scheduler.prompt_is_out(job);
+        for running in self.running.iter_mut().filter(|running| running.job == job) {
+            running.span = self.cells.take(0, None).expect("no cells are always free");
+            running.base = 0;
+            running.evaluated = 0;
+            self.context.remove(running.sequence)?;
+        }
+        self.give_up_prompt(prompt);
+        Ok(true)
     }
 
     fn publish(&self) {
@@ -510,6 +582,7 @@ impl Reader {
 impl ActiveJob {
     /// Its prompt has been read: its candidates may start.
     fn is_read(&mut self, scheduler: &mut Scheduler) {
+        self.was_read = true;
         if !std::mem::replace(&mut self.is_ready, true) {
             scheduler.prompt_is_ready(self.job.id);
             if let Work::Search { opened, .. } = &mut self.job.work
@@ -526,20 +599,16 @@ impl ActiveJob {
         if std::mem::replace(&mut self.is_prompt_told, true) {
             return PromptUsage::default();
         }
-        let read = if self.is_ready { self.job.tokens.len() } else { prefixes.evaluated_of(self.prompt) };
+        let read = if self.was_read { self.job.tokens.len() } else { prefixes.evaluated_of(self.prompt) };
         PromptUsage { tokens: read as u64, cached: self.shared.min(read) as u64 }
     }
 }
 
-/// A step with what it has cost.
-fn stepped(step: Step, prompt: PromptUsage) -> Stepped {
-    let usage = Usage {
-        prompt_tokens: prompt.tokens,
-        cached_tokens: prompt.cached,
-        completion_tokens: step.tokens.into(),
-        ..Usage::default()
-    };
-    Stepped { step, usage }
+/// A step that also accounts for this of its prompt.
+fn with_prompt(mut stepped: Stepped, prompt: PromptUsage) -> Stepped {
+    stepped.usage.prompt_tokens = prompt.tokens;
+    stepped.usage.cached_tokens = prompt.cached;
+    stepped
 }
 
 fn sequences(context: &CheckedContext<'_>) -> Vec<SequenceId> {

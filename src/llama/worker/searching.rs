@@ -27,8 +27,9 @@ impl Worker<'_> {
 
     fn advance_path(&mut self, job: JobId, path: PathId, told: StepReply) {
         if let Some(unstarted) = active_mut(&mut self.jobs, job).unstarted.iter_mut().find(|one| one.id == path) {
-            unstarted.told = Some(told);
-            self.scheduler.waits_to_start(job);
+            if unstarted.told.replace(told).is_none() {
+                self.scheduler.waits_to_start(job);
+            }
             return;
         }
         let active = active_mut(&mut self.jobs, job);
@@ -39,7 +40,9 @@ impl Worker<'_> {
         }
         let Some(position) = self.position(path) else { return };
         let running = &mut self.running[position];
-        let Stage::Resting(row) = std::mem::replace(&mut running.stage, Stage::Drawing) else { return };
+        let Stage::Resting(row) = &running.stage else { return };
+        let row = Arc::clone(row);
+        running.stage = Stage::Drawing;
         running.told = Some(told);
         self.draw(position, &row);
     }
@@ -57,12 +60,12 @@ impl Worker<'_> {
     }
 
     fn fork_running(&mut self, job: JobId, path: PathId, fork: PathId, seed: u64) -> Result<(), Failure> {
-        let gone = || Failure::new(FailureKind::Internal, "a path was forked that cannot be");
         let position = self.position(path).ok_or_else(gone)?;
         if !self.has_sequence() {
             return Err(no_place());
         }
-        let request = Arc::clone(&active_mut(&mut self.jobs, job).job.request);
+        let active = active_mut(&mut self.jobs, job);
+        let (request, is_ready) = (Arc::clone(&active.job.request), active.is_ready);
         let running = &mut self.running[position];
         let Stage::Resting(row) = &running.stage else { return Err(gone()) };
         let row = Arc::clone(row);
@@ -79,12 +82,14 @@ impl Worker<'_> {
             (common.branch(), running.base, length)
         } else {
             // It was set aside, and has nothing in the cache but its prompt.
-            (self.prefixes.span(prompt).branch(), 0, 0)
+            let span = if is_ready { self.prefixes.span(prompt).branch() } else { running.span.clone() };
+            (span, 0, 0)
         };
         let tokens = running.tokens.clone();
         let from = running.sequence;
         let prompt_length = super::active(&self.jobs, job).job.tokens.len();
-        if let Err(error) = self.context.share(from, sequence, count(prompt_length + evaluated)) {
+        // Where its prompt was given up, there is nothing to share until that is back.
+        if is_ready && let Err(error) = self.context.share(from, sequence, count(prompt_length + evaluated)) {
             self.free_sequences.push(sequence);
             return Err(internal(&error));
         }
@@ -108,25 +113,24 @@ impl Worker<'_> {
         Ok(())
     }
 
-    fn finish_path(&mut self, job: JobId, path: PathId, told: oneshot::Sender<Completion>) {
+    fn finish_path(&mut self, job: JobId, path: PathId, told: oneshot::Sender<Result<Completion, Failure>>) {
         let active = active_mut(&mut self.jobs, job);
-        let completion = if let Some(unstarted) = active.take_unstarted(path) {
-            let request = Arc::clone(&active.job.request);
+        let request = Arc::clone(&active.job.request);
+        let candidate = if let Some(unstarted) = active.take_unstarted(path) {
             if unstarted.told.is_some() {
                 self.scheduler.waits_no_more(job);
             }
-            let candidate = Candidate::new(None, unstarted.seed, &request, &[]);
-            candidate.finish_path(CUT_SHORT, PromptUsage::default(), &request).end
+            Ok(Candidate::new(None, unstarted.seed, &request, &[]))
+        } else if let Some(lost) = active.lost.iter().position(|(lost, _)| *lost == path) {
+            Err(active.lost.swap_remove(lost).1)
         } else {
             let Some(position) = self.position(path) else { return };
-            let request = Arc::clone(&active_mut(&mut self.jobs, job).job.request);
-            let candidate = self.forget(position);
-            candidate.finish_path(CUT_SHORT, PromptUsage::default(), &request).end
+            Ok(self.forget(position))
         };
-        if let Some(completion) = completion {
-            // Whoever has given up waiting wants it no more.
-            let _ = told.send(completion);
-        }
+        let finish = |candidate: Candidate| candidate.finish_path(CUT_SHORT, PromptUsage::default(), &request);
+        let answer = candidate.and_then(|candidate| finish(candidate).step.end.ok_or_else(gone));
+        // Whoever has given up waiting wants it no more.
+        let _ = told.send(answer);
     }
 
     fn prune_path(&mut self, job: JobId, path: PathId) {
@@ -161,6 +165,11 @@ impl super::ActiveJob {
         let position = self.unstarted.iter().position(|one| one.id == path)?;
         Some(self.unstarted.remove(position))
     }
+}
+
+/// Why a path is lost that is not where it should be.
+fn gone() -> Failure {
+    Failure::new(FailureKind::Internal, "the in-process engine has lost a path")
 }
 
 /// Why a path is lost for which there was no place.

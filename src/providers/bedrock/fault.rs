@@ -79,8 +79,12 @@ pub(super) fn is_content_policy(said: &str) -> bool {
 
 /// Whether the model is one that is not there, which Bedrock calls a mistake in the request.
 pub(super) fn is_unknown_model(said: &str) -> bool {
-    const WORDS: [&str; 3] =
-        ["model identifier is invalid", "could not resolve the foundation model", "reached the end of its life"];
+    is_unknown_name(said) || said.contains("reached the end of its life")
+}
+
+/// Whether there is no model and no profile of this name where it was looked for.
+pub(super) fn is_unknown_name(said: &str) -> bool {
+    const WORDS: [&str; 2] = ["model identifier is invalid", "could not resolve the foundation model"];
     WORDS.iter().any(|words| said.contains(words))
 }
 

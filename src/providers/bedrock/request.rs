@@ -144,8 +144,8 @@ fn compose<T>(
     let Asked { mut sampling, tool_choice, response_format, fields } = Asked::new(prompt, extra, row)?;
     let mut fields = Fields::sort(fields, scope)?;
     let mut conversation = Conversation::read(&prompt.messages, scope)?;
-    if conversation.breaks_off_thoughts() {
-        fields.think_no_more(scope);
+    if let Some(turn) = conversation.thoughtless() {
+        fields.think_no_more(turn, scope);
     }
     fields.sample(&mut sampling, scope);
     if let Some(format) = &response_format {

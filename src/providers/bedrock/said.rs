@@ -3,7 +3,9 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::fault::{Exception, QUOTA, is_content_policy, is_of_the_day, is_overflow, is_unknown_model, param_at_fault};
+use super::fault::{
+    Exception, QUOTA, is_content_policy, is_of_the_day, is_overflow, is_unknown_model, is_unknown_name, param_at_fault,
+};
 use super::strike::strike;
 use crate::failure::{Failure, FailureKind};
 use crate::providers::retry::AttemptFailure;
@@ -99,6 +101,11 @@ impl Said {
                     .to_owned()
             }
             FailureKind::Auth => format!(" and refused {}", upstream.wording.key),
+            FailureKind::NotFound if self.is_about_the_name() => {
+                " (the region that is called has no model and no inference profile of this name; `model` and \
+                 `extra_args.aws_region_name` of /configure say which)"
+                    .to_owned()
+            }
             _ => String::new(),
         };
         let words = self.words();
@@ -122,6 +129,11 @@ impl Said {
             Some("ModelErrorException" | "ModelStreamErrorException" | "ModelTimeoutException") => attempt,
             _ => attempt.refused(),
         }
+    }
+
+    /// Whether nothing has the name that was asked for.
+    fn is_about_the_name(&self) -> bool {
+        is_unknown_name(&self.message.as_deref().unwrap_or_default().to_ascii_lowercase())
     }
 
     /// Whether AWS knows who calls, who may not do this.
@@ -309,6 +321,13 @@ mod tests {
             "Input exceeds maximum context length: bedrock answered 400 ValidationException: Input is too long for \
              requested model."
         );
+        let message = response(400, "ValidationException", "The provided model identifier is invalid.").failure.message;
+        assert!(message.contains("no inference profile of this name"), "{message}");
+        let retired = response(404, "ResourceNotFoundException", "This model version has reached the end of its life.");
+        assert!(
+            retired.failure.message.starts_with("bedrock answered 404 ResourceNotFoundException: This"),
+            "{retired:?}"
+        );
         // Too many of them a minute is something else.
         let throttled = response(429, "ThrottlingException", "Too many tokens, please wait before trying again.");
         assert_eq!((throttled.failure.kind, throttled.may_retry), (RateLimited, true));
@@ -325,6 +344,7 @@ mod tests {
         for (message, may_not) in [
             ("You don't have access to the model with the specified model ID.", true),
             ("User: me is not authorized to perform: bedrock:InvokeModel on resource: x", true),
+            ("Model access is denied: not authorized to perform the required AWS Marketplace actions", true),
             ("Authentication failed: Please make sure your API Key is valid.", false),
         ] {
             let failure = response(403, "AccessDeniedException", message).failure;

@@ -60,7 +60,9 @@ struct PathConfidence {
 impl PathConfidence {
     fn take(&mut self, step: &Step) -> Result<f64, Failure> {
         let of_tokens: Option<Vec<f64>> = step.signals.iter().map(|token| self.of.of_token(token)).collect();
-        let Some(of_tokens) = of_tokens.filter(|tokens| !tokens.is_empty() || step.text.is_empty()) else {
+        // With the end of a path comes what was held back of earlier steps, whose tokens were measured with those.
+        let is_measured = step.text.is_empty() || step.end.is_some() && self.tokens > 0;
+        let Some(of_tokens) = of_tokens.filter(|tokens| !tokens.is_empty() || is_measured) else {
             let what = match self.of.measure {
                 Measure::Entropy => "the alternatives of its tokens",
                 _ => "the log-probability of every token",
@@ -106,7 +108,7 @@ impl PathScorer for PathConfidence {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::completion::TokenSignals;
+    use crate::completion::{Completion, FinishReason, Reply, TokenSignals, Usage};
     use crate::config::run::RewardName;
 
     fn path(name: RewardName, aggregation: Aggregation, window: Option<usize>) -> PathConfidence {
@@ -193,6 +195,25 @@ mod tests {
         assert!(path.take(&mute).unwrap_err().message.contains("log-probability"));
         assert!(path.take(&step(&[f64::NAN])).is_err());
         assert_eq!(path.take(&step(&[0.5])).unwrap(), 0.5, "it may go on");
+    }
+
+    #[test]
+    fn an_end_that_only_releases_what_was_held_back_leaves_the_score_as_it_was() {
+        let answer = Completion {
+            reply: Reply::new(Some("x\n".to_owned()), Vec::new()),
+            finish_reason: FinishReason::Stop,
+            logprobs: None,
+            mean_logprob: None,
+            tokens: None,
+            usage: Usage::default(),
+        };
+        let end = Step { text: "\n".to_owned(), tokens: 1, signals: Vec::new(), end: Some(answer) };
+        for aggregation in [Aggregation::Last, Aggregation::Product, Aggregation::Model] {
+            let mut path = path(RewardName::Perplexity, aggregation, None);
+            assert!(path.take(&end).is_err(), "nothing of it was ever measured");
+            let score = path.take(&step(&[0.25])).unwrap();
+            assert_eq!(path.take(&end).unwrap(), score);
+        }
     }
 
     #[test]

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::scripted::Turn::{self, Ends, Fails, Hangs, Says};
+use super::scripted::Turn::{self, Ends, Fails, Hangs, Mumbles, Says};
 use super::*;
 use crate::algorithms::StopReason;
 use crate::completion::FinishReason;
 use crate::config::run::Limits;
 use crate::failure::FailureKind;
-use crate::generator::Bounds;
+use crate::generator::{Bounds, Phase};
 
 fn within(bounds: Bounds) -> Arc<Run> {
     Arc::new(Run { bounds, ..Run::new(Some(1)) })
@@ -51,6 +51,22 @@ async fn the_deadline_leaves_the_best_path_as_far_as_it_had_come() {
         let outcome = ask_within(&settings, &generator, &soon()).await.unwrap();
         assert_eq!((outcome.stop.reason, content(&outcome)), (StopReason::Deadline, "best"));
         assert_eq!(outcome.winner().finish_reason, FinishReason::Length);
+    }
+}
+
+#[tokio::test]
+async fn what_the_deadline_leaves_without_a_score_gives_way_to_the_best_path_before_it() {
+    for settings in both(4, &SearchSettings::default()) {
+        let generator = Scripted::new(|name, step| match (name, step) {
+            ("2", 0) => Says("best", 0.9),
+            ("0", 0) => Says("a", 0.3),
+            (_, 0) => Says("b", 0.2),
+            ("2", 1) => Mumbles("?"),
+            _ => Hangs,
+        });
+        let outcome = ask_within(&settings, &generator, &soon()).await.unwrap();
+        assert_eq!((outcome.stop.reason, content(&outcome)), (StopReason::Deadline, "best"));
+        assert!(outcome.warnings.iter().any(|warning| warning.contains("could not score")), "{:?}", outcome.warnings);
     }
 }
 
@@ -119,9 +135,13 @@ async fn no_more_paths_are_held_than_candidates_may_be_started() {
             ("1", _) => Says("b", 0.5),
             _ => Says("c", 0.4),
         });
-        let outcome = ask(&settings, &generator).await.unwrap();
+        let scope = Arc::new(Run::new(Some(1)));
+        let outcome = ask_within(&settings, &generator, &scope).await.unwrap();
         let counts = generator.counts();
         assert_eq!((counts.opened, counts.most, counts.steps), (most, most, 3 * most));
         assert_eq!((outcome.stop.reason, outcome.stop.planned), (StopReason::MaxCandidates, 4));
+        let spent = scope.ledger.of_phase(Phase::Generate);
+        assert!(spent.candidates > 4, "it tells of steps");
+        assert_eq!(outcome.started(&spent), most, "the fourth was never opened");
     }
 }

@@ -206,6 +206,6 @@ impl Generator for Scripted {
     }
 
     fn paths(&self, _: &str) -> Option<PathSupport> {
-        Some(PathSupport { text_is_content: true })
+        Some(PathSupport { text_is_content: true, most: 1000 })
     }
 }

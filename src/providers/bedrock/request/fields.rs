@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::body::CachePoint;
 use super::family::{Family, Thinking};
+use super::messages::Thoughtless;
 use super::{Scope, cache, read, shown};
 use crate::completion::Sampling;
 use crate::failure::Failure;
@@ -192,18 +193,35 @@ impl Fields {
                 Some(Value::String(kind)) if kind != "disabled")
     }
 
+    /// Whether Claude is asked to think between the calls of tools too, as Anthropic tries it out.
+    pub fn thinks_between_calls(&self) -> bool {
+        let names = self.additional.get("anthropic_beta").and_then(Value::as_array);
+        names
+            .into_iter()
+            .flatten()
+            .any(|name| name.as_str().is_some_and(|name| name.starts_with("interleaved-thinking")))
+    }
+
     /// Keeps Claude from thinking where it could not take up its thoughts again. One that thinks by a number of tokens
-    /// wants them back while its tools are at work; later ones do without.
-    pub fn think_no_more(&mut self, scope: &Scope) {
+    /// wants them back while its tools are at work, and has had its time for them where its words are given; later ones
+    /// do without.
+    pub fn think_no_more(&mut self, turn: Thoughtless, scope: &Scope) {
         if !self.thinks(scope) || self.additional["thinking"]["type"] != "enabled" {
             return;
         }
         self.additional.shift_remove("thinking");
-        self.warnings.push(format!(
-            "thinking was left out of this call: the assistant's last message with `tool_calls` has none of its \
-             `thinking_blocks`, without which {} refuses to think on; hand that message back as it came",
-            scope.who
-        ));
+        let who = &scope.who;
+        let why = match turn {
+            Thoughtless::Called => format!(
+                "the assistant's last message with `tool_calls` has none of its `thinking_blocks`, without which {who} \
+                 refuses to think on; hand that message back as it came"
+            ),
+            Thoughtless::Continued => format!(
+                "{who} does not think before it continues a message of the assistant's; end with one of the user's to \
+                 have it think"
+            ),
+        };
+        self.warnings.push(format!("thinking was left out of this call: {why}"));
     }
 
     /// Holds the answer to the schema of a `response_format`.

@@ -34,6 +34,8 @@ pub(super) fn config<'a>(
         return Err(Failure::invalid_param("max_tokens", message));
     }
     let budget = fields.additional.get("thinking").and_then(|thinking| thinking["budget_tokens"].as_u64());
+    // Thoughts between the calls of tools are another matter: together they may be longer than any one answer.
+    let budget = budget.filter(|_| !fields.thinks_between_calls());
     if let (Some(budget), Some(tokens), true) = (budget, max_tokens, scope.family.is_claude())
         && u64::from(tokens) <= budget
     {

@@ -34,6 +34,15 @@ pub(super) struct Conversation<'a> {
     documents: Vec<usize>,
 }
 
+/// A turn of the assistant's that has none of its thoughts, although it is not over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Thoughtless {
+    /// It is to be continued.
+    Continued,
+    /// Its calls have just been answered.
+    Called,
+}
+
 #[derive(Deserialize)]
 struct Message<'a> {
     #[serde(borrow)]
@@ -124,13 +133,16 @@ impl<'a> Conversation<'a> {
         names.filter(|name| seen.insert(*name)).collect()
     }
 
-    /// Whether what the assistant thought before it called its last tools has been lost.
-    pub fn breaks_off_thoughts(&self) -> bool {
-        let last = self.turns.iter().rfind(|turn| turn.role == Role::Assistant);
-        last.is_some_and(|turn| {
-            turn.content.iter().any(|block| matches!(block, Block::ToolUse(_)))
-                && !matches!(turn.content.first(), Some(Block::ReasoningContent(_)))
-        })
+    /// The turn of the assistant's, if there is one, from which a model that thinks by a number of tokens cannot go on.
+    pub fn thoughtless(&self) -> Option<Thoughtless> {
+        let last = self.turns.iter().rfind(|turn| turn.role == Role::Assistant)?;
+        let is_thought = matches!(last.content.first(), Some(Block::ReasoningContent(_)));
+        let has_calls = last.content.iter().any(|block| matches!(block, Block::ToolUse(_)));
+        match self.turns.last()?.role {
+            _ if is_thought => None,
+            Role::Assistant => Some(Thoughtless::Continued),
+            Role::User => has_calls.then_some(Thoughtless::Called),
+        }
     }
 
     fn content(&mut self, place: &str, content: Option<&'a RawValue>, of: Of) -> Result<Vec<Block<'a>>, Failure> {

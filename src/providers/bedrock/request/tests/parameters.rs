@@ -220,6 +220,15 @@ fn while_claude_thinks_it_samples_in_a_way_of_its_own() {
 }
 
 #[test]
+fn an_answer_has_room_beside_the_thoughts_before_it() {
+    let mut request = json!({"thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 1024});
+    refused(CLAUDE_4_5, &request, "max_tokens", "of which thinking alone may take 1024; raise it above that");
+    // Thoughts between the calls of tools add up to more.
+    request["anthropic_beta"] = json!(["interleaved-thinking-2025-05-14"]);
+    assert_eq!(body(CLAUDE_4_5, &request)["inferenceConfig"], json!({"maxTokens": 1024}));
+}
+
+#[test]
 fn metadata_other_than_texts_are_refused_by_their_place() {
     refused(CLAUDE, &json!({"requestMetadata": {"b": "x", "a": 1}}), "requestMetadata.a", "must be a string");
 }
@@ -274,6 +283,19 @@ fn thinking_is_left_out_where_the_thoughts_before_the_last_calls_are_lost() {
     // Later models think on without.
     answered["messages"].as_array_mut().unwrap().truncate(3);
     assert_eq!(body(CLAUDE_4_6, &answered)["additionalModelRequestFields"]["thinking"]["type"], "adaptive");
+}
+
+#[test]
+fn thinking_is_left_out_where_a_message_is_continued() {
+    let begun = |turn: Value| json!({"messages": [{"role": "user", "content": "a"}, turn], "reasoning_effort": "low"});
+    let plain = begun(json!({"role": "assistant", "content": "So"}));
+    for model in [CLAUDE, CLAUDE_4_5] {
+        let body = warned(model, &plain, "does not think before it continues");
+        assert!(body.get("additionalModelRequestFields").is_none(), "{body}");
+    }
+    let signed = json!([{"type": "thinking", "thinking": "hm", "signature": "c2ln"}]);
+    let thought = begun(json!({"role": "assistant", "content": "So", "thinking_blocks": signed}));
+    assert_eq!(body(CLAUDE, &thought)["additionalModelRequestFields"]["thinking"]["type"], "enabled");
 }
 
 #[test]
