@@ -27,6 +27,9 @@ use crate::runtime::Runtime;
 const CLIENT_KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// A client must have sent the head of its request within this time.
 const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(20);
+/// So many connections may come at once; the system may hold fewer.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const CONNECTION_BACKLOG: i32 = 4096;
 /// How long the clients of requests that are ended at a shutdown may take to read that they are.
 const LAST_WORDS_S: u64 = 1;
 
@@ -74,7 +77,9 @@ pub fn bind(settings: &Settings) -> Result<TcpListener, BuildError> {
     if !address.ip().is_loopback() && !server.allow_unauthenticated {
         return Err(BuildError::Unauthenticated { address });
     }
-    TcpListener::bind(address).map_err(|cause| BuildError::Bind { address, cause })
+    let listener = TcpListener::bind(address).map_err(|cause| BuildError::Bind { address, cause })?;
+    queue_more(&listener).map_err(|cause| BuildError::Bind { address, cause })?;
+    Ok(listener)
 }
 
 impl Application {
@@ -170,6 +175,19 @@ impl Stopper {
         self.running.close();
         sleep(Duration::from_secs(LAST_WORDS_S)).await;
     }
+}
+
+/// Has the system hold more connections until they are accepted than the 128 of the standard library. One beyond them is
+/// dropped, and its client tries again only after a second.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn queue_more(listener: &TcpListener) -> io::Result<()> {
+    socket2::SockRef::from(listener).listen(CONNECTION_BACKLOG)
+}
+
+/// Elsewhere it holds as many as it does.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn queue_more(_: &TcpListener) -> io::Result<()> {
+    Ok(())
 }
 
 /// Has the system close a connection whose client takes nothing of what there is for it for so long. The server polls a

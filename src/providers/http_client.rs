@@ -1,22 +1,24 @@
-//! The HTTP clients of the providers: pooled connections, and plain words for what goes wrong before an upstream
-//! has answered.
+//! The HTTP clients of the providers: pooled connections, of one kind or another, behind one way to use them.
 
-use std::error::Error as _;
-use std::io;
-use std::net::SocketAddr;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body::{Body, Frame};
 use parking_lot::Mutex;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use rustls::ClientConfig;
-use tokio::net::lookup_host;
 use url::Url;
 
+use super::http_error::{HttpError, root_cause};
+use super::lookup::Lookup;
+use super::payload::Payload;
+use super::plain;
 use super::thread_clients::ThreadClients;
 use super::tls;
-use crate::config::endpoint::may_be_called;
-use crate::failure::{Failure, FailureKind};
 
 /// So many clients are kept although nobody uses them at the moment.
 const KEPT: usize = 8;
@@ -62,7 +64,7 @@ impl Clients {
             Some(at) => known.remove(at).1,
             None => {
                 let tls = transport.tls.then(|| tls::settings(transport.http2)).transpose()?;
-                ThreadClients::new(move || build(transport, tls.clone()))?
+                ThreadClients::new(move || Client::new(transport, tls.clone(), Lookup::system()))?
             }
         };
         if known.len() >= KEPT {
@@ -73,149 +75,182 @@ impl Clients {
     }
 }
 
-/// Builds a client.
+/// A client with connections of its own. Cheap to clone; every clone has the same ones.
 ///
 /// HTTP/1.1 only, unless HTTP/2 is asked for: a vote that is decided drops many calls at once, which over HTTP/2 looks
 /// like a rapid-reset attack, while a closed connection is understood everywhere. No redirect is followed, since
 /// that would carry the key to another address, and proxies in the environment are not read.
-fn build(transport: Transport, tls: Option<ClientConfig>) -> Result<reqwest::Client, String> {
-    build_with(transport, tls, |host| async move { Ok(lookup_host((host, 0)).await?.collect()) })
+#[derive(Debug, Clone)]
+pub(super) enum Client {
+    /// For connections that cost next to nothing.
+    Plain(plain::Client),
+    /// For all others.
+    Full(reqwest::Client),
 }
 
-/// The same with another way to look up host names.
-fn build_with<L, F>(transport: Transport, tls: Option<ClientConfig>, lookup: L) -> Result<reqwest::Client, String>
-where
-    L: Fn(String) -> F + Send + Sync + 'static,
-    F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
-{
-    // The process may have a provider already: whichever came first serves.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let mut builder = reqwest::Client::builder()
-        .redirect(Policy::none())
-        .no_proxy()
-        .retry(reqwest::retry::never())
-        .tcp_nodelay(true)
-        .connect_timeout(transport.connect_timeout)
-        .dns_resolver(Guarded(lookup))
-        .user_agent(concat!("itsd/", env!("CARGO_PKG_VERSION")));
-    builder = match transport {
-        Transport { http2: false, .. } => builder.http1_only(),
-        // The server chooses while the connection is secured.
-        Transport { tls: true, .. } => builder,
-        // There is nothing to choose by: the server must be known to speak it.
-        Transport { tls: false, .. } => builder.http2_prior_knowledge(),
-    };
-    builder = match tls {
-        Some(settings) => builder.tls_backend_preconfigured(settings),
-        // No redirect is followed, so that TLS never happens: an empty set of certificates keeps a machine
-        // without any from failing here.
-        None => builder.tls_certs_only([]),
-    };
-    builder.build().map_err(|error| root_cause(&error))
+/// Where requests go, in the forms in which clients want it.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    pub url: Url,
+    plain: Option<plain::Address>,
 }
 
-/// Looks host names up, and holds what comes of it to the outbound policy. The connection is made to the very
-/// addresses that were judged, so that a name which leads elsewhere the next time gains nothing.
-struct Guarded<L>(L);
+/// An answer of which the head is here. Dropping it before its end closes its connection.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    body: AnswerBody,
+}
 
-impl<L, F> Resolve for Guarded<L>
-where
-    L: Fn(String) -> F + Send + Sync,
-    F: Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'static,
-{
-    fn resolve(&self, name: Name) -> Resolving {
-        let host = name.as_str().to_owned();
-        let found = (self.0)(host.clone());
-        Box::pin(async move {
-            let mut addresses = found.await?;
-            addresses.retain(|address| may_be_called(&host, address.ip()));
-            if addresses.is_empty() {
-                return Err("its name leads only to addresses that are never called".into());
+/// The rest of an answer.
+#[derive(Debug)]
+pub(super) enum AnswerBody {
+    Plain(plain::Body),
+    Full(reqwest::Body),
+}
+
+impl Client {
+    /// A client that looks host names up in this way.
+    ///
+    /// # Errors
+    ///
+    /// The reason why there can be none.
+    pub fn new(transport: Transport, tls: Option<ClientConfig>, lookup: Lookup) -> Result<Self, String> {
+        if transport.is_cheap() {
+            return Ok(Self::Plain(plain::Client::new(lookup, transport.connect_timeout)));
+        }
+        // The process may have a provider already: whichever came first serves.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut builder = reqwest::Client::builder()
+            .redirect(Policy::none())
+            .no_proxy()
+            .retry(reqwest::retry::never())
+            .tcp_nodelay(true)
+            .connect_timeout(transport.connect_timeout)
+            .dns_resolver(lookup)
+            .user_agent(plain::AGENT);
+        builder = match transport {
+            Transport { http2: false, .. } => builder.http1_only(),
+            // The server chooses while the connection is secured.
+            Transport { tls: true, .. } => builder,
+            // There is nothing to choose by: the server must be known to speak it.
+            Transport { tls: false, .. } => builder.http2_prior_knowledge(),
+        };
+        builder = match tls {
+            Some(settings) => builder.tls_backend_preconfigured(settings),
+            // No redirect is followed, so that TLS never happens: an empty set of certificates keeps a machine
+            // without any from failing here.
+            None => builder.tls_certs_only([]),
+        };
+        builder.build().map(Self::Full).map_err(|error| root_cause(&error))
+    }
+
+    /// Adds the headers that are the same for every request to a target, so that they are not added to each.
+    pub fn dress(&self, headers: &mut HeaderMap, target: &Target) {
+        if let (Self::Plain(_), Some(address)) = (self, &target.plain) {
+            plain::dress(headers, address);
+        }
+    }
+
+    /// Sends a request and waits for the head of the answer.
+    ///
+    /// # Errors
+    ///
+    /// When the address is none, there is no connection, or it breaks.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection, or over HTTP/2 resets the stream.
+    pub async fn send(
+        &self,
+        method: Method,
+        target: &Target,
+        headers: HeaderMap,
+        body: Payload,
+    ) -> Result<Answer, HttpError> {
+        match self {
+            Self::Plain(client) => {
+                let address = target.plain.as_ref().ok_or(HttpError::Unformed)?;
+                let mut request = Request::new(body);
+                *request.method_mut() = method;
+                *request.headers_mut() = headers;
+                let (head, body) = client.send(address, request).await?.into_parts();
+                Ok(Answer { status: head.status, headers: head.headers, body: AnswerBody::Plain(body) })
             }
-            let addresses: Addrs = Box::new(addresses.into_iter());
-            Ok(addresses)
-        })
-    }
-}
-
-/// What to say of a call that broke before or while the upstream answered. Never shows more of the address
-/// than scheme, host and port.
-/// `endpoint` is the field or header that the address comes from.
-pub(super) fn describe(error: &reqwest::Error, origin: &str, connect_timeout: Duration, endpoint: &str) -> Failure {
-    if error.is_connect() && error.is_timeout() {
-        let limit = connect_timeout.as_secs_f64();
-        return Failure::new(
-            FailureKind::Unavailable,
-            format!("could not connect to {origin} within {limit} s; `connect_timeout_ms` sets this limit"),
-        );
-    }
-    if error.is_connect() {
-        if let Some(cause) = tls::handshake_error(error).and_then(tls::refused_certificate) {
-            return Failure::new(FailureKind::Unavailable, format!("could not connect to {origin}: {cause}"));
+            Self::Full(client) => {
+                let mut request = reqwest::Request::new(method, target.url.clone());
+                *request.headers_mut() = headers;
+                *request.body_mut() = Some(reqwest::Body::wrap(body));
+                let answer: http::Response<reqwest::Body> = client.execute(request).await?.into();
+                let (head, body) = answer.into_parts();
+                Ok(Answer { status: head.status, headers: head.headers, body: AnswerBody::Full(body) })
+            }
         }
-        let cause = root_cause(error);
-        return Failure::new(
-            FailureKind::Unavailable,
-            format!("could not connect to {origin}: {cause}; is it running, and is `{endpoint}` right?"),
-        );
     }
-    if error.is_timeout() {
-        return Failure::new(FailureKind::Timeout, format!("{origin} did not answer in time"));
-    }
-    if error.is_builder() {
-        return Failure::new(FailureKind::Internal, format!("could not form a request to {origin}"));
-    }
-    Failure::new(FailureKind::Unavailable, format!("the connection to {origin} broke: {}", root_cause(error)))
 }
 
-/// Whether an error is that of a server which answers HTTP/1.1 where HTTP/2 is spoken without having been offered: its
-/// first letters, read as the length of a frame, are more than any may have.
-pub(super) fn speaks_no_http2(error: &reqwest::Error) -> bool {
-    root_cause(error).contains("frame with invalid size")
+impl Target {
+    pub fn new(url: Url) -> Self {
+        let plain = plain::Address::new(&url);
+        Self { url, plain }
+    }
 }
 
-/// The innermost reason, which is the one that names a fact; the outer ones repeat the address.
-fn root_cause(error: &reqwest::Error) -> String {
-    if let Some(rustls::Error::InvalidMessage(_)) = tls::handshake_error(error) {
-        return "it does not speak TLS (http:// instead of https://?)".to_owned();
-    }
-    let mut cause = error.source();
-    let mut text = None;
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>()
-            && let Some(words) = io_cause(error)
-        {
-            return words.to_owned();
+impl Answer {
+    /// The next piece of the body; `None` at its end.
+    ///
+    /// # Errors
+    ///
+    /// When the connection breaks, or what has come cannot be unpacked.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn piece(&mut self) -> Result<Option<Bytes>, HttpError> {
+        loop {
+            let frame = poll_fn(|context| Pin::new(&mut self.body).poll_frame(context)).await;
+            // Trailers say nothing here.
+            match frame.transpose()?.map(Frame::into_data) {
+                Some(Ok(piece)) => return Ok(Some(piece)),
+                Some(Err(_)) => {}
+                None => return Ok(None),
+            }
         }
-        text = Some(error.to_string());
-        cause = error.source();
     }
-    text.unwrap_or_else(|| "no reason given".to_owned())
 }
 
-fn io_cause(error: &io::Error) -> Option<&'static str> {
-    // One travels inside another, where a walk along the sources does not come by.
-    if let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
-        return io_cause(inner);
+impl From<Answer> for http::Response<AnswerBody> {
+    fn from(answer: Answer) -> Self {
+        let mut response = Self::new(answer.body);
+        *response.status_mut() = answer.status;
+        *response.headers_mut() = answer.headers;
+        response
     }
-    Some(match error.kind() {
-        io::ErrorKind::ConnectionRefused => "connection refused",
-        io::ErrorKind::ConnectionReset => "connection reset",
-        io::ErrorKind::ConnectionAborted => "connection aborted",
-        io::ErrorKind::BrokenPipe | io::ErrorKind::UnexpectedEof => "the upstream closed it",
-        io::ErrorKind::HostUnreachable => "no route to the host",
-        io::ErrorKind::NetworkUnreachable => "the network is unreachable",
-        io::ErrorKind::TimedOut => "no answer in time",
-        _ => return None,
-    })
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        match self.get_mut() {
+            Self::Plain(body) => Pin::new(body).poll_frame(context),
+            Self::Full(body) => Pin::new(body).poll_frame(context).map_err(HttpError::Full),
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::failure::{Failure, FailureKind};
+    use crate::providers::http_error::describe;
 
     /// Asks `http://host:port` where every name leads to `addresses`.
     async fn ask(host: &str, port: u16, addresses: &[&str]) -> Result<u16, Failure> {
@@ -223,10 +258,11 @@ mod tests {
             addresses.iter().map(|address| SocketAddr::new(address.parse().unwrap(), 0)).collect();
         let url: Url = format!("http://{host}:{port}/v1").parse().unwrap();
         let transport = Transport::to(&url, false, Duration::from_secs(10));
-        let client = build_with(transport, None, move |_| std::future::ready(Ok(addresses.clone()))).unwrap();
-        let answer = client.get(url).send().await;
+        let lookup = Lookup::by(move |_| std::future::ready(Ok(addresses.clone())));
+        let client = Client::new(transport, None, lookup).unwrap();
+        let answer = client.send(Method::GET, &Target::new(url), HeaderMap::new(), Payload::default()).await;
         answer
-            .map(|answer| answer.status().as_u16())
+            .map(|answer| answer.status.as_u16())
             .map_err(|error| describe(&error, "http://the-origin", transport.connect_timeout, "endpoint"))
     }
 

@@ -35,7 +35,7 @@ use self::server::Server;
 use super::attempts::{Attempt, Attempts};
 use super::fit;
 use super::gate::Pulse;
-use super::http_client::Transport;
+use super::http_client::{Target, Transport};
 use super::members::{Pool, terms};
 use super::shared::Shared;
 use super::spec::{Brought, Dialect, ProviderError, ProviderSpec};
@@ -142,7 +142,8 @@ impl Provider {
             Attempts::new(&self.pool, request.caller().clone(), request.model()).seeded(request.sends(seed));
         let once = |server: Arc<Server>, pulse: Pulse| async move {
             let began = Instant::now();
-            let mut answer = server.send(server.address.chat(&request.model()), request.whole(seed)).await?;
+            let target = server.address.chat(&request.model());
+            let mut answer = server.send(&target, request.whole(seed)).await?;
             self.pool.metrics.first_token(began.elapsed());
             pulse.felt();
             let body = answer.body(MAX_BODY_BYTES).await?.ok_or_else(|| server.upstream.too_large("body"))?;
@@ -195,7 +196,8 @@ fn server(member: &Member, spec: &ProviderSpec, headers: &HeaderMap, shared: &Sh
     }
     let habits = shared.habits(&origin);
     let upstream = spec.upstream(origin);
-    let (headers, weight) = (headers.clone(), member.weight);
+    let (mut headers, weight) = (headers.clone(), member.weight);
+    client.dress(&mut headers, &Target::new(member.url.clone()));
     Ok(Server { client, is_near, address, headers, calls, upstream, weight, gate, habits })
 }
 

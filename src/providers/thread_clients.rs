@@ -8,8 +8,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use http::HeaderMap;
 use thread_local::ThreadLocal;
 use tokio::runtime::{Handle, RuntimeFlavor};
+
+use super::http_client::{Client, Target};
 
 /// One client for all threads of a multi-threaded runtime, and one for each thread with a runtime of its own. Cheap to
 /// clone; every clone is the same clients.
@@ -17,12 +20,12 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 pub(super) struct ThreadClients(Arc<Clients>);
 
 struct Clients {
-    shared: reqwest::Client,
-    own: ThreadLocal<reqwest::Client>,
+    shared: Client,
+    own: ThreadLocal<Client>,
     build: Box<Build>,
 }
 
-type Build = dyn Fn() -> Result<reqwest::Client, String> + Send + Sync;
+type Build = dyn Fn() -> Result<Client, String> + Send + Sync;
 
 impl ThreadClients {
     /// Clients that `build` makes, each with connections of its own.
@@ -30,12 +33,17 @@ impl ThreadClients {
     /// # Errors
     ///
     /// As `build`.
-    pub fn new(build: impl Fn() -> Result<reqwest::Client, String> + Send + Sync + 'static) -> Result<Self, String> {
+    pub fn new(build: impl Fn() -> Result<Client, String> + Send + Sync + 'static) -> Result<Self, String> {
         Ok(Self(Arc::new(Clients { shared: build()?, own: ThreadLocal::new(), build: Box::new(build) })))
     }
 
+    /// Adds the headers that are the same for every request to a target, as any of the clients does.
+    pub fn dress(&self, headers: &mut HeaderMap, target: &Target) {
+        self.0.shared.dress(headers, target);
+    }
+
     /// The client for a call that is made here.
-    pub fn here(&self) -> &reqwest::Client {
+    pub fn here(&self) -> &Client {
         let Clients { shared, own, build } = &*self.0;
         let is_alone = || Handle::try_current().is_ok_and(|it| it.runtime_flavor() == RuntimeFlavor::CurrentThread);
         if is_alone() {
@@ -57,14 +65,17 @@ impl fmt::Debug for ThreadClients {
 mod tests {
     use std::sync::Barrier;
     use std::thread;
+    use std::time::Duration;
 
     use tokio::runtime::Builder;
 
     use super::*;
+    use crate::providers::http_client::Transport;
+    use crate::providers::lookup::Lookup;
 
-    fn build() -> Result<reqwest::Client, String> {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        reqwest::Client::builder().no_proxy().tls_certs_only([]).build().map_err(|error| error.to_string())
+    fn build() -> Result<Client, String> {
+        let transport = Transport { tls: false, http2: false, connect_timeout: Duration::from_secs(1) };
+        Client::new(transport, None, Lookup::system())
     }
 
     /// Where the clients of two threads with a runtime of their own lie, and that of a runtime of many threads.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::http_client;
+use super::http_error::{self, HttpError};
 use super::retry::AttemptFailure;
 use crate::config::calls::CallSettings;
 use crate::failure::{Failure, FailureKind};
@@ -56,8 +56,8 @@ impl Upstream {
     }
 
     /// The failure of an attempt that broke before its answer had come to its end.
-    pub fn broken(&self, error: &reqwest::Error, connect_timeout: Duration) -> AttemptFailure {
-        let mut failure = http_client::describe(error, &self.origin, connect_timeout, self.wording.endpoint);
+    pub fn broken(&self, error: &HttpError, connect_timeout: Duration) -> AttemptFailure {
+        let mut failure = http_error::describe(error, &self.origin, connect_timeout, self.wording.endpoint);
         failure.message = self.clean(&failure.message);
         let attempt = AttemptFailure::from(failure);
         if error.is_connect() { attempt.unreachable() } else { attempt }

@@ -258,7 +258,7 @@ async fn the_configurations_fields_go_with_every_call_whole_or_streamed() {
     });
     let bedrock = Bedrock::with(CLAUDE, extra).await;
     bedrock.stub.answer_with(|_| Step::text("42"));
-    bedrock.ask(CLAUDE, json!({"budget": 2})).await.ok();
+    bedrock.ask(CLAUDE, json!({"budget": 2, "stop_rule": "none"})).await.ok();
     let streamed = json!({"stream": true, "budget": 1, "max_tokens": 5});
     let chunks = bedrock.ask(CLAUDE, streamed).await.events();
     assert!(!chunks.is_empty());

@@ -35,6 +35,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("llama_cpp_2", &["llama"]),
     ("llguidance", &["llama"]),
     ("reqwest::", &["providers"]),
+    ("hyper::", &["providers"]),
     ("aws_sdk_", &["providers"]),
     ("aws_config::", &["providers"]),
     ("prometheus_client", &["metrics"]),

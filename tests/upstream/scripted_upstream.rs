@@ -7,11 +7,13 @@
 #[path = "server.rs"]
 mod server;
 
+use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Parser;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 /// An OpenAI-compatible server that answers as it is told.
 #[derive(Debug, Parser)]
@@ -39,14 +41,22 @@ struct Args {
     threads: usize,
 }
 
+/// Takes the port. Many clients may come at once: of those that there is no room for until they are accepted, each would
+/// try again only after a second, and a benchmark measure that.
+fn listen(port: u16) -> io::Result<TcpListener> {
+    const MOST_AT_ONCE: u32 = 4096;
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], port)))?;
+    socket.listen(MOST_AT_ONCE)
+}
+
 fn main() -> anyhow::Result<()> {
     let args = Args::parse();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(args.threads.max(1)).enable_all().build()?;
     runtime.block_on(async {
-        let listener = TcpListener::bind(("127.0.0.1", args.port))
-            .await
-            .with_context(|| format!("could not listen on port {}", args.port))?;
+        let listener = listen(args.port).with_context(|| format!("could not listen on port {}", args.port))?;
         let pace = server::Pace {
             first_token_ms: args.delay_ms,
             tokens_per_second: args.tokens_per_second,

@@ -15,10 +15,11 @@ use aws_smithy_types::body::SdkBody;
 use bytes::Bytes;
 use futures_util::future::poll_fn;
 use http_body::{Body, Frame};
-use reqwest::Url;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
+use url::Url;
 
 use crate::config::calls::CallSettings;
+use crate::providers::http_client::{AnswerBody, Target};
 use crate::providers::retry::AttemptFailure;
 use crate::providers::thread_clients::ThreadClients;
 use crate::providers::upstream::{MAX_BODY_BYTES, Upstream};
@@ -48,20 +49,19 @@ impl Transport {
         let request = request.try_into_http1x().map_err(|error| ConnectorError::user(error.into()))?;
         let (head, mut body) = request.into_parts();
         let url = Url::parse(&head.uri.to_string()).map_err(|error| ConnectorError::user(error.into()))?;
-        let mut request = reqwest::Request::new(head.method, url);
-        *request.headers_mut() = head.headers;
+        let target = Target::new(url);
         let body = whole(&mut body).await.map_err(ConnectorError::user)?;
-        *request.body_mut() = Some(body.into());
 
         let failed = |attempt| ConnectorError::io(Broken(attempt).into());
         let head_by = first_byte_by.map_or(deadline, |limit| limit.min(deadline));
-        let response = match timeout_at(head_by, self.client.here().execute(request)).await {
-            Ok(Ok(response)) => response,
+        let asked = self.client.here().send(head.method, &target, head.headers, body.into());
+        let answer = match timeout_at(head_by, asked).await {
+            Ok(Ok(answer)) => answer,
             Ok(Err(error)) => return Err(failed(self.upstream.broken(&error, self.calls.connect_timeout))),
             Err(_) if head_by == deadline => return Err(failed(self.upstream.out_of_time(&self.calls))),
             Err(_) => return Err(failed(self.upstream.never_began(&self.calls))),
         };
-        let response = http::Response::<reqwest::Body>::from(response).map(|body| {
+        let response = http::Response::<AnswerBody>::from(answer).map(|body| {
             SdkBody::from_body_1_x(Limited {
                 body,
                 patience: Box::pin(sleep_until(deadline)),
@@ -102,7 +102,7 @@ async fn whole(body: &mut SdkBody) -> Result<Bytes, BoxError> {
 
 /// The body of an answer, for whose end, next piece and size there are limits.
 struct Limited {
-    body: reqwest::Body,
+    body: AnswerBody,
     patience: Pin<Box<Sleep>>,
     /// Somebody waits for its next piece: while nobody does, its silence is none.
     is_waited_for: bool,

@@ -1,7 +1,10 @@
 //! Where the calls of a provider go.
 
+use std::sync::Arc;
+
 use url::Url;
 
+use crate::providers::http_client::Target;
 use crate::providers::spec::{Dialect, ProviderError};
 
 /// The address of one server that answers.
@@ -13,7 +16,7 @@ pub(super) struct Address {
 #[derive(Debug, Clone)]
 enum Paths {
     /// The same for every model.
-    Common { chat: Url, text: Url },
+    Common { chat: Arc<Target>, text: Arc<Target> },
     /// Below the name of the model.
     Deployments(Url),
 }
@@ -47,38 +50,48 @@ impl Address {
     }
 
     /// Where chat completions of a model are asked for.
-    pub fn chat(&self, model: &str) -> Url {
+    pub fn chat(&self, model: &str) -> Arc<Target> {
         match &self.paths {
-            Paths::Common { chat, .. } => chat.clone(),
-            Paths::Deployments(all) => under(all, &[model, "chat", "completions"]),
+            Paths::Common { chat, .. } => Arc::clone(chat),
+            Paths::Deployments(all) => target(under(all, &[model, "chat", "completions"])),
         }
     }
 
     /// Where continuations of raw text are asked for.
-    pub fn text(&self, model: &str) -> Url {
+    pub fn text(&self, model: &str) -> Arc<Target> {
         match &self.paths {
-            Paths::Common { text, .. } => text.clone(),
-            Paths::Deployments(all) => under(all, &[model, "completions"]),
+            Paths::Common { text, .. } => Arc::clone(text),
+            Paths::Deployments(all) => target(under(all, &[model, "completions"])),
         }
     }
 
     /// The path that is common to all calls. Behind one origin there may be several servers.
     pub fn path(&self) -> &str {
-        let (Paths::Common { chat: url, .. } | Paths::Deployments(url)) = &self.paths;
-        url.path()
+        self.url().path()
     }
 
     /// Scheme, host and port, which is all that is ever told of an address.
     pub fn origin(&self) -> String {
-        let (Paths::Common { chat: url, .. } | Paths::Deployments(url)) = &self.paths;
-        url.origin().ascii_serialization()
+        self.url().origin().ascii_serialization()
+    }
+
+    fn url(&self) -> &Url {
+        match &self.paths {
+            Paths::Common { chat, .. } => &chat.url,
+            Paths::Deployments(all) => all,
+        }
     }
 }
 
 impl Paths {
     fn common(base_url: &Url) -> Self {
-        Self::Common { chat: under(base_url, &["chat", "completions"]), text: under(base_url, &["completions"]) }
+        let [chat, text] = [&["chat", "completions"][..], &["completions"]].map(|path| target(under(base_url, path)));
+        Self::Common { chat, text }
     }
+}
+
+fn target(url: Url) -> Arc<Target> {
+    Arc::new(Target::new(url))
 }
 
 fn checked(base_url: &Url) -> Result<Url, ProviderError> {
@@ -123,18 +136,18 @@ mod tests {
         {
             let address = azure(base_url, None).unwrap();
             assert_eq!(
-                address.chat("my-gpt").as_str(),
+                address.chat("my-gpt").url.as_str(),
                 "https://r.example/openai/deployments/my-gpt/chat/completions?api-version=2024-10-21"
             );
             assert_eq!(
-                address.text("my-gpt").as_str(),
+                address.text("my-gpt").url.as_str(),
                 "https://r.example/openai/deployments/my-gpt/completions?api-version=2024-10-21"
             );
             assert_eq!(address.origin(), "https://r.example");
         }
         let gateway = azure("https://gateway.example/team", Some("2025-01-01-preview")).unwrap();
         assert_eq!(
-            gateway.chat("m").as_str(),
+            gateway.chat("m").url.as_str(),
             "https://gateway.example/team/openai/deployments/m/chat/completions?api-version=2025-01-01-preview"
         );
     }
@@ -142,7 +155,7 @@ mod tests {
     #[test]
     fn a_models_name_is_one_segment_of_the_path_whatever_it_holds() {
         let address = azure("https://r.example", None).unwrap();
-        let path = |model: &str| address.chat(model).path().to_owned();
+        let path = |model: &str| address.chat(model).url.path().to_owned();
         assert_eq!(path("a/../b?c#d"), "/openai/deployments/a%2F..%2Fb%3Fc%23d/chat/completions");
         // What would climb is left out.
         for model in ["..", "."] {
@@ -153,9 +166,9 @@ mod tests {
     #[test]
     fn the_first_version_of_the_newer_paths_needs_no_other() {
         let usual = azure("https://r.example/openai/v1/", None).unwrap();
-        assert_eq!(usual.chat("m").as_str(), "https://r.example/openai/v1/chat/completions");
+        assert_eq!(usual.chat("m").url.as_str(), "https://r.example/openai/v1/chat/completions");
         let preview = azure("https://r.example/openai/v1", Some("preview")).unwrap();
-        assert_eq!(preview.text("m").as_str(), "https://r.example/openai/v1/completions?api-version=preview");
+        assert_eq!(preview.text("m").url.as_str(), "https://r.example/openai/v1/completions?api-version=preview");
     }
 
     #[test]

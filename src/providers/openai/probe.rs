@@ -324,7 +324,7 @@ impl Asker<'_> {
         let body = serde_json::to_vec(&body).expect("JSON values serialise");
         let server = self.server;
         let asked = async {
-            let mut answer = server.send(server.address.chat(self.model), body.into()).await?;
+            let mut answer = server.send(&server.address.chat(self.model), body.into()).await?;
             let body = answer.body(MAX_BODY_BYTES).await?.ok_or_else(|| server.upstream.too_large("body"))?;
             let kind = answer.content_type();
             if kind.is_some_and(|kind| kind.starts_with("text/event-stream")) {

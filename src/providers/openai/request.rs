@@ -3,12 +3,9 @@
 //! What the client wrote as JSON goes in byte for byte. The candidates of a run share the text; only what
 //! differs between calls, the seed and the wish for a stream or for several answers, is appended to it.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http_body::{Frame, SizeHint};
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -17,6 +14,7 @@ use super::logprobs::Readers;
 use crate::completion::Prompt;
 use crate::config::capabilities::{Capabilities, Support};
 use crate::providers::limiter::Caller;
+use crate::providers::payload::Payload;
 
 /// A chat completion request without the fields that differ between calls. Cloning it shares the text,
 /// and the clones' calls take their turns as one run.
@@ -80,7 +78,7 @@ impl PreparedRequest {
     }
 
     /// The body of a call that wants the answer whole.
-    pub(super) fn whole(&self, seed: Option<i64>) -> reqwest::Body {
+    pub(super) fn whole(&self, seed: Option<i64>) -> Payload {
         match seed.filter(|_| self.takes_seed) {
             None => self.object.clone().into(),
             Some(seed) => self.ending_in(format!(",\"seed\":{seed}}}").into()),
@@ -88,7 +86,7 @@ impl PreparedRequest {
     }
 
     /// The body of a call that wants `count` whole answers.
-    pub(super) fn several(&self, count: usize, seed: Option<i64>) -> reqwest::Body {
+    pub(super) fn several(&self, count: usize, seed: Option<i64>) -> Payload {
         match seed.filter(|_| self.takes_seed) {
             None => self.ending_in(format!(",\"n\":{count}}}").into()),
             Some(seed) => self.ending_in(format!(",\"n\":{count},\"seed\":{seed}}}").into()),
@@ -96,7 +94,7 @@ impl PreparedRequest {
     }
 
     /// The body of a call that wants the answer as a stream, with its usage at the end where the server can tell it.
-    pub(super) fn streamed(&self, seed: Option<i64>) -> reqwest::Body {
+    pub(super) fn streamed(&self, seed: Option<i64>) -> Payload {
         let stream = match self.tells_usage {
             true => r#","stream":true,"stream_options":{"include_usage":true}}"#,
             false => r#","stream":true}"#,
@@ -108,31 +106,9 @@ impl PreparedRequest {
     }
 
     /// The shared text with another end in place of its brace.
-    fn ending_in(&self, end: Bytes) -> reqwest::Body {
+    fn ending_in(&self, end: Bytes) -> Payload {
         let shared = self.object.slice(..self.object.len() - 1);
-        reqwest::Body::wrap(TwoParts([end, shared]))
-    }
-}
-
-/// A body whose first part is shared between calls, so that a long prompt with a seed is not copied for each
-/// of them: the parts still to send, last first.
-struct TwoParts([Bytes; 2]);
-
-impl http_body::Body for TwoParts {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let part = self.0.iter_mut().rev().find(|part| !part.is_empty()).map(std::mem::take);
-        Poll::Ready(part.map(|part| Ok(Frame::data(part))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.iter().all(Bytes::is_empty)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.iter().map(|part| part.len() as u64).sum())
+        Payload::new(shared, end)
     }
 }
 

@@ -4,18 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{CONTENT_TYPE, HeaderMap};
-use reqwest::{Method, Response};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method};
 use tokio::time::{Instant, timeout, timeout_at};
-use url::Url;
 
 use super::address::Address;
 use crate::config::calls::CallSettings;
 use crate::failure::{Failure, FailureKind};
 use crate::providers::gate::Gate;
 use crate::providers::habits::Habits;
-use crate::providers::http_client;
+use crate::providers::http_client::{Answer, Target};
+use crate::providers::http_error::{self, HttpError};
 use crate::providers::members::Member;
+use crate::providers::payload::Payload;
 use crate::providers::retry::AttemptFailure;
 use crate::providers::thread_clients::ThreadClients;
 use crate::providers::upstream::Upstream;
@@ -44,36 +45,33 @@ pub(super) struct Server {
 
 impl Server {
     /// Sends one request and waits for the head of a successful response. The limits of the attempt run from here.
-    pub async fn send(self: &Arc<Self>, url: Url, body: reqwest::Body) -> Result<Incoming, AttemptFailure> {
+    pub async fn send(self: &Arc<Self>, target: &Target, body: Payload) -> Result<Incoming, AttemptFailure> {
         let begun = Instant::now();
         let deadline = begun + self.calls.timeout;
         let first_byte_by = self.calls.first_byte_timeout.map(|limit| begun + limit);
-        let mut request = reqwest::Request::new(Method::POST, url);
-        *request.headers_mut() = self.headers.clone();
-        *request.body_mut() = Some(body);
         let head_by = first_byte_by.map_or(deadline, |limit| limit.min(deadline));
-        let sent = timeout_at(head_by, self.client.here().execute(request)).await;
-        let mut response = match sent {
-            Ok(response) => response.map_err(|error| self.unanswered(&error))?,
+        let asked = self.client.here().send(Method::POST, target, self.headers.clone(), body);
+        let mut answer = match timeout_at(head_by, asked).await {
+            Ok(answer) => answer.map_err(|error| self.unanswered(&error))?,
             Err(_) if head_by == deadline => return Err(self.upstream.out_of_time(&self.calls)),
             Err(_) => return Err(self.upstream.never_began(&self.calls)),
         };
-        if response.status().is_success() {
+        if answer.status.is_success() {
             let silent_until = Instant::now() + self.calls.idle_timeout;
-            return Ok(Incoming { server: Arc::clone(self), response, deadline, first_byte_by, silent_until });
+            return Ok(Incoming { server: Arc::clone(self), answer, deadline, first_byte_by, silent_until });
         }
-        let body = read_refusal(&mut response).await;
-        Err(self.upstream.refusal(response.status().as_u16(), response.headers(), &body))
+        let body = read_refusal(&mut answer).await;
+        Err(self.upstream.refusal(answer.status.as_u16(), &answer.headers, &body))
     }
 
     /// The failure of an attempt that broke before the head of its answer was here.
-    fn unanswered(&self, error: &reqwest::Error) -> AttemptFailure {
+    fn unanswered(&self, error: &HttpError) -> AttemptFailure {
         let assumes_http2 = self.calls.http2 && self.upstream.origin.starts_with("http://");
         let mut attempt = self.upstream.broken(error, self.calls.connect_timeout);
         if !assumes_http2 || attempt.is_unreachable || attempt.failure.kind != FailureKind::Unavailable {
             return attempt;
         }
-        if http_client::speaks_no_http2(error) {
+        if http_error::speaks_no_http2(error) {
             let message = format!("{} does not speak HTTP/2; set `http2` to false", self.upstream.origin);
             return AttemptFailure::fatal(Failure::new(FailureKind::Unavailable, message)).refused();
         }
@@ -100,7 +98,7 @@ impl Member for Server {
 /// An answer of which the head is here. Dropping it closes its connection.
 pub(super) struct Incoming {
     pub server: Arc<Server>,
-    response: Response,
+    answer: Answer,
     deadline: Instant,
     /// Until the answer has begun.
     first_byte_by: Option<Instant>,
@@ -110,7 +108,7 @@ pub(super) struct Incoming {
 
 impl Incoming {
     pub fn content_type(&self) -> Option<&str> {
-        self.response.headers().get(CONTENT_TYPE)?.to_str().ok()
+        self.answer.headers.get(CONTENT_TYPE)?.to_str().ok()
     }
 
     /// The time in which the upstream must say something begins again.
@@ -128,7 +126,7 @@ impl Incoming {
     pub async fn piece(&mut self) -> Result<Option<Bytes>, AttemptFailure> {
         let first_byte_by = self.first_byte_by.unwrap_or(self.deadline);
         let patience = self.deadline.min(self.silent_until).min(first_byte_by);
-        match timeout_at(patience, self.response.chunk()).await {
+        match timeout_at(patience, self.answer.piece()).await {
             Ok(Ok(piece)) => Ok(piece),
             Ok(Err(error)) => Err(self.server.upstream.broken(&error, self.server.calls.connect_timeout)),
             Err(_) if patience == self.deadline => Err(self.server.upstream.out_of_time(&self.server.calls)),
@@ -164,16 +162,16 @@ impl Incoming {
 
     /// Reads what may follow the last event, so that the connection can serve again.
     pub async fn drain(&mut self) {
-        let rest = async { while let Ok(Some(_)) = self.response.chunk().await {} };
+        let rest = async { while let Ok(Some(_)) = self.answer.piece().await {} };
         let _ = timeout(MAX_BODY_END, rest).await;
     }
 }
 
 /// As much of a refusal's body as comes: one that breaks off, or never ends, is still a refusal.
-async fn read_refusal(response: &mut Response) -> Vec<u8> {
+async fn read_refusal(answer: &mut Answer) -> Vec<u8> {
     let mut body = Vec::new();
     let reading = async {
-        while let Ok(Some(piece)) = response.chunk().await {
+        while let Ok(Some(piece)) = answer.piece().await {
             let room = MAX_ERROR_BODY_BYTES - body.len();
             body.extend_from_slice(&piece[..piece.len().min(room)]);
             if body.len() == MAX_ERROR_BODY_BYTES {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use url::Url;
 
 use super::chunks::{Answer, Event};
 use super::response;
@@ -12,6 +11,8 @@ use super::server::{Incoming, MAX_ERROR_BODY_BYTES, Server};
 use super::{PreparedRequest, Provider};
 use crate::completion::{Completion, StepEvent};
 use crate::providers::attempts::{Attempt, Attempts};
+use crate::providers::http_client::Target;
+use crate::providers::payload::Payload;
 use crate::providers::retry::AttemptFailure;
 use crate::providers::sse;
 use crate::providers::streamed::{self, Heard};
@@ -42,8 +43,8 @@ struct OpenStream {
 
 impl OpenStream {
     async fn open(server: Arc<Server>, request: &PreparedRequest, seed: Option<i64>) -> Result<Self, AttemptFailure> {
-        let url = server.address.chat(&request.model());
-        let mut source = EventSource::open(&server, url, request.streamed(seed)).await?;
+        let target = server.address.chat(&request.model());
+        let mut source = EventSource::open(&server, &target, request.streamed(seed)).await?;
         // A server that knows no streams answers whole.
         let whole = match source.is_whole {
             true => {
@@ -96,8 +97,8 @@ pub(super) struct EventSource {
 
 impl EventSource {
     /// Sends a request for a stream and waits until its head is here.
-    pub async fn open(server: &Arc<Server>, url: Url, body: reqwest::Body) -> Result<Self, AttemptFailure> {
-        let mut incoming = server.send(url, body).await?;
+    pub async fn open(server: &Arc<Server>, target: &Target, body: Payload) -> Result<Self, AttemptFailure> {
+        let mut incoming = server.send(target, body).await?;
         let strange = incoming.content_type().filter(|kind| !is_event_stream(kind)).map(str::to_owned);
         let is_whole = match strange {
             None => false,

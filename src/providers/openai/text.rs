@@ -79,7 +79,7 @@ impl Provider {
         let mut told = self.pool.counted(told);
         let once = |server: Arc<Server>, pulse: Pulse| async move {
             let began = Instant::now();
-            let mut answer = server.send(server.address.text(&call.model), call.body.clone().into()).await?;
+            let mut answer = server.send(&server.address.text(&call.model), call.body.clone().into()).await?;
             self.pool.metrics.first_token(began.elapsed());
             pulse.felt();
             let body = answer.body(MAX_BODY_BYTES).await?.ok_or_else(|| server.upstream.too_large("body"))?;
@@ -130,8 +130,8 @@ impl Provider {
 
 /// Makes one attempt at a stream, up to its first chunk.
 async fn open_text(server: Arc<Server>, call: &TextCall) -> Result<(Option<Members>, EventSource), AttemptFailure> {
-    let url = server.address.text(&call.model);
-    let mut source = EventSource::open(&server, url, call.body.clone().into()).await?;
+    let target = server.address.text(&call.model);
+    let mut source = EventSource::open(&server, &target, call.body.clone().into()).await?;
     let first = match source.is_whole {
         // A server that knows no streams answers whole, which has the shape of a single chunk.
         true => {

@@ -97,9 +97,9 @@ impl Provider {
                 }
                 attempt
             };
-            let address = server.address.chat(&request.model());
+            let target = server.address.chat(&request.model());
             let began = Instant::now();
-            let mut answer = server.send(address, request.several(count, seed)).await.map_err(in_other_words)?;
+            let mut answer = server.send(&target, request.several(count, seed)).await.map_err(in_other_words)?;
             pulse.felt();
             self.pool.metrics.first_token(began.elapsed());
             let body = answer.body(MAX_BODY_BYTES).await?.ok_or_else(|| server.upstream.too_large("body"))?;
