@@ -81,11 +81,14 @@ def events(chunks):
 
 
 async def post(port, path, body, arrivals):
-    """Posts JSON on a connection of its own; the answer's body goes to `arrivals` piece by piece."""
+    """Posts JSON on a connection of its own, or without a body gets what is there; the answer's body goes to `arrivals`
+    piece by piece.
+    """
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        data = json.dumps(body).encode()
-        head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        data = b"" if body is None else json.dumps(body).encode()
+        method = "GET" if body is None else "POST"
+        head = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
         writer.write(f"{head}content-length: {len(data)}\r\n\r\n".encode() + data)
         status = await reader.readline()
         length, chunked = 0, False
@@ -114,3 +117,14 @@ async def ask(port, path, body):
     arrivals = Arrivals()
     await post(port, path, body, arrivals)
     return json.loads(b"".join(chunk for _, chunk in arrivals.chunks))
+
+
+async def metric(port, name):
+    """The value of a gauge of itsd's."""
+    arrivals = Arrivals()
+    await post(port, "/metrics", None, arrivals)
+    text = b"".join(chunk for _, chunk in arrivals.chunks).decode()
+    values = [line.split(" ")[1] for line in text.splitlines() if line.startswith(f"{name} ")]
+    if not values:
+        raise SystemExit(f"/metrics does not tell {name}")
+    return float(values[0])

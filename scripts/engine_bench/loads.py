@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 
-from client import Arrivals, ask, complete, read
+from client import Arrivals, ask, complete, metric, read
 
 # The same for all servers: llama-server's own defaults, spelled out.
 SAMPLER = {"temperature": 0.8, "top_k": 40, "top_p": 0.95, "min_p": 0.05}
@@ -107,6 +107,17 @@ async def running_together(port, label, prompt_tokens, tokens):
     (stream,) = await at_once(port, [request(label, prompt_tokens, tokens, n=SAMPLES)])
     end = min(moments[-1] for moments in stream.tokens.values())
     return sum(moments[0] < end for moments in stream.tokens.values())
+
+
+async def most_cells(port, label, prompt_tokens, tokens, count):
+    """The most cells of the cache that so many samples of one prompt hold, as itsd's metrics tell."""
+    asked = asyncio.create_task(at_once(port, [request(label, prompt_tokens, tokens, n=count)]))
+    most = 0
+    while not asked.done():
+        most = max(most, await metric(port, "itsd_engine_kv_used"))
+        await asyncio.sleep(0.05)  # the pause between two looks
+    await asked
+    return most
 
 
 async def demo(port, clients, budget, seconds):

@@ -4,7 +4,11 @@ limit. itsd and the other take turns, and the median of the rounds counts. See `
 
 import argparse
 import asyncio
+import os
+import signal
 import statistics
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +22,14 @@ DEMO = "arithmetic-demo"
 
 def run(coroutine):
     return asyncio.run(coroutine)
+
+
+def cpu_seconds():
+    """CPU time that the machine has spent, and of that this program and those that it has started and that have ended."""
+    fields = Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:]
+    user, nice, system, _, _, irq, softirq, steal, *_ = (int(field) for field in fields)
+    machine = (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+    return machine, sum(os.times()[:4])
 
 
 class Report:
@@ -140,10 +152,21 @@ def long_prompt(programs, options, report):
 
 
 def memory(programs, options, report):
-    """Whether a sample of a shared prompt takes cells for its own tokens alone: in a cache that has room for nothing
-    else, all of them run at once.
+    """Whether a sample of a shared prompt takes cells for its own tokens alone: by what itsd says that it holds, and in
+    a cache that has room for nothing else, where all of them run at once.
     """
     tokens = options.tokens // 3
+    with servers.itsd(programs) as itsd:
+
+        def most_cells(count):
+            return run(loads.most_cells(itsd.port, f"{count} samples", loads.SHARED_PROMPT, tokens, count))
+
+        # The first run warms up; prompts that are kept count as well, so that only the difference tells.
+        most_cells(1)
+        each = (most_cells(loads.SAMPLES) - most_cells(1)) / (loads.SAMPLES - 1)
+    what = f"cells of each further sample of a prompt of {loads.SHARED_PROMPT} tokens, {tokens} tokens each"
+    report.row(what, f"{each:.1f}", "", f"≤ {tokens}", "met" if each <= tokens else "not met")
+
     needed = loads.SHARED_PROMPT + loads.SAMPLES * tokens
     # A cache has a multiple of 256 cells.
     cells = -(-needed // 256) * 256
@@ -151,8 +174,7 @@ def memory(programs, options, report):
         ours = run(loads.running_together(itsd.port, "memory", loads.SHARED_PROMPT, tokens))
     with servers.llama_server(programs, SHARED_CACHE, cells) as peer:
         theirs = run(loads.running_together(peer.port, "memory", loads.SHARED_PROMPT, tokens))
-    what = f"of {loads.SAMPLES} samples of {tokens} tokens, those that run at once in {cells} cells, "
-    what += f"prompt of {loads.SHARED_PROMPT} tokens included"
+    what = f"of {loads.SAMPLES} of them, those that run at once in {cells} cells, the prompt included"
     report.row(what, ours, theirs, f"≥ {loads.SAMPLES}", "met" if ours >= loads.SAMPLES else "not met")
 
 
@@ -186,7 +208,10 @@ def main():
         batch=512,
         cells=16384,
     )
+    # Told to end, it leaves no server behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     report = Report()
+    begun, (machine, own) = time.monotonic(), cpu_seconds()
     for load in options.only or LOADS:
         {
             "single": single,
@@ -197,6 +222,11 @@ def main():
             "memory": memory,
             "demo": demo,
         }[load](programs, options, report)
+    # Threads of one evaluation wait for each other: where others take a core from one, all of them stand still.
+    machine_now, own_now = cpu_seconds()
+    others = (machine_now - machine) - (own_now - own)
+    share = 100 * others / (os.cpu_count() * (time.monotonic() - begun))
+    print(f"\nOther programs took {max(share, 0):.0f} % of the machine meanwhile; above a few, the figures say little.")
 
 
 if __name__ == "__main__":
