@@ -47,27 +47,29 @@ async def complete(port, body, arrivals=None):
     asked = time.perf_counter()
     await post(port, "/v1/completions", body, arrivals)
     ended = time.perf_counter()
-    tokens, usage = read(arrivals)
-    if usage is None:
+    tokens, usages = read(arrivals)
+    if not usages:
         raise SystemExit("a stream ended without its usage")
-    count = usage["completion_tokens"]
+    # llama-server tells it of each choice with that choice's end, others of all choices at the end of the stream.
+    count = sum(usage["completion_tokens"] for usage in usages)
     expected = body["max_tokens"] * body.get("n", 1)
     if count != expected:
         raise SystemExit(f"{count} tokens came instead of {expected}: an answer ended early")
-    return Stream(asked, ended, tokens, usage["prompt_tokens"], count)
+    return Stream(asked, ended, tokens, usages[-1]["prompt_tokens"], count)
 
 
 def read(arrivals):
-    """When the tokens of each choice arrived, and the usage where it was told."""
-    tokens, usage = {}, None
+    """When the tokens of each choice arrived, and the usage as often as it was told."""
+    tokens, usages = {}, []
     for moment, event in events(arrivals.chunks):
         if event.get("error"):
             raise SystemExit(f"a stream ended with an error: {event['error']}")
         for choice in event.get("choices", []):
             if choice.get("text"):
                 tokens.setdefault(choice.get("index", 0), []).append(moment)
-        usage = event.get("usage") or usage
-    return tokens, usage
+        if event.get("usage"):
+            usages.append(event["usage"])
+    return tokens, usages
 
 
 def events(chunks):

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use llama_cpp_2::token::LlamaToken;
 use parking_lot::{Condvar, Mutex};
@@ -17,6 +17,7 @@ use super::candidate::{Candidate, PromptUsage};
 use super::context::CheckedContext;
 use super::ffi::Interrupt;
 use super::outlet::{Seat, Watch};
+use super::pace::Gathering;
 use super::paths::{Command, PathId};
 use super::request::Request;
 use super::scheduler::JobId;
@@ -274,6 +275,10 @@ impl Shared {
                 ToDo::Something => return true,
                 ToDo::Nothing if line.jobs.is_empty() => self.wake.wait(&mut line),
                 ToDo::Nothing | ToDo::Watch => drop(self.wake.wait_for(&mut line, ABANDONED_AFTER)),
+                ToDo::Gather(Gathering { quiet, most }) => {
+                    let end = Instant::now() + most;
+                    while !line.closed && !self.wake.wait_until(&mut line, end.min(Instant::now() + quiet)).timed_out() {}
+                }
             }
         }
     }
@@ -285,6 +290,8 @@ pub(super) enum ToDo {
     Something,
     /// To see whether somebody stops listening, who then wakes nobody.
     Watch,
+    /// To see whether others come, so that they begin together.
+    Gather(Gathering),
     Nothing,
 }
 

@@ -6,8 +6,9 @@
 
 use std::time::Duration;
 
-/// Beside running candidates a turn should take no longer than this.
-const BESIDE: Duration = Duration::from_millis(80);
+/// Beside running candidates a turn should take no longer than this: a stream that halts for 150 ms is seen to halt, and
+/// a turn now and then takes longer than was to be expected.
+const BESIDE: Duration = Duration::from_millis(110);
 /// Reading may add as much to a turn, however long the candidates alone take, and half of what these take.
 const LEAST_ADDED: Duration = Duration::from_millis(20);
 /// A turn in which only prompts are read.
@@ -17,6 +18,13 @@ const FIRST_BESIDE: f64 = 16.0;
 const FIRST_ALONE: f64 = 128.0;
 /// Fewer tokens than these are hardly faster than they.
 const LEAST: f64 = 8.0;
+/// Who asks several things at once is read in one go, if the first waits for this part of the time that it will take, in
+/// which nobody else comes, and for that part altogether. In pieces beside the first they would take far longer.
+const QUIET_PART: f64 = 1.0 / 64.0;
+const GATHERING_PART: f64 = 1.0 / 16.0;
+/// Whoever asks several things at once does so within this time, and halts no longer than that in between.
+const LONGEST_QUIET: Duration = Duration::from_millis(3);
+const LONGEST_GATHERING: Duration = Duration::from_millis(24);
 
 /// What has been learnt.
 #[derive(Debug)]
@@ -26,13 +34,24 @@ pub(super) struct Pace {
     most: f64,
     /// Seconds of a turn in which nothing is read, of late.
     drawing: f64,
+    /// Seconds that a prompt token takes where nobody generates, of late.
+    reading: f64,
+}
+
+/// How long somebody who has come waits for others, so that they begin together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Gathering {
+    /// It is over when nobody has come for so long,
+    pub(super) quiet: Duration,
+    /// and at the latest after this.
+    pub(super) most: Duration,
 }
 
 impl Pace {
     /// For batches of this many tokens.
     pub(super) fn new(batch_tokens: u32) -> Self {
         let most = f64::from(batch_tokens);
-        Self { beside: FIRST_BESIDE.min(most), alone: FIRST_ALONE.min(most), most, drawing: 0.0 }
+        Self { beside: FIRST_BESIDE.min(most), alone: FIRST_ALONE.min(most), most, drawing: 0.0, reading: 0.0 }
     }
 
     /// Prompt tokens that the next turn may take.
@@ -43,12 +62,22 @@ impl Pace {
         tokens.max(1)
     }
 
+    /// How long somebody with so many prompt tokens to be read waits for others, when there was nothing to do until now.
+    pub(super) fn gathering(&self, tokens: usize) -> Gathering {
+        let expected = self.reading * tokens as f64;
+        let part = |part: f64, most: Duration| Duration::from_secs_f64((expected * part).min(most.as_secs_f64()));
+        Gathering { quiet: part(QUIET_PART, LONGEST_QUIET), most: part(GATHERING_PART, LONGEST_GATHERING) }
+    }
+
     /// Takes into account how long a turn took that read so many prompt tokens. One that used little of its allowance
     /// says little of what the whole would take.
     pub(super) fn took(&mut self, beside_candidates: bool, tokens: usize, duration: Duration) {
         let seconds = duration.as_secs_f64();
         if tokens == 0 && beside_candidates {
             self.drawing += (seconds - self.drawing) / 4.0;
+        }
+        if tokens > 0 && !beside_candidates {
+            self.reading += (seconds / tokens as f64 - self.reading) / 4.0;
         }
         if tokens * 2 < self.allowance(beside_candidates) {
             return;
@@ -92,12 +121,12 @@ mod tests {
     #[test]
     fn pieces_follow_the_time_that_they_take() {
         let mut pace = Pace::new(512);
-        // Four milliseconds a token: twenty of them take eighty.
+        // Five milliseconds a token: 22 of them take 110.
         for _ in 0..20 {
             let tokens = pace.allowance(true);
-            pace.took(true, tokens, Duration::from_millis(4) * u32::try_from(tokens).unwrap());
+            pace.took(true, tokens, Duration::from_millis(5) * u32::try_from(tokens).unwrap());
         }
-        assert!((18..=20).contains(&pace.allowance(true)), "{}", pace.allowance(true));
+        assert!((20..=22).contains(&pace.allowance(true)), "{}", pace.allowance(true));
         assert_eq!(pace.allowance(false), 128, "what is learnt beside candidates says nothing of turns without");
         pace.took(true, pace.allowance(true), Duration::from_secs(10));
         assert_eq!(pace.allowance(true), 8);
@@ -119,6 +148,20 @@ mod tests {
             pace.took(true, tokens, Duration::from_millis(160 + 2 * tokens as u64));
         }
         assert!((36..=41).contains(&pace.allowance(true)), "{}", pace.allowance(true));
+    }
+
+    #[test]
+    fn whoever_comes_waits_for_others_a_small_part_of_what_it_will_take() {
+        let mut pace = Pace::new(512);
+        let none = Gathering { quiet: Duration::ZERO, most: Duration::ZERO };
+        assert_eq!(pace.gathering(1000), none, "nothing is known yet");
+        for _ in 0..40 {
+            pace.took(false, 64, Duration::from_millis(128));
+        }
+        let Gathering { quiet, most } = pace.gathering(64);
+        assert!((1900..=2000).contains(&quiet.as_micros()) && (7900..=8000).contains(&most.as_micros()));
+        assert_eq!(pace.gathering(0), none, "there is nothing to be read");
+        assert_eq!(pace.gathering(1_000_000), Gathering { quiet: LONGEST_QUIET, most: LONGEST_GATHERING });
     }
 
     #[test]

@@ -209,7 +209,13 @@ impl<'a> Worker<'a> {
     pub(super) fn attend(&mut self) -> bool {
         let mut commands = Vec::new();
         let shared = self.shared;
+        let mut has_gathered = !self.jobs.is_empty();
         let goes_on = shared.attend(|line| {
+            if !has_gathered && let Some(first) = line.jobs.front() {
+                has_gathered = true;
+                let unread = self.prefixes.cells_for(&first.tokens) as usize;
+                return ToDo::Gather(self.pace.gathering(unread));
+            }
             commands.extend(line.commands.drain(..));
             let admitted = self.admit(&mut line.jobs);
             let is_abandoned = || self.jobs.iter().any(|active| active.job.watch.is_abandoned());
