@@ -92,6 +92,8 @@ pub struct LlamaSettings {
     pub context_tokens: Option<u32>,
     /// Tokens of prompts and answers that stay in the cache when nobody needs them; `None` for what suits the model.
     pub kept_tokens: Option<u32>,
+    /// MiB of memory for prompts and answers that nobody needs and that have made way in the cache, for each model.
+    pub kept_mib: u32,
     /// Tokens evaluated at a time.
     pub batch_tokens: u32,
     /// Layers on the GPU; -1 for all.
@@ -187,6 +189,7 @@ impl RawSettings {
         within("llama.threads", self.llama.threads.unwrap_or(1) as i64)?;
         within("llama.context_tokens", i64::from(self.llama.context_tokens.unwrap_or(16)))?;
         within("llama.kept_tokens", i64::from(self.llama.kept_tokens.unwrap_or(0)))?;
+        within("llama.kept_mib", i64::from(self.llama.kept_mib))?;
         within("llama.max_sequences", i64::from(self.llama.max_sequences))?;
         within("llama.batch_tokens", i64::from(self.llama.batch_tokens))?;
         within("llama.gpu_layers", i64::from(self.llama.gpu_layers))?;
@@ -228,6 +231,7 @@ impl RawSettings {
                 threads: self.llama.threads,
                 context_tokens: self.llama.context_tokens,
                 kept_tokens: self.llama.kept_tokens,
+                kept_mib: self.llama.kept_mib,
                 batch_tokens: self.llama.batch_tokens,
                 gpu_layers: self.llama.gpu_layers,
                 max_sequences: self.llama.max_sequences,

@@ -66,6 +66,12 @@ pub const SETTINGS: &[Setting] = &[
          one context, 8192 or half of context_tokens if unset, whichever is least",
     ),
     setting(
+        "llama.kept_mib",
+        Integer { least: 0, most: 16 * 1024 * 1024 },
+        "Memory in MiB, for each model, for prompts and answers that nobody needs and that have made way in the cache; 0 \
+         for none: they are forgotten then",
+    ),
+    setting(
         "llama.batch_tokens",
         Integer { least: 1, most: 65_536 },
         "Tokens evaluated at a time; at least max_sequences",

@@ -30,6 +30,7 @@ impl Settings {
             ("llama.threads", llama.threads.into()),
             ("llama.context_tokens", llama.context_tokens.into()),
             ("llama.kept_tokens", llama.kept_tokens.into()),
+            ("llama.kept_mib", llama.kept_mib.into()),
             ("llama.batch_tokens", llama.batch_tokens.into()),
             ("llama.gpu_layers", llama.gpu_layers.into()),
             ("llama.max_sequences", llama.max_sequences.into()),

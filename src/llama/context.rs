@@ -23,6 +23,19 @@ pub(super) const MAX_SEQUENCE_IDS: u32 = 256;
 /// llama.cpp makes caches of a multiple of this many cells.
 const CELLS_MULTIPLE: u32 = 256;
 
+/// What the cache held of a sequence, outside of it.
+#[derive(Debug)]
+pub(super) struct Saved {
+    data: Vec<u8>,
+    length: u32,
+}
+
+impl Saved {
+    pub(super) fn bytes(&self) -> usize {
+        self.data.len()
+    }
+}
+
 /// What a context is made with.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ContextShape {
@@ -60,6 +73,8 @@ pub(super) enum ContextError {
     NoLogits(i32),
     #[error("the model cannot part with the end of a sequence")]
     NotDivisible,
+    #[error("sequence {0} cannot be saved")]
+    NotSaved(u32),
     #[error("llama.cpp could not evaluate the batch (code {0})")]
     Failed(i32),
 }
@@ -78,6 +93,8 @@ pub(super) struct CheckedContext<'model> {
     evaluated: bool,
     /// Tokens evaluated since the context was made.
     evaluated_tokens: u64,
+    /// Whether the model has a sliding window: llama.cpp then saves of a sequence only what its continuation needs.
+    has_window: bool,
 }
 
 impl<'model> CheckedContext<'model> {
@@ -112,6 +129,7 @@ impl<'model> CheckedContext<'model> {
             pushed: Vec::new(),
             evaluated: false,
             evaluated_tokens: 0,
+            has_window: ffi::has_window(model),
         })
     }
 
@@ -238,6 +256,46 @@ impl<'model> CheckedContext<'model> {
     /// Empties a sequence.
     pub(super) fn remove(&mut self, sequence: SequenceId) -> Result<(), ContextError> {
         self.truncate(sequence, 0)
+    }
+
+    /// Bytes that a sequence takes when it is saved.
+    pub(super) fn saved_bytes(&self, sequence: SequenceId) -> Result<usize, ContextError> {
+        self.check_idle()?;
+        self.length(sequence)?;
+        Ok(self.context.saved_bytes(sequence.0.cast_signed()))
+    }
+
+    /// Copies what the cache holds of a sequence, which stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`ContextError::NotSaved`] where it is empty, there is no memory for it, or what llama.cpp would tell of the model's
+    /// cache is not all that a beginning of the sequence needs.
+    pub(super) fn save(&self, sequence: SequenceId) -> Result<Saved, ContextError> {
+        self.check_idle()?;
+        let length = self.length(sequence)?;
+        if length == 0 || self.has_window {
+            return Err(ContextError::NotSaved(sequence.0));
+        }
+        let data = self.context.save(sequence.0.cast_signed()).ok_or(ContextError::NotSaved(sequence.0))?;
+        Ok(Saved { data, length })
+    }
+
+    /// Puts into an empty sequence what was saved of one of this context's.
+    ///
+    /// # Errors
+    ///
+    /// [`ContextError::NoRoom`] leaves it empty.
+    pub(super) fn restore(&mut self, saved: &Saved, sequence: SequenceId) -> Result<(), ContextError> {
+        self.check_idle()?;
+        if self.length(sequence)? != 0 {
+            return Err(ContextError::NotEmpty(sequence.0));
+        }
+        if !self.context.restore(sequence.0.cast_signed(), &saved.data) {
+            return Err(ContextError::NoRoom);
+        }
+        self.lengths[sequence.0 as usize] = saved.length;
+        Ok(())
     }
 
     /// Empties everything, the batch too.

@@ -139,6 +139,8 @@ pub(super) struct Gauges {
     pub(super) cells_reserved: AtomicU64,
     /// Cells of prompts that nobody holds.
     pub(super) cells_kept: AtomicU64,
+    /// Memory of prompts and answers that have made way in the cache.
+    pub(super) shelved_bytes: AtomicU64,
     pub(super) prompt_tokens: AtomicU64,
     pub(super) shared_tokens: AtomicU64,
     pub(super) generated_tokens: AtomicU64,
@@ -277,7 +279,9 @@ impl Shared {
                 ToDo::Nothing | ToDo::Watch => drop(self.wake.wait_for(&mut line, ABANDONED_AFTER)),
                 ToDo::Gather(Gathering { quiet, most }) => {
                     let end = Instant::now() + most;
-                    while !line.closed && !self.wake.wait_until(&mut line, end.min(Instant::now() + quiet)).timed_out() {}
+                    while !line.closed && !self.wake.wait_until(&mut line, end.min(Instant::now() + quiet)).timed_out()
+                    {
+                    }
                 }
             }
         }
@@ -336,6 +340,7 @@ pub(super) fn run(shared: &Shared, context: CheckedContext<'_>, vocabulary: &Voc
     shared.gauges.live_sequences.store(0, Ordering::Relaxed);
     shared.gauges.cells_reserved.store(0, Ordering::Relaxed);
     shared.gauges.cells_kept.store(0, Ordering::Relaxed);
+    shared.gauges.shelved_bytes.store(0, Ordering::Relaxed);
     if outcome.is_err() {
         tracing::error!("the in-process engine has ended by a defect of its own; its model must be loaded again");
     }

@@ -178,6 +178,34 @@ impl<'model> Context<'model> {
         unsafe { sys::llama_memory_seq_rm(sys::llama_get_memory(self.context.as_ptr()), sequence, start, -1) }
     }
 
+    /// Bytes that [`Context::save`] would give of a sequence.
+    pub(super) fn saved_bytes(&self, sequence: i32) -> usize {
+        // SAFETY: the context is alive; nothing is written but to memory of its own.
+        unsafe { sys::llama_state_seq_get_size(self.context.as_ptr(), sequence) }
+    }
+
+    /// What the cache holds of a sequence. `None`: there is no memory for it, or llama.cpp cannot tell it.
+    pub(super) fn save(&self, sequence: i32) -> Option<Vec<u8>> {
+        let size = self.saved_bytes(sequence);
+        let mut saved: Vec<u8> = Vec::new();
+        saved.try_reserve_exact(size).ok()?;
+        // SAFETY: the context is alive. llama.cpp writes no more than `size` bytes, for which there is room, and says how
+        // many it wrote, which are initialised then.
+        unsafe {
+            let written = sys::llama_state_seq_get_data(self.context.as_ptr(), saved.as_mut_ptr(), size, sequence);
+            saved.set_len(written.min(size));
+        }
+        (!saved.is_empty()).then_some(saved)
+    }
+
+    /// Puts into a sequence what a context made with the same parameters has saved of one. False: there is no room for it,
+    /// and the sequence is empty.
+    pub(super) fn restore(&mut self, sequence: i32, saved: &[u8]) -> bool {
+        // SAFETY: the context is alive; llama.cpp reads no more than the bytes that there are, and keeps no pointer to
+        // them.
+        unsafe { sys::llama_state_seq_set_data(self.context.as_ptr(), saved.as_ptr(), saved.len(), sequence) != 0 }
+    }
+
     /// Empties all sequences.
     pub(super) fn clear(&mut self) {
         // SAFETY: as in `copy`.
@@ -209,6 +237,12 @@ pub(super) fn is_decoder_only(model: &LlamaModel) -> bool {
         let pointer: *const sys::llama_model = *std::ptr::from_ref(model).cast();
         sys::llama_model_has_decoder(pointer) && !sys::llama_model_has_encoder(pointer)
     }
+}
+
+/// Whether a model attends to nothing farther back than so many tokens, in some of its layers.
+pub(super) fn has_window(model: &LlamaModel) -> bool {
+    // SAFETY: as above.
+    unsafe { sys::llama_model_n_swa(*std::ptr::from_ref(model).cast::<*const sys::llama_model>()) > 0 }
 }
 
 /// A line of llama.cpp's log, or a piece of one, with its level.

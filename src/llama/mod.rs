@@ -44,6 +44,7 @@ pub use sampling::forked_seed;
 mod engine;
 mod worker;
 mod scheduler;
+mod shelf;
 mod pace;
 mod prefixes;
 mod cells;
@@ -85,6 +86,12 @@ pub const MAX_PATHS: usize = worker::MOST_PATHS;
 /// used, whoever uses it, so that what is kept for nobody slows everybody down.
 const DEFAULT_KEPT_TOKENS: u32 = 8192;
 
+/// What the cells that are kept for nobody may cost those who work: one part of so many of what a token costs without them.
+const IDLE_PART: u64 = 50;
+
+/// What it costs a head of a layer to pass over one cell, in multiplications of a weight (measured on a processor, at Q8_0).
+const IDLE_CELL_COST: u64 = 40;
+
 /// Memory that the cache may take when its size is not given.
 const DEFAULT_CACHE_BYTES: u64 = 1 << 30;
 
@@ -108,6 +115,9 @@ pub struct ModelSpec {
     /// Tokens of prompts and answers that stay in the cache when nobody needs them, for requests that begin with the
     /// same. `None`: one training context, 8,192 or half of the cache, whichever is least.
     pub kept_tokens: Option<u32>,
+    /// Memory for prompts and answers that nobody needs and that have made way in the cache, from where they are fetched
+    /// when somebody begins with the same; 0: none, they are forgotten then.
+    pub kept_bytes: usize,
     /// Tokens evaluated in one batch; at least `max_sequences`.
     pub batch_tokens: u32,
     /// `None`: as many as the machine runs at the same time, and one for a model so small that threads would
@@ -130,6 +140,7 @@ impl ModelSpec {
             path: path.into(),
             context_tokens: None,
             kept_tokens: None,
+            kept_bytes: 1 << 30,
             batch_tokens: 512,
             threads: None,
             gpu_layers: -1,
@@ -180,6 +191,8 @@ pub struct EngineStats {
     pub reserved_tokens: u64,
     /// Cache tokens of prompts and answers that nobody needs and that are kept for who may.
     pub kept_tokens: u64,
+    /// Memory of prompts and answers that nobody needs and that have made way in the cache.
+    pub shelved_bytes: u64,
     /// Prompt tokens evaluated since the model was loaded.
     pub prompt_tokens: u64,
     /// Prompt tokens that were in the cache already, or on their way, and were not evaluated again.
@@ -518,6 +531,7 @@ impl Engine {
             live_sequences: gauges.live_sequences.load(Ordering::Relaxed),
             reserved_tokens: gauges.cells_reserved.load(Ordering::Relaxed),
             kept_tokens: gauges.cells_kept.load(Ordering::Relaxed),
+            shelved_bytes: gauges.shelved_bytes.load(Ordering::Relaxed),
             prompt_tokens: gauges.prompt_tokens.load(Ordering::Relaxed),
             shared_tokens: gauges.shared_tokens.load(Ordering::Relaxed),
             generated_tokens: gauges.generated_tokens.load(Ordering::Relaxed),
@@ -599,6 +613,12 @@ fn cache_bytes_per_token(layers: u32, heads: u32, key_width: u64, value_width: u
     2 * u64::from(layers) * u64::from(heads) * key_width.saturating_add(value_width)
 }
 
+/// Cells that may be kept for nobody beside those who work, for a model of so many parameters.
+fn idle_cells(parameters: u64, layers: u32, heads: u32) -> u32 {
+    let passed_over = (u64::from(layers) * u64::from(heads) * IDLE_CELL_COST).max(1);
+    u32::try_from(parameters / IDLE_PART / passed_over).unwrap_or(u32::MAX)
+}
+
 type Started = (Arc<Shared>, JoinHandle<()>, ContextShape);
 
 /// Starts the thread and waits until it has made its context.
@@ -611,7 +631,7 @@ fn start(
     let shared = Arc::new(Shared::default());
     let (ready, made) = mpsc::sync_channel(1);
     let of_thread = shared.clone();
-    let (answers, kept_tokens) = (spec.max_sequences as usize, spec.kept_tokens);
+    let (answers, kept_tokens, shelf_bytes) = (spec.max_sequences as usize, spec.kept_tokens, spec.kept_bytes);
     let thread = std::thread::Builder::new()
         .name("llama".into())
         .spawn(move || {
@@ -629,9 +649,12 @@ fn start(
             let made = context.shape();
             let _ = ready.send(Ok(made));
             let usual = model.n_ctx_train().min(DEFAULT_KEPT_TOKENS).min(made.cells / 2);
+            let kept_cells = kept_tokens.unwrap_or(usual);
             let limits = Limits {
                 cells: made.cells,
-                kept_cells: kept_tokens.unwrap_or(usual),
+                kept_cells,
+                idle_cells: idle_cells(model.n_params(), model.n_layer(), model.n_head()).min(kept_cells),
+                shelf_bytes,
                 answers,
                 batch_tokens: made.batch_tokens,
             };

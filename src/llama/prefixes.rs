@@ -43,6 +43,16 @@ struct Text {
     last_used: u64,
 }
 
+/// A text that was removed. Its sequence is to be emptied.
+#[derive(Debug)]
+pub(super) struct Evicted {
+    pub(super) sequence: SequenceId,
+    /// What the sequence holds.
+    pub(super) tokens: Arc<[LlamaToken]>,
+    /// The logits after the last token, where they are known.
+    pub(super) row: Option<Arc<[f32]>>,
+}
+
 /// How a text comes into the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Held {
@@ -84,7 +94,7 @@ impl Prefixes {
     }
 
     /// Holds a text, which becomes one of those here if it is not. `None`: there is no room for it, in cells or in
-    /// texts, even when all that nobody holds is evicted; `free` takes the sequences that then are.
+    /// texts, even when all that nobody holds is evicted; `free` takes what then is.
     ///
     /// `tokens` has at least one.
     pub(super) fn hold(
@@ -92,7 +102,7 @@ impl Prefixes {
         tokens: &Arc<[LlamaToken]>,
         cells: &Cells,
         sequences: &mut Vec<SequenceId>,
-        free: impl FnMut(SequenceId),
+        free: impl FnMut(Evicted),
     ) -> Option<Held> {
         let found = self.find(tokens);
         self.hold_as(found, tokens, cells, sequences, free)
@@ -105,7 +115,7 @@ impl Prefixes {
         tokens: &Arc<[LlamaToken]>,
         cells: &Cells,
         sequences: &mut Vec<SequenceId>,
-        free: impl FnMut(SequenceId),
+        free: impl FnMut(Evicted),
     ) -> Option<Held> {
         let held = self.hold_as(Match::Nothing, tokens, cells, sequences, free)?;
         self.text_mut(held.sequence).wants_rows = true;
@@ -118,7 +128,7 @@ impl Prefixes {
         tokens: &Arc<[LlamaToken]>,
         cells: &Cells,
         sequences: &mut Vec<SequenceId>,
-        mut free: impl FnMut(SequenceId),
+        mut free: impl FnMut(Evicted),
     ) -> Option<Held> {
         self.clock += 1;
         if let Match::Whole(position) = found {
@@ -167,20 +177,20 @@ impl Prefixes {
         source: Option<(SequenceId, usize)>,
         cells: &Cells,
         sequences: &mut Vec<SequenceId>,
-        free: &mut impl FnMut(SequenceId),
+        free: &mut impl FnMut(Evicted),
     ) -> Option<(Span, SequenceId)> {
         let own = count(tokens.len() - source.map_or(0, |(_, shared)| shared));
         while cells.free() < own || sequences.is_empty() {
             let evicted = self.evict()?;
+            sequences.push(evicted.sequence);
             free(evicted);
-            sequences.push(evicted);
         }
         // Of those that somebody holds there may be more.
         while self.texts.len() >= self.most
             && let Some(evicted) = self.evict()
         {
+            sequences.push(evicted.sequence);
             free(evicted);
-            sequences.push(evicted);
         }
         let below = source.and_then(|(source, shared)| {
             let text = self.text(source);
@@ -234,23 +244,33 @@ impl Prefixes {
         emptied
     }
 
-    /// Removes the text that was used least lately of those that nobody holds. Its sequence is to be emptied.
-    pub(super) fn evict(&mut self) -> Option<SequenceId> {
-        let (position, _) = self
-            .texts
-            .iter()
-            .enumerate()
-            .filter(|(_, text)| text.holders == 0)
-            .min_by_key(|(_, text)| text.last_used)?;
-        Some(self.texts.remove(position).sequence)
+    /// The texts that nobody holds, the one that was used least lately first.
+    pub(super) fn unheld(&self) -> Vec<SequenceId> {
+        let mut unheld: Vec<&Text> = self.texts.iter().filter(|text| text.holders == 0).collect();
+        unheld.sort_by_key(|text| text.last_used);
+        unheld.into_iter().map(|text| text.sequence).collect()
     }
 
-    /// Removes texts that nobody holds until the rest takes no more than may be kept. Their sequences are to be emptied.
-    pub(super) fn evict_surplus(&mut self) -> Vec<SequenceId> {
+    /// Removes the text that was used least lately of those that nobody holds.
+    pub(super) fn evict(&mut self) -> Option<Evicted> {
+        let sequence = *self.unheld().first()?;
+        Some(self.remove(sequence))
+    }
+
+    /// Removes a text that nobody holds.
+    pub(super) fn remove(&mut self, sequence: SequenceId) -> Evicted {
+        let position = self.position(sequence);
+        let Text { sequence, tokens, row, holders, .. } = self.texts.remove(position);
+        debug_assert_eq!(holders, 0, "a text that somebody holds stays");
+        Evicted { sequence, tokens, row }
+    }
+
+    /// Removes texts that nobody holds until the rest takes no more than may be kept.
+    pub(super) fn evict_surplus(&mut self) -> Vec<Evicted> {
         let mut evicted = Vec::new();
         while self.kept_cells() > self.kept_cells || self.texts.len() > self.most {
-            let Some(sequence) = self.evict() else { break };
-            evicted.push(sequence);
+            let Some(text) = self.evict() else { break };
+            evicted.push(text);
         }
         evicted
     }
@@ -287,9 +307,24 @@ impl Prefixes {
         sum
     }
 
-    /// Keeps a text that is in the cache already, as an answer is that has come to its end. False: it is not needed,
-    /// since it is here; its sequence is to be emptied.
-    pub(super) fn keep(&mut self, sequence: SequenceId, tokens: Arc<[LlamaToken]>, span: Span) -> bool {
+    /// How many of a text's tokens a text here begins with.
+    pub(super) fn common(&self, tokens: &[LlamaToken]) -> usize {
+        match self.find(tokens) {
+            Match::Whole(_) => tokens.len(),
+            Match::Part(_, shared) => shared,
+            Match::Nothing => 0,
+        }
+    }
+
+    /// Keeps a text that is in the cache already, as an answer is that has come to its end, with the logits after it if
+    /// they are known. False: it is not needed, since it is here; its sequence is to be emptied.
+    pub(super) fn keep(
+        &mut self,
+        sequence: SequenceId,
+        tokens: Arc<[LlamaToken]>,
+        row: Option<Arc<[f32]>>,
+        span: Span,
+    ) -> bool {
         if tokens.is_empty() || matches!(self.find(&tokens), Match::Whole(_)) {
             return false;
         }
@@ -300,7 +335,7 @@ impl Prefixes {
             sequence,
             tokens,
             evaluated,
-            row: None,
+            row,
             wants_rows: false,
             waits_for: None,
             span,

@@ -21,6 +21,8 @@ pub struct Engines {
     /// Cells of the cache that requests hold or are expected to need, that are kept for who may need them, and all.
     pub used_cells: u64,
     pub kept_cells: u64,
+    /// Memory of prompts and answers that have made way in the cache.
+    pub shelved_bytes: u64,
     pub cells: u64,
     pub prompt_tokens: u64,
     pub shared_tokens: u64,
@@ -44,6 +46,8 @@ impl Engines {
         gauge("engine_batch_size", "Tokens of the last batch that was evaluated", self.batch_tokens);
         gauge("engine_kv_used", "Cells of the cache that requests hold or are expected to need", self.used_cells);
         gauge("engine_kv_kept", "Cells of the cache with prompts and answers that nobody needs now", self.kept_cells);
+        let help = "Memory of prompts and answers that nobody needs now and that have made way in the cache, in bytes";
+        gauge("engine_kv_shelved_bytes", help, self.shelved_bytes);
         gauge("engine_kv_cells", "Cells of the cache altogether, one a token", self.cells);
         let help = "Tokens that answers get in a second of evaluation, of late";
         registry.register("engine_tokens_per_second", help, ConstGauge::new(self.tokens_per_second));

@@ -87,6 +87,7 @@ impl LocalModels {
             sum.tokens_per_second += stats.tokens_per_second;
             sum.used_cells += stats.reserved_tokens;
             sum.kept_cells += stats.kept_tokens;
+            sum.shelved_bytes += stats.shelved_bytes;
             sum.cells += u64::from(cells);
             sum.prompt_tokens += stats.prompt_tokens;
             sum.shared_tokens += stats.shared_tokens;

@@ -51,6 +51,7 @@ impl LocalModel {
         let spec = ModelSpec {
             context_tokens: self.options.context_tokens,
             kept_tokens: self.options.kept_tokens,
+            kept_bytes: (self.options.kept_mib as usize).saturating_mul(1 << 20),
             batch_tokens: self.options.batch_tokens,
             threads: self.options.threads,
             gpu_layers: self.options.gpu_layers,

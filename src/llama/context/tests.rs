@@ -37,14 +37,31 @@ fn context(interrupt: &Arc<Switch>) -> CheckedContext<'static> {
 
 #[derive(Debug, Clone)]
 enum Call {
-    Push { sequence: u32, token: i32, wants_logits: bool },
+    Push {
+        sequence: u32,
+        token: i32,
+        wants_logits: bool,
+    },
     Evaluate,
     EvaluateInterrupted,
     Clear,
     Logits(i32),
-    Share { from: u32, to: u32, length: u32 },
-    Truncate { sequence: u32, length: u32 },
+    Share {
+        from: u32,
+        to: u32,
+        length: u32,
+    },
+    Truncate {
+        sequence: u32,
+        length: u32,
+    },
     Remove(u32),
+    Save(u32),
+    /// Of those saved so far, counted from the last one.
+    Restore {
+        number: usize,
+        sequence: u32,
+    },
     Reset,
 }
 
@@ -68,6 +85,8 @@ fn call() -> impl Strategy<Value = Call> {
         6 => (sequence(), sequence(), length()).prop_map(|(from, to, length)| Call::Share { from, to, length }),
         4 => (sequence(), length()).prop_map(|(sequence, length)| Call::Truncate { sequence, length }),
         2 => sequence().prop_map(Call::Remove),
+        3 => sequence().prop_map(Call::Save),
+        3 => (0..4usize, sequence()).prop_map(|(number, sequence)| Call::Restore { number, sequence }),
         1 => Just(Call::Reset),
     ]
 }
@@ -78,6 +97,7 @@ struct Expected {
     lengths: Vec<u32>,
     batch: Vec<(u32, bool)>,
     evaluated: bool,
+    saved: Vec<(Saved, u32)>,
 }
 
 impl Expected {
@@ -182,9 +202,30 @@ proptest! {
                         expected.lengths[sequence as usize] = 0;
                     }
                 }
+                Call::Save(sequence) => {
+                    let saved = context.save(SequenceId(sequence));
+                    let length = expected.length(sequence).filter(|length| *length > 0 && !expected.is_pending());
+                    prop_assert_eq!(saved.is_ok(), length.is_some(), "{:?}", saved.err());
+                    let bytes = context.saved_bytes(SequenceId(sequence));
+                    if let (Ok(saved), Some(length)) = (saved, length) {
+                        prop_assert_eq!(bytes, Ok(saved.bytes()));
+                        expected.saved.push((saved, length));
+                    }
+                }
+                Call::Restore { number, sequence } => {
+                    let Some((saved, length)) = expected.saved.iter().rev().nth(number) else { continue };
+                    let restored = context.restore(saved, SequenceId(sequence));
+                    let may = !expected.is_pending() && expected.length(sequence) == Some(0);
+                    // Sequences together may need more cells than there are.
+                    prop_assert_eq!(restored.is_ok() || restored == Err(ContextError::NoRoom), may, "{:?}", restored);
+                    if restored.is_ok() {
+                        expected.lengths[sequence as usize] = *length;
+                    }
+                }
                 Call::Reset => {
                     context.reset();
-                    expected = Expected { lengths: vec![0; SEQUENCES as usize], ..Expected::default() };
+                    let saved = expected.saved;
+                    expected = Expected { lengths: vec![0; SEQUENCES as usize], saved, ..Expected::default() };
                 }
             }
             for sequence in 0..SEQUENCES {
@@ -237,4 +278,29 @@ fn what_is_shared_and_what_is_cut_off_goes_on_as_if_it_had_been_alone() {
     shared.truncate(SequenceId(0), 2).unwrap();
     assert_eq!(after(&mut shared, 0, &[9]), expected);
     assert_eq!(shared.evaluated_tokens(), 5);
+}
+
+#[test]
+fn what_was_saved_goes_on_where_it_is_restored_as_if_it_had_stayed() {
+    let switch = Arc::new(Switch::default());
+    let mut context = context(&switch);
+    after(&mut context, 0, &[5, 6, 7]);
+    context.share(SequenceId(0), SequenceId(1), 2).unwrap();
+    after(&mut context, 1, &[8]);
+    let saved = context.save(SequenceId(1)).unwrap();
+    let expected = [after(&mut context, 1, &[9]), after(&mut context, 0, &[9])];
+    for sequence in [0, 1] {
+        context.remove(SequenceId(sequence)).unwrap();
+    }
+    // Cells lie otherwise then.
+    after(&mut context, 2, &[11, 12, 13, 14]);
+    context.restore(&saved, SequenceId(3)).unwrap();
+    context.restore(&saved, SequenceId(4)).unwrap();
+    assert_eq!((context.length(SequenceId(3)), context.length(SequenceId(4))), (Ok(3), Ok(3)));
+    assert_eq!(after(&mut context, 3, &[9]), expected[0]);
+    context.truncate(SequenceId(4), 2).unwrap();
+    after(&mut context, 4, &[7]);
+    assert_eq!(after(&mut context, 4, &[9]), expected[1]);
+    assert_eq!(context.restore(&saved, SequenceId(3)), Err(ContextError::NotEmpty(3)));
+    assert_eq!(context.save(SequenceId(7)).unwrap_err(), ContextError::NotSaved(7));
 }

@@ -27,14 +27,24 @@ impl House {
 
     fn hold(&mut self, text: &str) -> Option<Held> {
         let cache = &mut self.cache;
-        self.prefixes.hold(&tokens(text), &self.cells, &mut self.free, |sequence| cache[sequence.0 as usize].clear())
+        self.prefixes.hold(&tokens(text), &self.cells, &mut self.free, |evicted| {
+            let held = std::mem::take(&mut cache[evicted.sequence.0 as usize]);
+            assert_eq!(held, *evicted.tokens);
+        })
     }
 
     fn release(&mut self, sequence: SequenceId) {
         let emptied = self.prefixes.release(sequence);
         let surplus = self.prefixes.evict_surplus();
         self.empty(emptied);
-        self.empty(surplus);
+        for evicted in surplus {
+            self.evicted(&evicted);
+        }
+    }
+
+    fn evicted(&mut self, evicted: &Evicted) {
+        assert_eq!(self.cache[evicted.sequence.0 as usize], *evicted.tokens);
+        self.empty(vec![evicted.sequence]);
     }
 
     fn empty(&mut self, sequences: Vec<SequenceId>) {
@@ -228,7 +238,7 @@ fn an_answer_is_kept_behind_its_prompt() {
     assert!(span.grow(2));
     let sequence = house.free.pop().unwrap();
     house.cache[sequence.0 as usize] = tokens("abcde").to_vec();
-    assert!(house.prefixes.keep(sequence, tokens("abcde"), span));
+    assert!(house.prefixes.keep(sequence, tokens("abcde"), None, span));
     house.release(prompt.sequence);
     let next = house.hold("abcdefg").unwrap();
     assert_eq!((next.shared, house.read_all()), (5, 2));
@@ -262,8 +272,8 @@ proptest! {
             house.release(sequence);
         }
         house.check();
-        while let Some(sequence) = house.prefixes.evict() {
-            house.empty(vec![sequence]);
+        while let Some(evicted) = house.prefixes.evict() {
+            house.evicted(&evicted);
         }
         prop_assert_eq!(house.cells.held(), 0);
     }

@@ -108,6 +108,54 @@ fn what_is_kept_for_nobody_is_bounded_and_makes_way() {
     }
 }
 
+/// Talks with so many, in turns: the first question of each, then the second. The answers, and the prompt tokens that
+/// were evaluated for the second ones.
+fn talks(engine: &Engine, count: usize) -> (Vec<Completion>, u64) {
+    let ask = |turn: usize, number: usize| {
+        let mut question = conversation(turn);
+        let opening = format!("[{{\"role\": \"user\", \"content\": \"What is {number} + {number}?\"}}, ");
+        let messages = question.messages.get().replacen('[', &opening, 1);
+        question.messages = serde_json::value::RawValue::from_string(messages).unwrap();
+        completions(engine, job(&question, [number as u64])).remove(0)
+    };
+    let mut answers: Vec<Completion> = (0..count).map(|number| ask(7, number)).collect();
+    let before = engine.stats().prompt_tokens;
+    answers.extend((0..count).map(|number| ask(9, number)));
+    (answers, engine.stats().prompt_tokens - before)
+}
+
+#[test]
+fn conversations_that_made_way_go_on_where_they_were() {
+    let (shelving, forgetting) = (
+        Engine::load(&small_spec()).unwrap(),
+        Engine::load(&ModelSpec { kept_bytes: 0, kept_tokens: Some(0), ..small_spec() }).unwrap(),
+    );
+    let (answers, evaluated) = talks(&shelving, 6);
+    let (expected, again) = talks(&forgetting, 6);
+    // Two more turns, where otherwise everything is read again.
+    assert!(again > 3 * evaluated, "{evaluated} and {again}");
+    for (answer, expected) in answers.iter().zip(&expected) {
+        assert_eq!(text(answer), text(expected));
+    }
+    let stats = shelving.stats();
+    assert!(stats.shelved_bytes > 0, "{stats:?}");
+    assert_eq!((stats.reserved_tokens, forgetting.stats().shelved_bytes), (0, 0));
+}
+
+#[test]
+fn what_has_made_way_takes_no_more_memory_than_it_may() {
+    let most = 200_000;
+    let engine = Engine::load(&ModelSpec { kept_bytes: most, ..small_spec() }).unwrap();
+    let mut largest = 0;
+    for first in 0..30 {
+        assert_eq!(completions(&engine, job(&sum(&format!("{first} + 11 + 20")), [1])).len(), 1);
+        let bytes = engine.stats().shelved_bytes;
+        largest = largest.max(bytes);
+        assert!(bytes <= most as u64, "{bytes}");
+    }
+    assert!(largest > most as u64 / 2, "{largest}");
+}
+
 #[tokio::test]
 async fn a_text_that_is_scored_is_evaluated_once_for_that_and_for_its_continuation() {
     let engine = Engine::load(&small_spec()).unwrap();

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{ActiveJob, Running, Stage, UnstartedPath, Worker, active_mut, count};
+use super::{ActiveJob, Running, Stage, UnstartedPath, Worker, active_mut, count, shelving};
 use crate::llama::candidate::Candidate;
 use crate::llama::cells::Span;
 use crate::llama::context::SequenceId;
@@ -51,9 +51,9 @@ impl Worker<'_> {
             if needed > self.cells.free().saturating_add(self.prefixes.evictable_for(&tokens)) {
                 break;
             }
-            let context = &mut self.context;
-            let empty = |sequence| context.remove(sequence).expect("the sequence exists, and no batch is pending");
-            let Some(held) = self.prefixes.hold(&tokens, &self.cells, &mut self.free_sequences, empty) else { break };
+            let (context, shelf) = (&mut self.context, &mut self.shelf);
+            let free = |evicted| shelving::shelve(context, shelf, evicted);
+            let Some(held) = self.prefixes.hold(&tokens, &self.cells, &mut self.free_sequences, free) else { break };
             let active = &mut self.jobs[position];
             active.prompt = held.sequence;
             active.is_out = false;
@@ -71,6 +71,9 @@ impl Worker<'_> {
             return Err(Lack::Places);
         }
         let is_scored = matches!(job.work, Work::Score(_));
+        if !is_scored {
+            self.fetch(&job.tokens, job.tokens_expected);
+        }
         let demand = Demand {
             prompt_cells: if is_scored { count(job.tokens.len()) } else { self.prefixes.cells_for(&job.tokens) },
             candidate_cells: job.tokens_expected,
@@ -83,7 +86,7 @@ impl Worker<'_> {
         self.scheduler.fits(&demand, self.prefixes.evictable_for(&job.tokens))?;
         let held = self.hold(job);
         let spare = held.and_then(|held| {
-            let span = self.take_cells(demand.candidate_cells, self.prefixes.span(held.sequence).clone());
+            let span = self.take_cells(demand.candidate_cells, Some(self.prefixes.span(held.sequence).clone()));
             if span.is_none() {
                 self.give_up_prompt(held.sequence);
             }
@@ -99,17 +102,17 @@ impl Worker<'_> {
     }
 
     fn hold(&mut self, job: &QueuedJob) -> Option<Held> {
-        let context = &mut self.context;
-        let empty = |sequence| context.remove(sequence).expect("sequences of prompts exist, and no batch is pending");
+        let (context, shelf) = (&mut self.context, &mut self.shelf);
+        let free = |evicted| shelving::shelve(context, shelf, evicted);
         match job.work {
-            Work::Score(_) => self.prefixes.hold_to_score(&job.tokens, &self.cells, &mut self.free_sequences, empty),
-            _ => self.prefixes.hold(&job.tokens, &self.cells, &mut self.free_sequences, empty),
+            Work::Score(_) => self.prefixes.hold_to_score(&job.tokens, &self.cells, &mut self.free_sequences, free),
+            _ => self.prefixes.hold(&job.tokens, &self.cells, &mut self.free_sequences, free),
         }
     }
 
-    fn take_cells(&mut self, cells: u32, below: Span) -> Option<Span> {
+    pub(super) fn take_cells(&mut self, cells: u32, below: Option<Span>) -> Option<Span> {
         loop {
-            if let Some(span) = self.cells.take(cells, Some(below.clone())) {
+            if let Some(span) = self.cells.take(cells, below.clone()) {
                 return Some(span);
             }
             if !self.evict_one() {
@@ -144,6 +147,7 @@ impl Worker<'_> {
             active.is_read(&mut self.scheduler);
         }
         self.jobs.push(active);
+        self.make_way();
     }
 
     /// Lets prompts share what others have evaluated by now.
@@ -199,7 +203,7 @@ impl Worker<'_> {
                 spare
             }
             // The scheduler has seen that so many are free or can be.
-            None => self.take_cells(cells, below.clone()).unwrap_or_else(|| below.branch()),
+            None => self.take_cells(cells, Some(below.clone())).unwrap_or_else(|| below.branch()),
         };
         let sequence = self.free_sequences.pop().expect("whoever starts one has seen to it");
         let row = Arc::clone(self.prefixes.row(prompt).expect("the prompt has been read"));
@@ -241,8 +245,8 @@ impl Worker<'_> {
 
     /// Removes one prompt that nobody holds. False: there is none.
     pub(super) fn evict_one(&mut self) -> bool {
-        let Some(sequence) = self.prefixes.evict() else { return false };
-        self.empty([sequence]);
+        let Some(evicted) = self.prefixes.evict() else { return false };
+        self.put_away(evicted);
         true
     }
 
@@ -251,8 +255,9 @@ impl Worker<'_> {
         let emptied = self.prefixes.release(prompt);
         // What was not read to its end is kept as far as it was.
         self.empty(emptied);
-        let surplus = self.prefixes.evict_surplus();
-        self.empty(surplus);
+        for evicted in self.prefixes.evict_surplus() {
+            self.put_away(evicted);
+        }
     }
 
     /// Empties sequences, which are free then.

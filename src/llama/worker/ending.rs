@@ -15,6 +15,7 @@ use crate::llama::engine::{Scoring, Work, cancel_unstarted, cancelled};
 use crate::llama::pace::Pace;
 use crate::llama::prefixes::Prefixes;
 use crate::llama::scheduler::{JobId, Scheduler};
+use crate::llama::shelf::Shelf;
 
 impl Worker<'_> {
     /// Ends what nobody listens to any more. Whether there was anything.
@@ -126,6 +127,7 @@ impl Worker<'_> {
         self.cells = Cells::new(self.limits.cells);
         self.free_sequences = sequences(&self.context);
         self.prefixes = Prefixes::new(super::MOST_PROMPTS, self.limits.kept_cells);
+        self.shelf = Shelf::new(self.limits.shelf_bytes);
         self.scheduler = Scheduler::new(self.cells.clone(), places(self.limits));
         self.pace = Pace::new(self.limits.batch_tokens);
         self.is_crowded = false;
@@ -155,5 +157,5 @@ fn keep_answer(
     }
     let tokens: Arc<[LlamaToken]> = prompt.iter().chain(answer).copied().collect();
     span.shrink(count(answer.len()));
-    prefixes.keep(sequence, tokens, span.clone())
+    prefixes.keep(sequence, tokens, None, span.clone())
 }

@@ -17,12 +17,13 @@ use tokio::sync::oneshot;
 
 use super::candidate::{Candidate, Next, PromptUsage};
 use super::cells::{Cells, Span};
-use super::context::{CheckedContext, ContextError, MAX_SEQUENCE_IDS, SequenceId};
+use super::context::{CheckedContext, ContextError, MAX_SEQUENCE_IDS, Saved, SequenceId};
 use super::engine::{QueuedJob, Shared, ToDo, Work};
 use super::pace::{Pace, divide};
 use super::paths::{PathId, Stepped};
 use super::prefixes::Prefixes;
 use super::scheduler::{JobId, Places, Scheduler};
+use super::shelf::Shelf;
 use super::vocabulary::Vocabulary;
 use crate::failure::{Failure, FailureKind};
 
@@ -30,6 +31,7 @@ mod admission;
 mod ending;
 mod scoring;
 mod searching;
+mod shelving;
 
 /// Prompts that are in the cache at the same time, whether somebody holds them or not.
 const MOST_PROMPTS: usize = 64;
@@ -52,6 +54,10 @@ pub(super) struct Limits {
     pub(super) cells: u32,
     /// Cells that prompts may keep which nobody holds.
     pub(super) kept_cells: u32,
+    /// Of these, so many when somebody begins to work: attention looks at them, too.
+    pub(super) idle_cells: u32,
+    /// Memory for prompts and answers that nobody holds and that are not in the cache.
+    pub(super) shelf_bytes: usize,
     /// Answers generated at the same time.
     pub(super) answers: usize,
     pub(super) batch_tokens: u32,
@@ -65,6 +71,7 @@ pub(super) struct Worker<'a> {
     cells: Cells,
     free_sequences: Vec<SequenceId>,
     prefixes: Prefixes,
+    shelf: Shelf<Saved>,
     scheduler: Scheduler,
     pace: Pace,
     /// In the order in which they were admitted.
@@ -193,6 +200,7 @@ impl<'a> Worker<'a> {
             free_sequences: sequences(&context),
             context,
             prefixes: Prefixes::new(MOST_PROMPTS, limits.kept_cells),
+            shelf: Shelf::new(limits.shelf_bytes),
             scheduler: Scheduler::new(cells.clone(), places(limits)),
             cells,
             pace: Pace::new(limits.batch_tokens),
@@ -558,6 +566,7 @@ impl<'a> Worker<'a> {
         gauges.live_sequences.store(self.running.len() as u64, Ordering::Relaxed);
         gauges.cells_reserved.store((self.cells.held() - kept).into(), Ordering::Relaxed);
         gauges.cells_kept.store(kept.into(), Ordering::Relaxed);
+        gauges.shelved_bytes.store(self.shelf.bytes() as u64, Ordering::Relaxed);
         gauges.evaluated_tokens.store(self.context.evaluated_tokens(), Ordering::Relaxed);
     }
 }
