@@ -259,9 +259,16 @@ impl<'model> CheckedContext<'model> {
     }
 
     /// Bytes that a sequence takes when it is saved.
+    ///
+    /// # Errors
+    ///
+    /// [`ContextError::NotSaved`] where it is empty, or what llama.cpp would tell of the model's cache is not all that a
+    /// beginning of the sequence needs.
     pub(super) fn saved_bytes(&self, sequence: SequenceId) -> Result<usize, ContextError> {
         self.check_idle()?;
-        self.length(sequence)?;
+        if self.length(sequence)? == 0 || self.has_window {
+            return Err(ContextError::NotSaved(sequence.0));
+        }
         Ok(self.context.saved_bytes(sequence.0.cast_signed()))
     }
 
@@ -269,14 +276,10 @@ impl<'model> CheckedContext<'model> {
     ///
     /// # Errors
     ///
-    /// [`ContextError::NotSaved`] where it is empty, there is no memory for it, or what llama.cpp would tell of the model's
-    /// cache is not all that a beginning of the sequence needs.
+    /// As [`CheckedContext::saved_bytes`], and where there is no memory for it.
     pub(super) fn save(&self, sequence: SequenceId) -> Result<Saved, ContextError> {
-        self.check_idle()?;
+        self.saved_bytes(sequence)?;
         let length = self.length(sequence)?;
-        if length == 0 || self.has_window {
-            return Err(ContextError::NotSaved(sequence.0));
-        }
         let data = self.context.save(sequence.0.cast_signed()).ok_or(ContextError::NotSaved(sequence.0))?;
         Ok(Saved { data, length })
     }

@@ -51,6 +51,8 @@ pub(super) struct Evicted {
     pub(super) tokens: Arc<[LlamaToken]>,
     /// The logits after the last token, where they are known.
     pub(super) row: Option<Arc<[f32]>>,
+    /// Whether another text here begins with all of it.
+    pub(super) is_contained: bool,
 }
 
 /// How a text comes into the cache.
@@ -262,7 +264,8 @@ impl Prefixes {
         let position = self.position(sequence);
         let Text { sequence, tokens, row, holders, .. } = self.texts.remove(position);
         debug_assert_eq!(holders, 0, "a text that somebody holds stays");
-        Evicted { sequence, tokens, row }
+        let is_contained = self.texts.iter().any(|text| text.tokens[..text.evaluated].starts_with(&tokens));
+        Evicted { sequence, tokens, row, is_contained }
     }
 
     /// Removes texts that nobody holds until the rest takes no more than may be kept.

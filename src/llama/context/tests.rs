@@ -207,6 +207,7 @@ proptest! {
                     let length = expected.length(sequence).filter(|length| *length > 0 && !expected.is_pending());
                     prop_assert_eq!(saved.is_ok(), length.is_some(), "{:?}", saved.err());
                     let bytes = context.saved_bytes(SequenceId(sequence));
+                    prop_assert_eq!(bytes.is_ok(), length.is_some());
                     if let (Ok(saved), Some(length)) = (saved, length) {
                         prop_assert_eq!(bytes, Ok(saved.bytes()));
                         expected.saved.push((saved, length));

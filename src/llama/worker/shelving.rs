@@ -47,7 +47,7 @@ impl Worker<'_> {
         }
         let Some(span) = self.take_cells(count(found.length), None) else { return };
         // Others may have been put on the shelf to make room.
-        let Some(found) = self.shelf.find(tokens) else { return };
+        let Some(found) = self.shelf.find(tokens).filter(|found| found.length <= span.cells() as usize) else { return };
         let sequence = self.free_sequences.pop().expect("it was seen to");
         let shelved = self.shelf.get(found.position);
         let is_fetched = self.context.restore(&shelved.state, sequence).is_ok();
@@ -69,12 +69,13 @@ impl Worker<'_> {
     }
 }
 
-/// Empties the sequence of a text that was removed, and puts on the shelf what it held.
+/// Empties the sequence of a text that was removed, and puts on the shelf what it held, unless that is here or there
+/// otherwise.
 pub(super) fn shelve(context: &mut CheckedContext<'_>, shelf: &mut Shelf<Saved>, evicted: Evicted) {
-    let Evicted { sequence, tokens, row } = evicted;
+    let Evicted { sequence, tokens, row, is_contained } = evicted;
     let is_whole = context.length(sequence) == Ok(count(tokens.len()));
     if is_whole
-        && !shelf.has(&tokens)
+        && !(is_contained || shelf.has(&tokens))
         && context.saved_bytes(sequence).is_ok_and(|bytes| shelf.takes(bytes))
         && let Ok(saved) = context.save(sequence)
     {
