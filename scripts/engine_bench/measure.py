@@ -1,5 +1,6 @@
 """Measures the in-process engine beside llama-server and llama-batched-bench, and prints a table: each figure with its
-limit. itsd and the other take turns, and the median of the rounds counts. See `scripts/bench engine --help`.
+limit. itsd and the other take turns, and the median of the rounds' ratios counts: what makes the machine faster or slower
+from one minute to the next does so for both. See `scripts/bench engine --help`.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import statistics
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import loads
@@ -39,12 +41,27 @@ class Report:
         print("| figure | itsd | beside it | ratio or limit | |")
         print("|---|---:|---:|---:|---|", flush=True)
 
-    def ratio(self, what, ours, theirs, least, unit="tokens/s"):
-        verdict = "met" if ours / theirs >= least else "not met"
-        self.row(what, f"{ours:.1f} {unit}", f"{theirs:.1f} {unit}", f"{ours / theirs:.2f} ≥ {least}", verdict)
+    def ratio(self, what, ours, theirs, least):
+        """The figures of the rounds, side by side: their medians, and the median of their ratios, with the extremes."""
+        ratios = [one / other for one, other in zip(ours, theirs, strict=True)]
+        ratio = statistics.median(ratios)
+        shown = f"{ratio:.2f} ({min(ratios):.2f} to {max(ratios):.2f}) ≥ {least:.2f}"
+        self.row(what, median_rate(ours), median_rate(theirs), shown, "met" if ratio >= least else "not met")
 
     def row(self, what, ours, theirs="", limit="", verdict=""):
         print(f"| {what} | {ours} | {theirs} | {limit} | {verdict} |", flush=True)
+
+
+def median_rate(rates):
+    return f"{statistics.median(rates):.1f} tokens/s"
+
+
+def take_turns(number, takers):
+    """What each gives that takes a turn in this round. Who was the first in the last round is the last in this."""
+    results = [None] * len(takers)
+    for place in list(range(len(takers)))[:: 1 if number % 2 == 0 else -1]:
+        results[place] = takers[place]()
+    return results
 
 
 def best_setting(programs, load, settings):
@@ -59,20 +76,21 @@ def best_setting(programs, load, settings):
 
 
 def compare(programs, options, load, settings):
-    """Rounds of a load for itsd and for llama-server at its best setting: both medians, and what that setting is."""
+    """Rounds of a load for itsd and for llama-server at its best setting: the rates of both, and what that setting is."""
     setting, tried = settings[0], ""
     if len(settings) > 1:
         setting, tried = best_setting(programs, load, settings)
     ours, theirs = [], []
     with servers.itsd(programs) as itsd, servers.llama_server(programs, setting) as peer:
         for number in range(options.rounds + 1):
-            figures = run(load(itsd.port, f"round {number}")), run(load(peer.port, f"round {number}"))
+            takers = [partial(run, load(side.port, f"round {number}")) for side in (itsd, peer)]
+            figures = take_turns(number, takers)
             # The first round warms up.
             if number > 0:
                 ours.append(figures[0])
                 theirs.append(figures[1])
     name = f"llama-server `{servers.words(setting)}`"
-    return statistics.median(ours), statistics.median(theirs), name, tried
+    return ours, theirs, name, tried
 
 
 def single(programs, options, report):
@@ -99,25 +117,26 @@ def samples(programs, options, report):
         return (await loads.samples(port, label, options.tokens))[0]
 
     setting, tried = best_setting(programs, rate, [SHARED_CACHE, SPLIT_CACHE])
-    rates, decode_rates, peer_rates, peer_decode_rates, bare_rates = [], [], [], [], []
+    rounds = []
     with servers.itsd(programs) as itsd, servers.llama_server(programs, setting) as peer:
         for number in range(options.rounds + 1):
-            label = f"round {number}"
-            ours = run(loads.samples(itsd.port, label, options.tokens))
-            theirs = run(loads.samples(peer.port, label, options.tokens))
-            bare = servers.batched_bench(programs, loads.SHORT_PROMPT, options.tokens, loads.SAMPLES)
+            # Between the two, so that it stands next to each.
+            takers = [
+                partial(run, loads.samples(itsd.port, f"round {number}", options.tokens)),
+                partial(servers.batched_bench, programs, loads.SHORT_PROMPT, options.tokens, loads.SAMPLES),
+                partial(run, loads.samples(peer.port, f"round {number}", options.tokens)),
+            ]
+            figures = take_turns(number, takers)
             if number > 0:
-                rates.append(ours[0])
-                decode_rates.append(ours[1])
-                peer_rates.append(theirs[0])
-                peer_decode_rates.append(theirs[1])
-                bare_rates.append(bare)
-    median = statistics.median
+                rounds.append(figures)
+    ours, bare_rates, theirs = zip(*rounds, strict=True)
+    rates, decode_rates = zip(*ours, strict=True)
+    peer_rates, peer_decode_rates = zip(*theirs, strict=True)
     what = f"one prompt × {loads.SAMPLES} samples of {options.tokens} tokens"
-    report.ratio(f"{what}, decoding, beside llama-batched-bench `-pps`", median(decode_rates), median(bare_rates), 0.90)
+    report.ratio(f"{what}, decoding, beside llama-batched-bench `-pps`", decode_rates, bare_rates, 0.90)
     name = f"llama-server `{servers.words(setting)}` with `n` ({tried})"
-    report.ratio(f"{what}, beside {name}", median(rates), median(peer_rates), 1.0)
-    report.row("— the same, decoding", f"{median(decode_rates):.1f} tokens/s", f"{median(peer_decode_rates):.1f} tokens/s")
+    report.ratio(f"{what}, beside {name}", rates, peer_rates, 1.0)
+    report.row("— the same, decoding", median_rate(decode_rates), median_rate(peer_decode_rates))
 
 
 def shared(programs, options, report):
@@ -197,7 +216,7 @@ def main():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", choices=LOADS, action="append")
     options = parser.parse_args()
-    options.rounds = 1 if options.quick else 3
+    options.rounds = 1 if options.quick else 5
     options.tokens = 48 if options.quick else 192
     programs = Programs(
         itsd=options.itsd.resolve(),
