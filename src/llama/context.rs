@@ -237,6 +237,32 @@ impl<'model> CheckedContext<'model> {
         Ok(())
     }
 
+    /// Lets a sequence share the first `length` tokens that another one holds in place of its own, which are the same. No
+    /// data moves.
+    pub(super) fn replace_beginning(
+        &mut self,
+        from: SequenceId,
+        to: SequenceId,
+        length: u32,
+    ) -> Result<(), ContextError> {
+        self.check_idle()?;
+        for sequence in [from, to] {
+            let held = self.length(sequence)?;
+            if length == 0 || held < length {
+                return Err(ContextError::TooShort(sequence.0, held, length));
+            }
+        }
+        if from == to {
+            return Err(ContextError::NotEmpty(to.0));
+        }
+        let (from, to, length) = (from.0.cast_signed(), to.0.cast_signed(), length.cast_signed());
+        if !self.context.remove_beginning(to, length) {
+            return Err(ContextError::NotDivisible);
+        }
+        self.context.copy(from, to, length);
+        Ok(())
+    }
+
     /// Takes all but the first `length` tokens from a sequence; cells that no other sequence shares become free.
     pub(super) fn truncate(&mut self, sequence: SequenceId, length: u32) -> Result<(), ContextError> {
         self.check_idle()?;

@@ -178,6 +178,12 @@ impl<'model> Context<'model> {
         unsafe { sys::llama_memory_seq_rm(sys::llama_get_memory(self.context.as_ptr()), sequence, start, -1) }
     }
 
+    /// Takes what a sequence holds at positions below `end`. False: the model cannot part with it.
+    pub(super) fn remove_beginning(&mut self, sequence: i32, end: i32) -> bool {
+        // SAFETY: as in `copy`.
+        unsafe { sys::llama_memory_seq_rm(sys::llama_get_memory(self.context.as_ptr()), sequence, 0, end) }
+    }
+
     /// Bytes that [`Context::save`] would give of a sequence.
     pub(super) fn saved_bytes(&self, sequence: i32) -> usize {
         // SAFETY: the context is alive; nothing is written but to memory of its own.

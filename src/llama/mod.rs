@@ -115,8 +115,9 @@ pub struct ModelSpec {
     /// Tokens of prompts and answers that stay in the cache when nobody needs them, for requests that begin with the
     /// same. `None`: one training context, 8,192 or half of the cache, whichever is least.
     pub kept_tokens: Option<u32>,
-    /// Memory for prompts and answers that nobody needs and that have made way in the cache, from where they are fetched
-    /// when somebody begins with the same; 0: none, they are forgotten then.
+    /// Memory for prompts and answers that nobody needs and that make way in the cache for who works, from where they are
+    /// fetched when somebody begins with the same. 0: none of them makes way before there is need of its room, and is
+    /// forgotten then.
     pub kept_bytes: usize,
     /// Tokens evaluated in one batch; at least `max_sequences`.
     pub batch_tokens: u32,
@@ -631,7 +632,9 @@ fn start(
     let shared = Arc::new(Shared::default());
     let (ready, made) = mpsc::sync_channel(1);
     let of_thread = shared.clone();
-    let (answers, kept_tokens, shelf_bytes) = (spec.max_sequences as usize, spec.kept_tokens, spec.kept_bytes);
+    let (answers, kept_tokens) = (spec.max_sequences as usize, spec.kept_tokens);
+    // Who keeps nothing keeps nothing anywhere.
+    let shelf_bytes = if kept_tokens == Some(0) { 0 } else { spec.kept_bytes };
     let thread = std::thread::Builder::new()
         .name("llama".into())
         .spawn(move || {

@@ -319,6 +319,40 @@ impl Prefixes {
         }
     }
 
+    /// The text here that has the most in common with this one of what is evaluated, and how much that is.
+    pub(super) fn begins_like(&self, tokens: &[LlamaToken]) -> Option<(SequenceId, usize)> {
+        let common = |text: &Text| {
+            let evaluated = &text.tokens[..text.evaluated];
+            evaluated.iter().zip(tokens).take_while(|(one, other)| one == other).count()
+        };
+        let best = self.texts.iter().map(|text| (text.sequence, common(text))).max_by_key(|(_, common)| *common)?;
+        (best.1 > 0).then_some(best)
+    }
+
+    /// The cells of so many of a text's first tokens.
+    pub(super) fn span_of_beginning(&self, sequence: SequenceId, tokens: usize) -> Option<Span> {
+        let text = self.text(sequence);
+        text.span.ending_at(count(text.tokens.len()), count(tokens))
+    }
+
+    /// Cells that no other text has than this one, and the tokens that it has.
+    pub(super) fn own_cells(&self, sequence: SequenceId) -> (usize, usize) {
+        let mut of_others = HashSet::new();
+        for text in self.texts.iter().filter(|text| text.sequence != sequence) {
+            text.span.walk(|span| {
+                of_others.insert(span.identity());
+            });
+        }
+        let text = self.text(sequence);
+        let mut own = 0;
+        text.span.walk(|span| {
+            if !of_others.contains(&span.identity()) {
+                own += span.cells() as usize;
+            }
+        });
+        (own, text.tokens.len())
+    }
+
     /// Keeps a text that is in the cache already, as an answer is that has come to its end, with the logits after it if
     /// they are known. False: it is not needed, since it is here; its sequence is to be emptied.
     pub(super) fn keep(

@@ -64,26 +64,28 @@ impl<S> Shelf<S> {
         self.texts.iter().any(|text| text.tokens.starts_with(tokens))
     }
 
-    /// Puts a text here, which takes so many bytes. Those that it begins with are not needed beside it; those that were
-    /// used least lately make way for it.
-    pub(super) fn put(&mut self, tokens: Arc<[LlamaToken]>, row: Option<Arc<[f32]>>, state: S, bytes: usize) {
-        if !self.takes(bytes) {
-            return;
-        }
+    /// Makes room for a text of so many bytes, of those that it [takes](Self::takes). Those that it begins with are not
+    /// needed beside it; those that were used least lately make way for it.
+    pub(super) fn make_room(&mut self, tokens: &[LlamaToken], bytes: usize) {
         self.texts.retain(|text| !tokens.starts_with(&text.tokens));
         self.bytes = self.texts.iter().map(|text| text.bytes).sum();
-        while self.bytes > self.most - bytes
+        while self.bytes.saturating_add(bytes) > self.most
             && let Some(oldest) = (0..self.texts.len()).min_by_key(|position| self.texts[*position].last_used)
         {
             self.take(oldest);
         }
+    }
+
+    /// Puts a text here, which takes so many bytes, for which there is room.
+    pub(super) fn put(&mut self, tokens: Arc<[LlamaToken]>, row: Option<Arc<[f32]>>, state: S, bytes: usize) {
+        debug_assert!(self.bytes + bytes <= self.most, "room was made");
         self.clock += 1;
         self.bytes += bytes;
         self.texts.push(Shelved { tokens, row, state, bytes, last_used: self.clock });
     }
 
-    /// The text that has the most in common with this one, and the shortest of those. It counts as used.
-    pub(super) fn find(&mut self, tokens: &[LlamaToken]) -> Option<Found> {
+    /// The text that has the most in common with this one, and the shortest of those.
+    pub(super) fn find(&self, tokens: &[LlamaToken]) -> Option<Found> {
         let common = |text: &Shelved<S>| text.tokens.iter().zip(tokens).take_while(|(one, other)| one == other).count();
         let found = self.texts.iter().enumerate().map(|(position, text)| Found {
             position,
@@ -91,9 +93,13 @@ impl<S> Shelf<S> {
             length: text.tokens.len(),
         });
         let best = found.max_by_key(|found| (found.common, std::cmp::Reverse(found.length)))?;
-        self.clock += 1;
-        self.texts[best.position].last_used = self.clock;
         (best.common > 0).then_some(best)
+    }
+
+    /// A text was used.
+    pub(super) fn touch(&mut self, position: usize) {
+        self.clock += 1;
+        self.texts[position].last_used = self.clock;
     }
 
     pub(super) fn get(&self, position: usize) -> &Shelved<S> {
@@ -117,7 +123,10 @@ mod tests {
     }
 
     fn put(shelf: &mut Shelf<&'static str>, text: &'static str) {
-        shelf.put(tokens(text), None, text, text.len());
+        if shelf.takes(text.len()) {
+            shelf.make_room(&tokens(text), text.len());
+            shelf.put(tokens(text), None, text, text.len());
+        }
     }
 
     fn all(shelf: &Shelf<&'static str>) -> Vec<&'static str> {
@@ -125,7 +134,7 @@ mod tests {
         shelf.texts.iter().map(|text| text.state).collect()
     }
 
-    fn find(shelf: &mut Shelf<&'static str>, text: &str) -> Option<(&'static str, usize)> {
+    fn find(shelf: &Shelf<&'static str>, text: &str) -> Option<(&'static str, usize)> {
         let found = shelf.find(&tokens(text))?;
         assert_eq!(found.length, shelf.get(found.position).tokens.len());
         Some((shelf.get(found.position).state, found.common))
@@ -138,7 +147,8 @@ mod tests {
             put(&mut shelf, text);
         }
         assert_eq!(all(&shelf), ["abcd", "efg", "hij"]);
-        assert_eq!(find(&mut shelf, "abx"), Some(("abcd", 2)));
+        assert_eq!(find(&shelf, "abx"), Some(("abcd", 2)));
+        shelf.touch(0);
         put(&mut shelf, "k");
         assert_eq!(all(&shelf), ["abcd", "hij", "k"]);
         put(&mut shelf, "0123456789");
@@ -160,14 +170,14 @@ mod tests {
     #[test]
     fn the_longest_beginning_is_found_and_of_equals_the_shortest_text() {
         let mut shelf = Shelf::new(100);
-        assert_eq!(find(&mut shelf, "abc"), None);
+        assert_eq!(find(&shelf, "abc"), None);
         for text in ["abcdefgh", "abcd", "abxy"] {
             put(&mut shelf, text);
         }
-        assert_eq!(find(&mut shelf, "abcq"), Some(("abcd", 3)));
-        assert_eq!(find(&mut shelf, "abcdefq"), Some(("abcdefgh", 6)));
-        assert_eq!(find(&mut shelf, "abx"), Some(("abxy", 3)));
-        assert_eq!(find(&mut shelf, "q"), None);
+        assert_eq!(find(&shelf, "abcq"), Some(("abcd", 3)));
+        assert_eq!(find(&shelf, "abcdefq"), Some(("abcdefgh", 6)));
+        assert_eq!(find(&shelf, "abx"), Some(("abxy", 3)));
+        assert_eq!(find(&shelf, "q"), None);
         let position = shelf.find(&tokens("abcd")).unwrap().position;
         assert_eq!(shelf.take(position).state, "abcd");
         assert_eq!(all(&shelf), ["abcdefgh", "abxy"]);

@@ -51,6 +51,11 @@ enum Call {
         to: u32,
         length: u32,
     },
+    ReplaceBeginning {
+        from: u32,
+        to: u32,
+        length: u32,
+    },
     Truncate {
         sequence: u32,
         length: u32,
@@ -83,6 +88,8 @@ fn call() -> impl Strategy<Value = Call> {
         6 => Just(Call::Clear),
         4 => (-2..20i32).prop_map(Call::Logits),
         6 => (sequence(), sequence(), length()).prop_map(|(from, to, length)| Call::Share { from, to, length }),
+        3 => (sequence(), sequence(), length())
+            .prop_map(|(from, to, length)| Call::ReplaceBeginning { from, to, length }),
         4 => (sequence(), length()).prop_map(|(sequence, length)| Call::Truncate { sequence, length }),
         2 => sequence().prop_map(Call::Remove),
         3 => sequence().prop_map(Call::Save),
@@ -186,6 +193,12 @@ proptest! {
                     if may {
                         expected.lengths[to as usize] = length;
                     }
+                }
+                Call::ReplaceBeginning { from, to, length } => {
+                    let replaced = context.replace_beginning(SequenceId(from), SequenceId(to), length);
+                    let has = |sequence| expected.length(sequence).is_some_and(|held| held >= length);
+                    let may = !expected.is_pending() && from != to && length > 0 && has(from) && has(to);
+                    prop_assert_eq!(replaced.is_ok(), may, "{:?}", replaced);
                 }
                 Call::Truncate { sequence, length } => {
                     let truncated = context.truncate(SequenceId(sequence), length);
@@ -299,6 +312,13 @@ fn what_was_saved_goes_on_where_it_is_restored_as_if_it_had_stayed() {
     context.restore(&saved, SequenceId(4)).unwrap();
     assert_eq!((context.length(SequenceId(3)), context.length(SequenceId(4))), (Ok(3), Ok(3)));
     assert_eq!(after(&mut context, 3, &[9]), expected[0]);
+    // Cells in another order are added up in another order.
+    context.restore(&saved, SequenceId(5)).unwrap();
+    context.replace_beginning(SequenceId(4), SequenceId(5), 2).unwrap();
+    assert_eq!(context.length(SequenceId(5)), Ok(3));
+    let after_both = after(&mut context, 5, &[9]);
+    let far = |other: &[f32]| after_both.iter().zip(other).map(|(one, other)| (one - other).abs()).fold(0.0, f32::max);
+    assert!(far(&expected[0]) < 0.02 * far(&expected[1]), "{} and {}", far(&expected[0]), far(&expected[1]));
     context.truncate(SequenceId(4), 2).unwrap();
     after(&mut context, 4, &[7]);
     assert_eq!(after(&mut context, 4, &[9]), expected[1]);

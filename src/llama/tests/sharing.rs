@@ -108,19 +108,23 @@ fn what_is_kept_for_nobody_is_bounded_and_makes_way() {
     }
 }
 
-/// Talks with so many, in turns: the first question of each, then the second. The answers, and the prompt tokens that
-/// were evaluated for the second ones.
+/// A text of so many sentences about a number, which is its own from the first one on.
+fn about(number: usize, sentences: usize) -> String {
+    (0..sentences).map(|place| format!("What is {number} + {place}? ")).collect()
+}
+
+/// Four tokens that follow a text.
+fn follow(engine: &Engine, text: &str) -> Completion {
+    let events = engine.continue_text(text, &job(&conversation(1), [1])).unwrap();
+    ends(events).remove(&0).unwrap().unwrap()
+}
+
+/// Talks with so many, in turns: the beginning with each, then how it goes on. What follows, and the prompt tokens that
+/// were evaluated for how it goes on.
 fn talks(engine: &Engine, count: usize) -> (Vec<Completion>, u64) {
-    let ask = |turn: usize, number: usize| {
-        let mut question = conversation(turn);
-        let opening = format!("[{{\"role\": \"user\", \"content\": \"What is {number} + {number}?\"}}, ");
-        let messages = question.messages.get().replacen('[', &opening, 1);
-        question.messages = serde_json::value::RawValue::from_string(messages).unwrap();
-        completions(engine, job(&question, [number as u64])).remove(0)
-    };
-    let mut answers: Vec<Completion> = (0..count).map(|number| ask(7, number)).collect();
+    let mut answers: Vec<Completion> = (0..count).map(|number| follow(engine, &about(number, 16))).collect();
     let before = engine.stats().prompt_tokens;
-    answers.extend((0..count).map(|number| ask(9, number)));
+    answers.extend((0..count).map(|number| follow(engine, &about(number, 18))));
     (answers, engine.stats().prompt_tokens - before)
 }
 
@@ -128,27 +132,81 @@ fn talks(engine: &Engine, count: usize) -> (Vec<Completion>, u64) {
 fn conversations_that_made_way_go_on_where_they_were() {
     let (shelving, forgetting) = (
         Engine::load(&small_spec()).unwrap(),
-        Engine::load(&ModelSpec { kept_bytes: 0, kept_tokens: Some(0), ..small_spec() }).unwrap(),
+        Engine::load(&ModelSpec { kept_tokens: Some(0), ..small_spec() }).unwrap(),
     );
     let (answers, evaluated) = talks(&shelving, 6);
     let (expected, again) = talks(&forgetting, 6);
-    // Two more turns, where otherwise everything is read again.
-    assert!(again > 3 * evaluated, "{evaluated} and {again}");
+    assert!(again > 6 * evaluated, "{evaluated} and {again}");
     for (answer, expected) in answers.iter().zip(&expected) {
         assert_eq!(text(answer), text(expected));
     }
     let stats = shelving.stats();
     assert!(stats.shelved_bytes > 0, "{stats:?}");
-    assert_eq!((stats.reserved_tokens, forgetting.stats().shelved_bytes), (0, 0));
+    assert_eq!((stats.reserved_tokens, forgetting.stats().shelved_bytes, forgetting.stats().kept_tokens), (0, 0, 0));
+}
+
+#[test]
+fn the_beginning_of_what_has_made_way_is_fetched_and_the_rest_stays() {
+    let engine = Engine::load(&small_spec()).unwrap();
+    let first = follow(&engine, &about(11, 18));
+    for number in 12..15 {
+        follow(&engine, &about(number, 18));
+    }
+    let before = engine.stats();
+    assert!(before.shelved_bytes > 0);
+    let shorter = follow(&engine, &about(11, 12));
+    let evaluated = engine.stats().prompt_tokens - before.prompt_tokens;
+    assert_eq!(shorter.usage.cached_tokens, shorter.usage.prompt_tokens - evaluated);
+    assert!(evaluated * 8 < shorter.usage.prompt_tokens, "{evaluated} of {:?}", shorter.usage);
+    // As a whole it is still there.
+    let before = engine.stats().prompt_tokens;
+    assert_eq!(text(&follow(&engine, &about(11, 18))), text(&first));
+    assert!(engine.stats().prompt_tokens - before <= 2);
+}
+
+#[test]
+fn what_texts_have_in_common_is_in_the_cache_once_also_after_they_made_way() {
+    let engine = Engine::load(&small_spec()).unwrap();
+    let common = about(7, 4);
+    let ask = |number: usize| follow(&engine, &(common.clone() + &about(number, 12)));
+    let length = engine.0.vocabulary.tokenize(&common).len() as u64;
+    let first: Vec<Completion> = (21..25).map(ask).collect();
+    assert!(engine.stats().shelved_bytes > 0);
+    let before = engine.stats().prompt_tokens;
+    // All of them at the same time.
+    let receivers: Vec<_> = (21..25)
+        .map(|number| {
+            let text = common.clone() + &about(number, 12);
+            engine.continue_text(&text, &job(&conversation(1), [1])).unwrap()
+        })
+        .collect();
+    let again: Vec<Completion> = receivers.into_iter().map(|it| ends(it).remove(&0).unwrap().unwrap()).collect();
+    assert!(engine.stats().prompt_tokens - before <= 4, "a token each, to go on from");
+    for (first, again) in first.iter().zip(&again) {
+        assert_eq!(text(first), text(again));
+    }
+    let all: u64 = again.iter().map(|answer| answer.usage.prompt_tokens + answer.usage.completion_tokens).sum();
+    let kept = engine.stats().kept_tokens;
+    assert!(kept + 3 * length <= all, "{kept} of {all}, of which each has {length}");
+}
+
+#[test]
+fn without_memory_for_it_nothing_makes_way_before_there_is_need() {
+    let engine = Engine::load(&ModelSpec { kept_bytes: 0, ..small_spec() }).unwrap();
+    let first = follow(&engine, &about(31, 8));
+    follow(&engine, &about(32, 8));
+    assert_eq!(engine.stats().shelved_bytes, 0);
+    let again = follow(&engine, &about(31, 8));
+    assert!(again.usage.cached_tokens + 1 >= first.usage.prompt_tokens, "{:?}", again.usage);
 }
 
 #[test]
 fn what_has_made_way_takes_no_more_memory_than_it_may() {
-    let most = 200_000;
+    let most = 1 << 20;
     let engine = Engine::load(&ModelSpec { kept_bytes: most, ..small_spec() }).unwrap();
     let mut largest = 0;
     for first in 0..30 {
-        assert_eq!(completions(&engine, job(&sum(&format!("{first} + 11 + 20")), [1])).len(), 1);
+        follow(&engine, &about(first, 12));
         let bytes = engine.stats().shelved_bytes;
         largest = largest.max(bytes);
         assert!(bytes <= most as u64, "{bytes}");

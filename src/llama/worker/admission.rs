@@ -71,9 +71,6 @@ impl Worker<'_> {
             return Err(Lack::Places);
         }
         let is_scored = matches!(job.work, Work::Score(_));
-        if !is_scored {
-            self.fetch(&job.tokens, job.tokens_expected);
-        }
         let demand = Demand {
             prompt_cells: if is_scored { count(job.tokens.len()) } else { self.prefixes.cells_for(&job.tokens) },
             candidate_cells: job.tokens_expected,
@@ -84,6 +81,11 @@ impl Worker<'_> {
             },
         };
         self.scheduler.fits(&demand, self.prefixes.evictable_for(&job.tokens))?;
+        if !is_scored && self.on_shelf(&job.tokens, job.tokens_expected).is_some() {
+            // It comes in as soon as that was tried.
+            self.wanted = Some((Arc::clone(&job.tokens), job.tokens_expected));
+            return Err(Lack::Cells);
+        }
         let held = self.hold(job);
         let spare = held.and_then(|held| {
             let span = self.take_cells(demand.candidate_cells, Some(self.prefixes.span(held.sequence).clone()));
@@ -147,7 +149,7 @@ impl Worker<'_> {
             active.is_read(&mut self.scheduler);
         }
         self.jobs.push(active);
-        self.make_way();
+        self.somebody_came = true;
     }
 
     /// Lets prompts share what others have evaluated by now.

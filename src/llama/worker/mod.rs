@@ -84,6 +84,10 @@ pub(super) struct Worker<'a> {
     has_progressed: bool,
     /// Whether owners of paths have told it something since.
     has_obeyed: bool,
+    /// Whether somebody was admitted for whom texts may have to make way.
+    somebody_came: bool,
+    /// What the next in line wants from the shelf.
+    wanted: Option<shelving::Wanted>,
     scratch: Vec<(u32, f64)>,
 }
 
@@ -209,6 +213,8 @@ impl<'a> Worker<'a> {
             is_crowded: false,
             has_progressed: false,
             has_obeyed: false,
+            somebody_came: false,
+            wanted: None,
             scratch: Vec::new(),
         }
     }
@@ -227,7 +233,8 @@ impl<'a> Worker<'a> {
             commands.extend(line.commands.drain(..));
             let admitted = self.admit(&mut line.jobs);
             let is_abandoned = || self.jobs.iter().any(|active| active.job.watch.is_abandoned());
-            match admitted || !commands.is_empty() || self.has_progressed || is_abandoned() {
+            let has_news = admitted || self.wanted.is_some() || !commands.is_empty();
+            match has_news || self.has_progressed || is_abandoned() {
                 true => ToDo::Something,
                 false if self.jobs.is_empty() => ToDo::Nothing,
                 false => ToDo::Watch,
@@ -243,11 +250,12 @@ impl<'a> Worker<'a> {
     /// Does one turn's work.
     pub(super) fn work(&mut self) {
         let ended = self.end_abandoned();
+        let moved = self.move_texts();
         self.share_prefixes();
         let started = self.start_candidates();
         match self.turn() {
             Ok(evaluated) => {
-                self.has_progressed = evaluated || started || ended || self.has_obeyed || self.make_place();
+                self.has_progressed = evaluated || started || ended || moved || self.has_obeyed || self.make_place();
             }
             Err(error) => {
                 self.fail_everything(&error);

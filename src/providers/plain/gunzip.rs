@@ -13,13 +13,20 @@ const STEP_BYTES: usize = 1024;
 pub(super) struct Gunzip {
     decoder: MultiGzDecoder<Vec<u8>>,
     packed: Bytes,
+    has_begun: bool,
     has_all: bool,
     is_over: bool,
 }
 
 impl Default for Gunzip {
     fn default() -> Self {
-        Self { decoder: MultiGzDecoder::new(Vec::new()), packed: Bytes::new(), has_all: false, is_over: false }
+        Self {
+            decoder: MultiGzDecoder::new(Vec::new()),
+            packed: Bytes::new(),
+            has_begun: false,
+            has_all: false,
+            is_over: false,
+        }
     }
 }
 
@@ -47,7 +54,10 @@ impl Gunzip {
     pub fn next(&mut self) -> io::Result<Option<Bytes>> {
         while !self.packed.is_empty() {
             let step = &self.packed[..self.packed.len().min(STEP_BYTES)];
+            self.has_begun = true;
             let taken = self.decoder.write(step)?;
+            // What is unpacked so far: an event of a stream does not wait for the next one.
+            self.decoder.flush()?;
             if taken == 0 {
                 return Err(io::Error::new(io::ErrorKind::InvalidData, "there is more after its end"));
             }
@@ -60,6 +70,10 @@ impl Gunzip {
             return Ok(None);
         }
         self.is_over = true;
+        if !self.has_begun {
+            // An empty body is packed as nothing.
+            return Ok(None);
+        }
         self.decoder.try_finish()?;
         Ok(self.unpacked())
     }
@@ -111,6 +125,28 @@ mod tests {
         }
         assert_eq!(unpack(&[&packed(b"one "), &packed(b"two")]).unwrap().concat(), b"one two");
         assert!(unpack(&[&packed(b"")]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_was_sent_as_a_piece_is_unpacked_before_the_next_comes() {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        let mut gunzip = Gunzip::default();
+        for event in ["data: one\n\n", "data: two\n\n", "data: [DONE]\n\n"] {
+            encoder.write_all(event.as_bytes()).unwrap();
+            encoder.flush().unwrap();
+            gunzip.push(std::mem::take(encoder.get_mut()).into());
+            let mut text = Vec::new();
+            while let Some(piece) = gunzip.next().unwrap() {
+                text.extend_from_slice(&piece);
+            }
+            assert_eq!(text, event.as_bytes());
+        }
+    }
+
+    #[test]
+    fn an_empty_body_is_empty() {
+        assert!(unpack(&[]).unwrap().is_empty());
+        assert!(unpack(&[b""]).unwrap().is_empty());
     }
 
     #[test]

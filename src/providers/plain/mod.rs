@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, HOST, USER_AGENT};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Request, Response, Uri};
 use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
@@ -35,6 +35,12 @@ use super::payload::Payload;
 pub(super) const AGENT: &str = concat!("itsd/", env!("CARGO_PKG_VERSION"));
 /// A connection that nobody has used for so long is closed.
 const LONGEST_REST: Duration = Duration::from_secs(90);
+/// A connection over which nothing comes is asked for a sign of life after this time and again after as long, three times;
+/// one whose other end acknowledges nothing is given up after [`UNACKNOWLEDGED`]. As reqwest has it.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+const KEEP_ALIVE_TRIES: u32 = 3;
+#[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 /// Connections at rest are looked at so often: servers close them too.
 const BETWEEN_LOOKS: Duration = Duration::from_secs(1);
 
@@ -84,8 +90,12 @@ impl Address {
     /// `None` for what is no address of HTTP's, however good a URL it is.
     pub fn new(url: &Url) -> Option<Self> {
         let whole: Uri = url.as_str().parse().ok()?;
-        let authority = whole.authority()?.as_str();
-        let (host, place) = (HeaderValue::from_str(authority).ok()?, authority.into());
+        // Without what may stand before an @.
+        let authority = match url.port() {
+            Some(port) => format!("{}:{port}", url.host_str()?),
+            None => url.host_str()?.to_owned(),
+        };
+        let (host, place) = (HeaderValue::from_str(&authority).ok()?, authority.into());
         let path = whole.path_and_query()?.clone().into();
         Some(Self { whole, path, host, place })
     }
@@ -107,6 +117,13 @@ impl Client {
     pub fn new(lookup: Lookup, connect_timeout: Duration) -> Self {
         let mut connector = HttpConnector::new_with_resolver(lookup);
         connector.set_nodelay(true);
+        // Divided among the addresses of a name, so that one of them which is dead leaves time for the next.
+        connector.set_connect_timeout(Some(connect_timeout));
+        connector.set_keepalive(Some(KEEP_ALIVE));
+        connector.set_keepalive_interval(Some(KEEP_ALIVE));
+        connector.set_keepalive_retries(Some(KEEP_ALIVE_TRIES));
+        #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+        connector.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
         Self(Arc::new(Shared { connector, connect_timeout, resting: Mutex::default() }))
     }
 
@@ -140,6 +157,12 @@ impl Client {
         };
         let is_packed = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"gzip");
         let gunzip = answer.headers().get(CONTENT_ENCODING).is_some_and(is_packed).then(Box::default);
+        let mut answer = answer;
+        if gunzip.is_some() {
+            // They say how it was sent, and it is given otherwise.
+            answer.headers_mut().remove(CONTENT_ENCODING);
+            answer.headers_mut().remove(CONTENT_LENGTH);
+        }
         let (home, place) = (Arc::clone(&self.0), Arc::clone(&address.place));
         Ok(answer.map(|incoming| Body { incoming, line: Some(line), home, place, gunzip }))
     }
@@ -245,7 +268,7 @@ impl Drop for Watcher {
     }
 }
 
-async fn watch(watcher: Watcher) {
+async fn watch(mut watcher: Watcher) {
     loop {
         sleep(BETWEEN_LOOKS).await;
         let Some(shared) = watcher.0.upgrade() else { return };
@@ -254,7 +277,7 @@ async fn watch(watcher: Watcher) {
         if resting.lines.is_empty() {
             resting.is_watched = false;
             // Whoever comes after this has another watch, and it is not for this one to call it off.
-            std::mem::forget(watcher);
+            watcher.0 = Weak::new();
             return;
         }
     }

@@ -250,6 +250,8 @@ fn headers_that_stand_there_stay() {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     dress(&mut headers, &address("http://[::1]:8000/v1?a=b"));
+    assert_eq!(address("http://user:pw@host:8000/v1").host, "host:8000");
+    assert_eq!(address("http://host:80/v1").host, "host");
     let told = |name| headers.get(name).unwrap().to_str().unwrap();
     assert_eq!((told(HOST), told(ACCEPT_ENCODING), told(USER_AGENT)), ("[::1]:8000", "identity", AGENT));
 }
