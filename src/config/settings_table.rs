@@ -68,8 +68,8 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "llama.kept_mib",
         Integer { least: 0, most: 16 * 1024 * 1024 },
-        "Memory in MiB, for each model, for prompts and answers that nobody needs and that have made way in the cache; 0 \
-         for none: they are forgotten then",
+        "Memory in MiB, for each model, for prompts and answers that nobody needs and that make way in the cache for who \
+         works; 0: none makes way before its room is needed, and is forgotten then",
     ),
     setting(
         "llama.batch_tokens",

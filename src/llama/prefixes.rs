@@ -264,7 +264,7 @@ impl Prefixes {
         let position = self.position(sequence);
         let Text { sequence, tokens, row, holders, .. } = self.texts.remove(position);
         debug_assert_eq!(holders, 0, "a text that somebody holds stays");
-        let is_contained = self.texts.iter().any(|text| text.tokens[..text.evaluated].starts_with(&tokens));
+        let is_contained = self.contains(&tokens);
         Evicted { sequence, tokens, row, is_contained }
     }
 
@@ -327,6 +327,16 @@ impl Prefixes {
         };
         let best = self.texts.iter().map(|text| (text.sequence, common(text))).max_by_key(|(_, common)| *common)?;
         (best.1 > 0).then_some(best)
+    }
+
+    /// Whether another text here begins with all of a text.
+    pub(super) fn is_contained(&self, sequence: SequenceId) -> bool {
+        let tokens = &self.text(sequence).tokens;
+        self.texts.iter().any(|text| text.sequence != sequence && text.tokens[..text.evaluated].starts_with(tokens))
+    }
+
+    fn contains(&self, tokens: &[LlamaToken]) -> bool {
+        self.texts.iter().any(|text| text.tokens[..text.evaluated].starts_with(tokens))
     }
 
     /// The cells of so many of a text's first tokens.

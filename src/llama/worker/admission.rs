@@ -81,8 +81,9 @@ impl Worker<'_> {
             },
         };
         self.scheduler.fits(&demand, self.prefixes.evictable_for(&job.tokens))?;
-        if !is_scored && self.on_shelf(&job.tokens, job.tokens_expected).is_some() {
-            // It comes in as soon as that was tried.
+        if !is_scored && self.wanted_for != Some(job.id) && self.on_shelf(&job.tokens, job.tokens_expected).is_some() {
+            // It comes in as soon as that was tried, whatever came of it.
+            self.wanted_for = Some(job.id);
             self.wanted = Some((Arc::clone(&job.tokens), job.tokens_expected));
             return Err(Lack::Cells);
         }

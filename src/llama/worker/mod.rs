@@ -86,8 +86,9 @@ pub(super) struct Worker<'a> {
     has_obeyed: bool,
     /// Whether somebody was admitted for whom texts may have to make way.
     somebody_came: bool,
-    /// What the next in line wants from the shelf.
+    /// What the next in line wants from the shelf, and for whom that was last.
     wanted: Option<shelving::Wanted>,
+    wanted_for: Option<JobId>,
     scratch: Vec<(u32, f64)>,
 }
 
@@ -215,6 +216,7 @@ impl<'a> Worker<'a> {
             has_obeyed: false,
             somebody_came: false,
             wanted: None,
+            wanted_for: None,
             scratch: Vec::new(),
         }
     }

@@ -48,6 +48,11 @@ impl Worker<'_> {
             if self.prefixes.kept_cells() <= self.limits.idle_cells {
                 return;
             }
+            if self.prefixes.is_contained(sequence) {
+                let evicted = self.prefixes.remove(sequence);
+                self.put_away(evicted);
+                continue;
+            }
             let (own, length) = self.prefixes.own_cells(sequence);
             let bytes = self.context.saved_bytes(sequence).unwrap_or(usize::MAX);
             if own * 2 < length || bytes > most || !self.shelf.takes(bytes) {
