@@ -193,13 +193,13 @@ fn what_texts_have_in_common_is_in_the_cache_once_also_after_they_made_way() {
 #[test]
 fn a_prompt_makes_way_together_with_its_short_answer() {
     let engine = Engine::load(&small_spec()).unwrap();
-    let first = follow(&engine, &about(41, 8));
+    let first = follow(&engine, &about(41, 14));
     let kept = engine.stats().kept_tokens;
     assert_eq!(engine.stats().shelved_bytes, 0, "nobody else has come");
-    follow(&engine, &about(42, 8));
+    follow(&engine, &about(42, 14));
     assert!(engine.stats().shelved_bytes > 0);
     assert!(engine.stats().kept_tokens <= kept + 9, "{} after {kept}", engine.stats().kept_tokens);
-    let again = follow(&engine, &about(41, 8));
+    let again = follow(&engine, &about(41, 14));
     assert_eq!((again.usage.cached_tokens + 1, text(&again)), (first.usage.prompt_tokens, text(&first)));
 }
 

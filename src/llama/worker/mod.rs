@@ -252,8 +252,9 @@ impl<'a> Worker<'a> {
     /// Does one turn's work.
     pub(super) fn work(&mut self) {
         let ended = self.end_abandoned();
-        let moved = self.move_texts();
+        // Whom a text shares with is held until it does.
         self.share_prefixes();
+        let moved = self.move_texts();
         let started = self.start_candidates();
         match self.turn() {
             Ok(evaluated) => {

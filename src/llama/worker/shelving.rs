@@ -43,15 +43,21 @@ impl Worker<'_> {
         if !self.shelf.takes(1) {
             return;
         }
-        let most = self.most_copied();
+        let is_enough = |worker: &Self| worker.prefixes.kept_cells() <= worker.limits.idle_cells;
+        if is_enough(self) {
+            return;
+        }
+        // What another one begins with goes with that, and is no text of its own.
         for sequence in self.prefixes.unheld() {
-            if self.prefixes.kept_cells() <= self.limits.idle_cells {
-                return;
-            }
             if self.prefixes.is_contained(sequence) {
                 let evicted = self.prefixes.remove(sequence);
                 self.put_away(evicted);
-                continue;
+            }
+        }
+        let most = self.most_copied();
+        for sequence in self.prefixes.unheld() {
+            if is_enough(self) {
+                return;
             }
             let (own, length) = self.prefixes.own_cells(sequence);
             let bytes = self.context.saved_bytes(sequence).unwrap_or(usize::MAX);
