@@ -86,12 +86,6 @@ pub const MAX_PATHS: usize = worker::MOST_PATHS;
 /// used, whoever uses it, so that what is kept for nobody slows everybody down.
 const DEFAULT_KEPT_TOKENS: u32 = 8192;
 
-/// What the cells that are kept for nobody may cost those who work: one part of so many of what a token costs without them.
-const IDLE_PART: u64 = 50;
-
-/// What it costs a head of a layer to pass over one cell, in multiplications of a weight (measured on a processor, at Q8_0).
-const IDLE_CELL_COST: u64 = 40;
-
 /// Memory that the cache may take when its size is not given.
 const DEFAULT_CACHE_BYTES: u64 = 1 << 30;
 
@@ -117,7 +111,7 @@ pub struct ModelSpec {
     pub kept_tokens: Option<u32>,
     /// Memory for prompts and answers that nobody needs and that make way in the cache for who works, from where they are
     /// fetched when somebody begins with the same. 0: none of them makes way before there is need of its room, and is
-    /// forgotten then.
+    /// forgotten then; so it is with a model on a GPU, too.
     pub kept_bytes: usize,
     /// Tokens evaluated in one batch; at least `max_sequences`.
     pub batch_tokens: u32,
@@ -614,12 +608,6 @@ fn cache_bytes_per_token(layers: u32, heads: u32, key_width: u64, value_width: u
     2 * u64::from(layers) * u64::from(heads) * key_width.saturating_add(value_width)
 }
 
-/// Cells that may be kept for nobody beside those who work, for a model of so many parameters.
-fn idle_cells(parameters: u64, layers: u32, heads: u32) -> u32 {
-    let passed_over = (u64::from(layers) * u64::from(heads) * IDLE_CELL_COST).max(1);
-    u32::try_from(parameters / IDLE_PART / passed_over).unwrap_or(u32::MAX)
-}
-
 type Started = (Arc<Shared>, JoinHandle<()>, ContextShape);
 
 /// Starts the thread and waits until it has made its context.
@@ -633,8 +621,10 @@ fn start(
     let (ready, made) = mpsc::sync_channel(1);
     let of_thread = shared.clone();
     let (answers, kept_tokens) = (spec.max_sequences as usize, spec.kept_tokens);
-    // Who keeps nothing keeps nothing anywhere.
-    let shelf_bytes = if kept_tokens == Some(0) { 0 } else { spec.kept_bytes };
+    // Who keeps nothing keeps nothing anywhere. From a GPU a text is copied cell by cell, which may take longer than to
+    // read it there again.
+    let is_on_gpu = spec.gpu_layers != 0 && backend().supports_gpu_offload();
+    let shelf_bytes = if kept_tokens == Some(0) || is_on_gpu { 0 } else { spec.kept_bytes };
     let thread = std::thread::Builder::new()
         .name("llama".into())
         .spawn(move || {
@@ -653,14 +643,8 @@ fn start(
             let _ = ready.send(Ok(made));
             let usual = model.n_ctx_train().min(DEFAULT_KEPT_TOKENS).min(made.cells / 2);
             let kept_cells = kept_tokens.unwrap_or(usual);
-            let limits = Limits {
-                cells: made.cells,
-                kept_cells,
-                idle_cells: idle_cells(model.n_params(), model.n_layer(), model.n_head()).min(kept_cells),
-                shelf_bytes,
-                answers,
-                batch_tokens: made.batch_tokens,
-            };
+            let limits =
+                Limits { cells: made.cells, kept_cells, shelf_bytes, answers, batch_tokens: made.batch_tokens };
             engine::run(&of_thread, context, &vocabulary, limits);
         })
         .map_err(|error| format!("its thread cannot be started: {error}"))?;

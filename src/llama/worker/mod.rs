@@ -54,8 +54,6 @@ pub(super) struct Limits {
     pub(super) cells: u32,
     /// Cells that prompts may keep which nobody holds.
     pub(super) kept_cells: u32,
-    /// Of these, so many when somebody begins to work: attention looks at them, too.
-    pub(super) idle_cells: u32,
     /// Memory for prompts and answers that nobody holds and that are not in the cache.
     pub(super) shelf_bytes: usize,
     /// Answers generated at the same time.

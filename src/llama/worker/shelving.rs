@@ -36,15 +36,12 @@ impl Worker<'_> {
         makes_way || wanted.is_some()
     }
 
-    /// Lets texts that nobody holds make way for who begins to work, until no more cells are left of them than cost little.
-    /// One that is too large to be put on the shelf stays, since it would have to be read again, and so does one that
+    /// Lets texts that nobody holds make way for who begins to work: attention looks at all cells up to the last one that is
+    /// used, for every head of every layer, and passing over a thousand of them was measured to cost a tenth of the time in
+    /// which a prompt is read. One that is too large to be put on the shelf stays, since it would have to be read again, and so does one that
     /// shares most of its cells with others, since little would be gained.
     fn make_way(&mut self) {
         if !self.shelf.takes(1) {
-            return;
-        }
-        let is_enough = |worker: &Self| worker.prefixes.kept_cells() <= worker.limits.idle_cells;
-        if is_enough(self) {
             return;
         }
         // What another one begins with goes with that, and is no text of its own.
@@ -56,9 +53,6 @@ impl Worker<'_> {
         }
         let most = self.most_copied();
         for sequence in self.prefixes.unheld() {
-            if is_enough(self) {
-                return;
-            }
             let (own, length) = self.prefixes.own_cells(sequence);
             let bytes = self.context.saved_bytes(sequence).unwrap_or(usize::MAX);
             if own * 2 < length || bytes > most || !self.shelf.takes(bytes) {
