@@ -38,8 +38,8 @@ impl Worker<'_> {
 
     /// Lets texts that nobody holds make way for who begins to work: attention looks at all cells up to the last one that is
     /// used, for every head of every layer, and passing over a thousand of them was measured to cost a tenth of the time in
-    /// which a prompt is read. One that is too large to be put on the shelf stays, since it would have to be read again, and so does one that
-    /// shares most of its cells with others, since little would be gained.
+    /// which a prompt is read. One that is too large to be put on the shelf stays, since it would have to be read again, and
+    /// so does one that shares most of its cells with others, since little would be gained.
     fn make_way(&mut self) {
         if !self.shelf.takes(1) {
             return;
