@@ -261,10 +261,10 @@ impl Prefixes {
 
     /// Removes a text that nobody holds.
     pub(super) fn remove(&mut self, sequence: SequenceId) -> Evicted {
+        let is_contained = self.is_contained(sequence);
         let position = self.position(sequence);
         let Text { sequence, tokens, row, holders, .. } = self.texts.remove(position);
         debug_assert_eq!(holders, 0, "a text that somebody holds stays");
-        let is_contained = self.contains(&tokens);
         Evicted { sequence, tokens, row, is_contained }
     }
 
@@ -333,10 +333,6 @@ impl Prefixes {
     pub(super) fn is_contained(&self, sequence: SequenceId) -> bool {
         let tokens = &self.text(sequence).tokens;
         self.texts.iter().any(|text| text.sequence != sequence && text.tokens[..text.evaluated].starts_with(tokens))
-    }
-
-    fn contains(&self, tokens: &[LlamaToken]) -> bool {
-        self.texts.iter().any(|text| text.tokens[..text.evaluated].starts_with(tokens))
     }
 
     /// The cells of so many of a text's first tokens.
