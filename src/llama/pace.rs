@@ -17,8 +17,8 @@ const ALONE: Duration = Duration::from_millis(800);
 /// The first pieces, which are small, since nothing is known of the machine.
 const FIRST_BESIDE: f64 = 16.0;
 const FIRST_ALONE: f64 = 128.0;
-/// Fewer tokens than these are hardly faster than they.
-const LEAST: f64 = 8.0;
+/// Where there is much to attend to, a few tokens may take all the time there is. Half as many again as one are one.
+const LEAST: f64 = 2.0;
 /// Who asks several things at once is read in one go, if the first waits for this part of the time that it will take, in
 /// which nobody else comes, and for that part altogether. In pieces beside the first they would take far longer.
 const QUIET_PART: f64 = 1.0 / 64.0;
@@ -130,7 +130,11 @@ mod tests {
         assert!((20..=22).contains(&pace.allowance(true)), "{}", pace.allowance(true));
         assert_eq!(pace.allowance(false), 128, "what is learnt beside candidates says nothing of turns without");
         pace.took(true, pace.allowance(true), Duration::from_secs(10));
-        assert_eq!(pace.allowance(true), 8);
+        assert_eq!(pace.allowance(true), 5, "a quarter of what took far too long");
+        for _ in 0..20 {
+            pace.took(true, pace.allowance(true), Duration::from_secs(10));
+        }
+        assert_eq!(pace.allowance(true), 2);
         for _ in 0..50 {
             pace.took(true, pace.allowance(true), Duration::from_micros(10));
         }
