@@ -15,7 +15,7 @@ use super::outlet::Seat;
 use super::paths::Stepped;
 use super::reply::{Piece, Reading, ReplyReader};
 use super::request::Request;
-use super::sampling::{self, Drawn, LEAST_LOGPROB, Sampler, SamplingError};
+use super::sampling::{Distribution, LEAST_LOGPROB, Sampler, SamplingError};
 use super::steps::{Boundary, StepCutter};
 use super::text::{StopMatcher, Utf8Decoder};
 use super::vocabulary::Vocabulary;
@@ -205,20 +205,27 @@ impl Candidate {
             Some(temperature) => self.sampler.draw_at(temperature, row, &request.plan, allowed, scratch),
             None => self.sampler.draw(row, &request.plan, allowed, scratch),
         };
-        let drawn = drawn.map_err(|error| not_drawn(&error))?;
+        let token = drawn.map_err(|error| not_drawn(&error))?;
         self.tokens += 1;
         if let Some(steps) = &mut self.steps {
             steps.tokens += 1;
         }
-        self.logprob_sum += drawn.logprob.max(LEAST_LOGPROB);
-        if vocabulary.ends_turn(drawn.token) {
+        // It takes longer than the drawing.
+        let distribution = request.wants_logprobs.then(|| Distribution::of(row)).transpose();
+        let distribution = distribution.map_err(|error| not_drawn(&error))?;
+        if let Some(distribution) = &distribution {
+            self.logprob_sum += logprob(distribution, token);
+        }
+        if vocabulary.ends_turn(token) {
             return Ok(Next::Ended(FinishReason::Stop));
         }
-        if request.top_logprobs.is_some() || request.signals.is_some() {
-            self.note(drawn, row, request, vocabulary).map_err(|error| not_drawn(&error))?;
+        if let Some(distribution) = &distribution
+            && request.tells_logprobs()
+        {
+            self.note(token, distribution, request, vocabulary);
         }
         let mut decoded = String::new();
-        self.decoder.push(&vocabulary.piece(drawn.token, request.tools_offered), &mut decoded);
+        self.decoder.push(&vocabulary.piece(token, request.tools_offered), &mut decoded);
         self.decoded_bytes += decoded.len();
         let mut text = String::new();
         let is_stopped = self.stops.push(&decoded, &mut text);
@@ -242,7 +249,7 @@ impl Candidate {
             return Ok(Next::Ended(FinishReason::Stop));
         }
         if let Some(constraint) = &mut self.constraint {
-            let progress = constraint.accept(drawn.token).map_err(|error| broken_form(&error, request))?;
+            let progress = constraint.accept(token).map_err(|error| broken_form(&error, request))?;
             if progress == Progress::Complete {
                 return Ok(Next::Ended(FinishReason::Stop));
             }
@@ -258,8 +265,8 @@ impl Candidate {
             self.stream(request);
         }
         match boundary {
-            Boundary::Step | Boundary::Path => Ok(Next::StepEnd(drawn.token)),
-            Boundary::Within => Ok(Next::Token(drawn.token)),
+            Boundary::Step | Boundary::Path => Ok(Next::StepEnd(token)),
+            Boundary::Within => Ok(Next::Token(token)),
         }
     }
 
@@ -343,7 +350,8 @@ impl Candidate {
             finish_reason,
             logprobs: request.top_logprobs.map(|_| logprobs_object(&self.logprobs)),
             tokens: request.signals.map(|_| self.signals.into_iter().map(|entry| entry.signals).collect()),
-            mean_logprob: (self.tokens > 0).then(|| self.logprob_sum / f64::from(self.tokens)),
+            mean_logprob: (request.wants_logprobs && self.tokens > 0)
+                .then(|| self.logprob_sum / f64::from(self.tokens)),
             usage: Usage {
                 prompt_tokens: prompt.tokens,
                 cached_tokens: prompt.cached,
@@ -362,20 +370,13 @@ impl Candidate {
     }
 
     /// Notes what the client or the run wants to know of a token.
-    fn note(
-        &mut self,
-        drawn: Drawn,
-        row: &[f32],
-        request: &Request,
-        vocabulary: &Vocabulary,
-    ) -> Result<(), SamplingError> {
+    fn note(&mut self, token: u32, distribution: &Distribution<'_>, request: &Request, vocabulary: &Vocabulary) {
         let start = self.decoded_bytes;
         let told = request.top_logprobs;
         let needed = request.signals;
         let most = told.into_iter().chain(needed.map(|needed| needed.top)).max().unwrap_or(0);
-        let with_certainty = needed.is_some_and(|needed| needed.self_certainty);
-        let normaliser = if most > 0 || with_certainty { sampling::log_sum_exp(row)? } else { 0.0 };
-        let leaders = if most > 0 { sampling::leaders(row, normaliser, most.into()) } else { Vec::new() };
+        let drawn = (token, logprob(distribution, token));
+        let leaders = distribution.leaders(most.into());
         if let Some(top) = told {
             let json = logprob_entry(drawn, &leaders[..leaders.len().min(top.into())], vocabulary);
             self.logprobs.push(TokenLogprob { start, json });
@@ -383,14 +384,13 @@ impl Candidate {
         if let Some(needed) = needed {
             let alternatives = leaders.iter().take(needed.top.into());
             let signals = TokenSignals {
-                bytes: vocabulary.spelling(drawn.token).into(),
-                logprob: drawn.logprob.max(LEAST_LOGPROB),
+                bytes: vocabulary.spelling(token).into(),
+                logprob: drawn.1,
                 top: alternatives.map(|(_, logprob)| logprob.max(LEAST_LOGPROB)).collect(),
-                self_certainty: with_certainty.then(|| sampling::self_certainty(row, normaliser)),
+                self_certainty: needed.self_certainty.then(|| distribution.self_certainty()),
             };
             self.signals.push(SeenToken { start, signals });
         }
-        Ok(())
     }
 
     /// Adds what has become certain to the message, or to the call that it must be.
@@ -488,7 +488,12 @@ fn take_logprobs(entries: &[TokenLogprob], sent: &mut usize, request: &Request, 
     Some(logprobs_object(unsent))
 }
 
-fn logprob_entry(drawn: Drawn, leaders: &[(u32, f64)], vocabulary: &Vocabulary) -> String {
+/// What is told of a token that was drawn.
+fn logprob(distribution: &Distribution<'_>, token: u32) -> f64 {
+    distribution.logprob(token).map_or(LEAST_LOGPROB, |logprob| logprob.max(LEAST_LOGPROB))
+}
+
+fn logprob_entry(drawn: (u32, f64), leaders: &[(u32, f64)], vocabulary: &Vocabulary) -> String {
     #[derive(Serialize)]
     struct Alternative {
         token: String,
@@ -506,10 +511,7 @@ fn logprob_entry(drawn: Drawn, leaders: &[(u32, f64)], vocabulary: &Vocabulary) 
         let token = String::from_utf8_lossy(&bytes).into_owned();
         Alternative { token, logprob: logprob.max(LEAST_LOGPROB), bytes }
     };
-    let entry = Entry {
-        token: alternative((drawn.token, drawn.logprob)),
-        top_logprobs: leaders.iter().copied().map(alternative).collect(),
-    };
+    let entry = Entry { token: alternative(drawn), top_logprobs: leaders.iter().copied().map(alternative).collect() };
     serde_json::to_string(&entry).expect("strings and finite numbers always serialise")
 }
 

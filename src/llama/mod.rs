@@ -331,7 +331,8 @@ impl Engine {
     /// Usage: the prompt is evaluated once, so its tokens stand in the candidate that finishes first and in no
     /// other; the sum over all candidates is what the job cost. The token that ends a turn counts, as it was
     /// computed. `logprobs` tells the visible tokens, `mean_logprob` is over all that were generated; both
-    /// are the model's own, at temperature 1 and without penalties.
+    /// are the model's own, at temperature 1 and without penalties. Where text is sent as it appears there is nothing to
+    /// compare, and `mean_logprob` is told only with `logprobs`.
     ///
     /// A receiver that is dropped or closed cancels the job before the next token. Whoever closes it and reads
     /// on hears of every candidate what was generated so far, with the finish reason [`CANCELLED`] and its
@@ -352,14 +353,15 @@ impl Engine {
     }
 
     /// Puts a job in line whose candidates continue `text` as it stands: without a chat template, and control tokens
-    /// that are written in it are such. The messages of its prompt are not read. All else is as for
-    /// [`Engine::generate`].
+    /// that are written in it are such. The messages of its prompt are not read, and `mean_logprob` is told only with
+    /// `logprobs`. All else is as for [`Engine::generate`].
     ///
     /// # Errors
     ///
     /// As [`Engine::generate`].
     pub fn continue_text(&self, text: &str, job: &Job) -> Result<Receiver<(usize, StepEvent)>, Failure> {
-        let request = request::read(&job.prompt, job.live, self.0.vocabulary.size(), false)?;
+        let mut request = request::read(&job.prompt, job.live, self.0.vocabulary.size(), false)?;
+        request.wants_logprobs = request.tells_logprobs();
         self.begin(text, "prompt", request, job)
     }
 

@@ -21,6 +21,8 @@ pub(super) struct Request {
     pub(super) top_logprobs: Option<u8>,
     /// What the run needs to know of each token besides.
     pub(super) signals: Option<Signals>,
+    /// Whether the log-probabilities of what is drawn are to be known.
+    pub(super) wants_logprobs: bool,
     /// Whether tools are put before the model.
     pub(super) tools_offered: bool,
     /// How the text is read; `None`: it is given as it is.
@@ -43,6 +45,7 @@ impl Request {
             max_tokens: None,
             top_logprobs: None,
             signals: None,
+            wants_logprobs: false,
             tools_offered: false,
             reading: None,
             live: false,
@@ -50,6 +53,11 @@ impl Request {
             compiled: None,
             steps: None,
         }
+    }
+
+    /// Whether they are told of each token.
+    pub(super) fn tells_logprobs(&self) -> bool {
+        self.top_logprobs.is_some() || self.signals.is_some()
     }
 }
 
@@ -122,6 +130,8 @@ pub(super) fn read(prompt: &Prompt, live: bool, vocabulary_size: u32, takes_tool
             logprobs => logprobs.map(|logprobs| logprobs.top),
         },
         signals: prompt.signals,
+        // Answers that appear as they come are compared with no others.
+        wants_logprobs: !live || prompt.wanted_logprobs().is_some(),
         tools_offered,
         reading: None,
         live,

@@ -90,12 +90,12 @@ impl Repetition {
     }
 }
 
-/// A token and what the model itself thought of it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Drawn {
-    pub(super) token: u32,
-    /// Natural logarithm of the model's probability.
-    pub(super) logprob: f64,
+/// What the model itself makes of each token of the vocabulary, before anything is done about it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Distribution<'a> {
+    row: &'a [f32],
+    /// The logarithm of the sum of exponentials: what a logit minus it is, is a log-probability.
+    normaliser: f64,
 }
 
 /// Why no token can be drawn.
@@ -200,7 +200,7 @@ impl Sampler {
         plan: &SamplingPlan,
         allowed: Option<&Allowed>,
         scratch: &mut Vec<(u32, f64)>,
-    ) -> Result<Drawn, SamplingError> {
+    ) -> Result<u32, SamplingError> {
         self.draw_at(plan.temperature, row, plan, allowed, scratch)
     }
 
@@ -212,9 +212,8 @@ impl Sampler {
         plan: &SamplingPlan,
         allowed: Option<&Allowed>,
         scratch: &mut Vec<(u32, f64)>,
-    ) -> Result<Drawn, SamplingError> {
+    ) -> Result<u32, SamplingError> {
         let best = row::best(row)?;
-        let normaliser = row::log_sum_exp(row, best);
         let moved = self.moved(plan, row);
         let token = if temperature > 0.0 && moved.is_empty() && allowed.is_none() && plan.keeps_everything() {
             let random = self.random();
@@ -237,7 +236,7 @@ impl Sampler {
         *self.drawn.entry(token).or_default() += 1;
         self.recent.push(token);
         self.position += 1;
-        Ok(Drawn { token, logprob: f64::from(row[token as usize]) - normaliser })
+        Ok(token)
     }
 
     /// The tokens whose logits bias and penalties change, by token, with what they become.
@@ -333,36 +332,41 @@ fn filter(plan: &SamplingPlan, logits: &mut Vec<(u32, f64)>) {
     }
 }
 
-/// The logarithm of the sum of exponentials: what a logit minus it is, is a log-probability.
-///
-/// # Errors
-///
-/// See [`Sampler::draw`].
-pub(super) fn log_sum_exp(row: &[f32]) -> Result<f64, SamplingError> {
-    Ok(row::log_sum_exp(row, row::best(row)?))
-}
-
-/// The `count` most probable tokens of a row with their log-probabilities, the best first, lower ids first
-/// among equals.
-pub(super) fn leaders(row: &[f32], normaliser: f64, count: usize) -> Vec<(u32, f64)> {
-    let mut leaders = Vec::new();
-    let count = count.min(row.len());
-    if count > 0 {
-        row::greatest(row, count, |_| true, &mut leaders);
+impl<'a> Distribution<'a> {
+    /// What this row of logits says, one for each token of the vocabulary.
+    ///
+    /// # Errors
+    ///
+    /// When the row is empty, or a logit is not a number or positive infinity, or none is finite.
+    pub(super) fn of(row: &'a [f32]) -> Result<Self, SamplingError> {
+        Ok(Self { row, normaliser: row::log_sum_exp(row, row::best(row)?) })
     }
-    for (_, logit) in &mut leaders {
-        *logit -= normaliser;
-    }
-    leaders
-}
 
-/// How far the model's distribution is from one in which all tokens are as probable: −(1/V) Σ log(V·p), at least 0
-/// (Kang et al., 2025). `normaliser` is [`log_sum_exp`] of the row. A token without a chance counts with
-/// [`LEAST_LOGPROB`], so that the result is finite.
-pub(super) fn self_certainty(row: &[f32], normaliser: f64) -> f64 {
-    let mean = row::mean(row, |logit| (f64::from(logit) - normaliser).max(LEAST_LOGPROB));
-    // The rounding of an even distribution may fall below.
-    (-mean - (row.len() as f64).ln()).max(0.0)
+    /// The natural logarithm of a token's probability; `None` of what is no token.
+    pub(super) fn logprob(&self, token: u32) -> Option<f64> {
+        self.row.get(token as usize).map(|logit| f64::from(*logit) - self.normaliser)
+    }
+
+    /// The `count` most probable tokens with their log-probabilities, the best first, lower ids first among equals.
+    pub(super) fn leaders(&self, count: usize) -> Vec<(u32, f64)> {
+        let mut leaders = Vec::new();
+        let count = count.min(self.row.len());
+        if count > 0 {
+            row::greatest(self.row, count, |_| true, &mut leaders);
+        }
+        for (_, logit) in &mut leaders {
+            *logit -= self.normaliser;
+        }
+        leaders
+    }
+
+    /// How far it is from one in which all tokens are as probable: −(1/V) Σ log(V·p), at least 0 (Kang et al., 2025). A
+    /// token without a chance counts with [`LEAST_LOGPROB`], so that the result is finite.
+    pub(super) fn self_certainty(&self) -> f64 {
+        let mean = row::mean(self.row, |logit| (f64::from(logit) - self.normaliser).max(LEAST_LOGPROB));
+        // The rounding of an even distribution may fall below.
+        (-mean - (self.row.len() as f64).ln()).max(0.0)
+    }
 }
 
 /// Greater weights first, lower ids first among equals.

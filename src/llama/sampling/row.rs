@@ -21,9 +21,17 @@ pub(super) fn best(row: &[f32]) -> Result<f32, SamplingError> {
     if row.is_empty() {
         return Err(SamplingError::Empty);
     }
-    let is_number = !any_nan(row);
-    let best = greatest_of(row);
-    if is_number && best.is_finite() { Ok(best) } else { Err(SamplingError::NotFinite) }
+    let (chunks, rest) = row.as_chunks::<LANES>();
+    let (mut best, mut is_nan) = ([f32::NEG_INFINITY; LANES], [false; LANES]);
+    for chunk in chunks {
+        for ((best, is_nan), logit) in best.iter_mut().zip(&mut is_nan).zip(chunk) {
+            *best = if *logit > *best { *logit } else { *best };
+            *is_nan |= logit.is_nan();
+        }
+    }
+    let is_nan = is_nan.contains(&true) || rest.iter().any(|logit| logit.is_nan());
+    let best = greatest_of(rest).max(greatest_of(&best));
+    if best.is_finite() && !is_nan { Ok(best) } else { Err(SamplingError::NotFinite) }
 }
 
 /// The logarithm of the sum of exponentials, of a row whose greatest logit is known.
@@ -45,7 +53,7 @@ pub(super) fn greatest(row: &[f32], count: usize, may_take: impl Fn(u32) -> bool
     let most = (2 * count).max(BLOCK);
     let mut least = None;
     for (block, logits) in row.chunks(BLOCK).enumerate() {
-        if least.is_some_and(|least| greatest_of(logits) <= least) {
+        if least.is_some_and(|least| !any_above(logits, least)) {
             continue;
         }
         for (place, logit) in logits.iter().enumerate() {
@@ -94,8 +102,9 @@ pub(super) fn pick(row: &[f32], best: f32, temperature: f64, random: f64) -> Opt
     last.and_then(|position| u32::try_from(position).ok())
 }
 
-fn any_nan(row: &[f32]) -> bool {
-    row.chunks(BLOCK).any(|logits| logits.iter().fold(false, |seen, logit| seen | logit.is_nan()))
+/// Without an early end, which would keep the processor from looking at several at a time.
+fn any_above(numbers: &[f32], least: f32) -> bool {
+    numbers.iter().fold(false, |seen, number| seen | (*number > least))
 }
 
 /// The greatest of numbers; negative infinity for none.

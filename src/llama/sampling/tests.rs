@@ -23,8 +23,16 @@ fn sampler(seed: u64, plan: &SamplingPlan) -> Sampler {
     Sampler::new(seed, plan, [].into_iter())
 }
 
+/// A token and what the model itself thought of it.
+#[derive(Debug, PartialEq)]
+struct Drawn {
+    token: u32,
+    logprob: f64,
+}
+
 fn draw(row: &[f32], plan: &SamplingPlan) -> Result<Drawn, SamplingError> {
-    sampler(1, plan).draw(row, plan, None, &mut Vec::new())
+    let token = sampler(1, plan).draw(row, plan, None, &mut Vec::new())?;
+    Ok(Drawn { token, logprob: Distribution::of(row)?.logprob(token).unwrap() })
 }
 
 const DRAWS: u32 = 10_000;
@@ -34,7 +42,7 @@ fn counts(row: &[f32], plan: &SamplingPlan) -> Vec<u32> {
     let mut counts = vec![0; row.len()];
     let mut scratch = Vec::new();
     for seed in 0..DRAWS {
-        counts[sampler(seed.into(), plan).draw(row, plan, None, &mut scratch).unwrap().token as usize] += 1;
+        counts[sampler(seed.into(), plan).draw(row, plan, None, &mut scratch).unwrap() as usize] += 1;
     }
     counts
 }
@@ -97,7 +105,7 @@ fn a_nucleus_wider_than_the_first_sorting_is_complete() {
     let mut even: Vec<(u32, f64)> = (0..1000).map(|token| (token, 0.0)).collect();
     keep_nucleus(&mut even, 0.9);
     assert_eq!(even.len(), 900);
-    assert_eq!(leaders(&row, log_sum_exp(&row).unwrap(), 3).iter().map(|it| it.0).collect::<Vec<_>>(), [0, 1, 2]);
+    assert_eq!(Distribution::of(&row).unwrap().leaders(3).iter().map(|it| it.0).collect::<Vec<_>>(), [0, 1, 2]);
 }
 
 #[test]
@@ -121,13 +129,13 @@ fn bias_and_penalties_move_the_choice_but_not_the_reported_probability() {
     // were drawn.
     let presence = SamplingPlan { temperature: 0.0, presence_penalty: 0.5, ..plan() };
     let mut one = sampler(1, &plan());
-    let tokens: Vec<u32> = (0..4).map(|_| one.draw(&row, &presence, None, &mut Vec::new()).unwrap().token).collect();
+    let tokens: Vec<u32> = (0..4).map(|_| one.draw(&row, &presence, None, &mut Vec::new()).unwrap()).collect();
     assert_eq!(tokens, [0, 1, 0, 0]);
 
     // With 0.3 a draw: 0 leads by 0.405, then 0.105, then trails by 0.195, and so on.
     let frequency = SamplingPlan { temperature: 0.0, frequency_penalty: 0.3, ..plan() };
     let mut one = sampler(1, &plan());
-    let tokens: Vec<u32> = (0..4).map(|_| one.draw(&row, &frequency, None, &mut Vec::new()).unwrap().token).collect();
+    let tokens: Vec<u32> = (0..4).map(|_| one.draw(&row, &frequency, None, &mut Vec::new()).unwrap()).collect();
     assert_eq!(tokens, [0, 0, 1, 0]);
 }
 
@@ -136,7 +144,7 @@ fn the_same_seed_draws_the_same_tokens_and_another_one_does_not() {
     let row = vec![0.0; 100];
     let draws = |seed| {
         let mut one = sampler(seed, &plan());
-        (0..20).map(|_| one.draw(&row, &plan(), None, &mut Vec::new()).unwrap().token).collect::<Vec<_>>()
+        (0..20).map(|_| one.draw(&row, &plan(), None, &mut Vec::new()).unwrap()).collect::<Vec<_>>()
     };
     assert_eq!(draws(7), draws(7));
     assert_ne!(draws(7), draws(8));
@@ -162,7 +170,7 @@ fn penalties_without_measure_are_an_error_and_no_panic() {
 
 #[test]
 fn self_certainty_is_the_distance_from_an_even_distribution() {
-    let certainty = |row: &[f32]| self_certainty(row, log_sum_exp(row).unwrap());
+    let certainty = |row: &[f32]| Distribution::of(row).unwrap().self_certainty();
     assert!(certainty(&[2.0; 7]).abs() < 1e-9, "an even distribution has none");
     // −(ln(2 × 0.9) + ln(2 × 0.1)) / 2 = −(0.587787 − 1.609438) / 2.
     assert!((certainty(&logits(&[0.9, 0.1])) - 0.510_826).abs() < 1e-5);
@@ -173,11 +181,11 @@ fn self_certainty_is_the_distance_from_an_even_distribution() {
 #[test]
 fn log_probabilities_sum_to_one() {
     let row = [1.0, -2.0, 0.5, 30.0];
-    let normaliser = log_sum_exp(&row).unwrap();
-    let sum: f64 = leaders(&row, normaliser, 4).iter().map(|(_, logprob)| logprob.exp()).sum();
+    let distribution = Distribution::of(&row).unwrap();
+    let sum: f64 = distribution.leaders(4).iter().map(|(_, logprob)| logprob.exp()).sum();
     assert!((sum - 1.0).abs() < 1e-9);
-    assert_eq!(leaders(&row, normaliser, 0), []);
-    assert_eq!(leaders(&row, normaliser, 9).len(), 4);
+    assert_eq!(distribution.leaders(0), []);
+    assert_eq!(distribution.leaders(9).len(), 4);
 }
 
 #[test]
@@ -187,7 +195,7 @@ fn even_logits_are_drawn_evenly_over_paths_and_over_positions() {
     let mut one = sampler(3, &plan());
     let mut along = vec![0; 8];
     for _ in 0..DRAWS {
-        along[one.draw(&row, &plan(), None, &mut Vec::new()).unwrap().token as usize] += 1;
+        along[one.draw(&row, &plan(), None, &mut Vec::new()).unwrap() as usize] += 1;
     }
     assert_distributed(&along, &[0.125; 8]);
     // All in one: of 8 even tokens top-k leaves 4, and the nucleus of 0.7 three of them.
@@ -232,7 +240,7 @@ fn repeated_tokens_of_prompt_and_answer_lose_logit_once_and_only_within_the_wind
         |penalty, window| SamplingPlan { temperature: 0.0, repetition: Repetition { penalty, window }, ..plan() };
     let tokens = |row: &[f32], plan: &SamplingPlan, prompt: &[u32]| {
         let mut sampler = Sampler::new(1, plan, prompt.iter().copied());
-        let mut draw = || sampler.draw(row, plan, None, &mut Vec::new()).unwrap().token;
+        let mut draw = || sampler.draw(row, plan, None, &mut Vec::new()).unwrap();
         [draw(), draw(), draw()]
     };
     // 2.0 halved is 1.0, and 1.9 is 0.95: halved once, however often they come.
@@ -265,9 +273,8 @@ fn a_bias_of_minus_100_bans_whatever_the_logit_and_all_banned_is_an_error() {
 fn only_what_is_allowed_is_drawn() {
     let row = logits(&[0.4, 0.3, 0.2, 0.1]);
     let mut allowed = Allowed::alloc(4);
-    let among = |allowed: &Allowed, plan: &SamplingPlan| {
-        sampler(1, plan).draw(&row, plan, Some(allowed), &mut Vec::new()).map(|drawn| drawn.token)
-    };
+    let among =
+        |allowed: &Allowed, plan: &SamplingPlan| sampler(1, plan).draw(&row, plan, Some(allowed), &mut Vec::new());
     assert_eq!(among(&allowed, &plan()), Err(SamplingError::NoneLeft));
     allowed.allow_token(3);
     for plan in [plan(), SamplingPlan { temperature: 0.0, ..plan() }, SamplingPlan { top_k: 1, ..plan() }] {
@@ -304,13 +311,13 @@ fn a_single_candidate_and_extreme_settings_are_drawn_without_fuss() {
 fn a_random_number_belongs_to_its_seed_and_position_and_to_nothing_else() {
     let even = vec![0.0; 1000];
     let mut whole = sampler(7, &plan());
-    let tokens: Vec<u32> = (0..40).map(|_| whole.draw(&even, &plan(), None, &mut Vec::new()).unwrap().token).collect();
+    let tokens: Vec<u32> = (0..40).map(|_| whole.draw(&even, &plan(), None, &mut Vec::new()).unwrap()).collect();
     // Another way to the same position, in which nothing random was drawn, goes on in the same way.
     let mut replayed = sampler(7, &plan());
     let greedy = SamplingPlan { temperature: 0.0, ..plan() };
     for (position, expected) in tokens.iter().enumerate() {
         let plan = if position < 30 { &greedy } else { &plan() };
-        let token = replayed.draw(&even, plan, None, &mut Vec::new()).unwrap().token;
+        let token = replayed.draw(&even, plan, None, &mut Vec::new()).unwrap();
         assert!(position < 30 || token == *expected, "position {position}");
     }
 }
@@ -395,7 +402,7 @@ fn shortcuts_draw_what_looking_at_every_token_would() {
         let mut scratch = Vec::new();
         for _ in 0..6 {
             let expected = plainly_drawn(&sampler, &row, &plan, allowed);
-            let drawn = sampler.draw(&row, &plan, allowed, &mut scratch).ok().map(|drawn| drawn.token);
+            let drawn = sampler.draw(&row, &plan, allowed, &mut scratch).ok();
             assert_eq!(drawn, expected, "{plan:?}");
         }
     }

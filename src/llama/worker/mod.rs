@@ -298,6 +298,7 @@ impl<'a> Worker<'a> {
         self.take_rows(pieces)?;
         // With the drawing, which streams wait for too.
         self.pace.took(drawing > 0, read, began.elapsed());
+        tracing::trace!(read, drawing, evaluated_us = took.as_micros(), all_us = began.elapsed().as_micros(), "a turn");
         Ok(true)
     }
 
@@ -364,8 +365,7 @@ impl<'a> Worker<'a> {
     /// Hands out what was evaluated.
     fn take_rows(&mut self, pieces: Vec<Piece>) -> Result<(), ContextError> {
         let gauges = &self.shared.gauges;
-        let mut drawn = Vec::new();
-        let mut generated = 0;
+        let mut rows = vec![None; self.running.len()];
         for piece in pieces {
             match piece {
                 Piece::Prompt { sequence, count, row } => {
@@ -385,22 +385,10 @@ impl<'a> Worker<'a> {
                     let running = &mut self.running[position];
                     running.evaluated += count;
                     let Some(row) = row else { continue };
-                    let row = self.context.logits(row)?;
                     match std::mem::replace(&mut running.stage, Stage::Drawing) {
-                        Stage::Drawing => {
-                            let active = active(&self.jobs, running.job);
-                            generated += 1;
-                            let next = running.candidate.advance(
-                                row,
-                                active.job.tokens_per_candidate,
-                                &active.job.request,
-                                self.vocabulary,
-                                &mut self.scratch,
-                            );
-                            drawn.push((position, next));
-                        }
+                        Stage::Drawing => rows[position] = Some(row),
                         Stage::Closing(step) => {
-                            running.stage = Stage::Resting(row.into());
+                            running.stage = Stage::Resting(self.context.logits(row)?.into());
                             // What it was promised beyond its tokens is somebody else's until it goes on.
                             running.span.shrink(u32::try_from(running.tokens.len()).unwrap_or(u32::MAX) - running.base);
                             let prompt = active_mut(&mut self.jobs, running.job).tell_prompt(&self.prefixes);
@@ -411,10 +399,27 @@ impl<'a> Worker<'a> {
                 }
             }
         }
-        gauges.generated_tokens.fetch_add(generated, Ordering::Relaxed);
+        self.draw_from(&rows)
+    }
+
+    /// Lets candidates draw their next tokens. For each that runs, the row that it draws from, if it does.
+    fn draw_from(&mut self, rows: &[Option<i32>]) -> Result<(), ContextError> {
+        let mut drawn = Vec::with_capacity(rows.len());
+        for (running, row) in self.running.iter_mut().zip(rows) {
+            let QueuedJob { tokens_per_candidate, request, .. } = &active(&self.jobs, running.job).job;
+            let row = row.map(|row| self.context.logits(row)).transpose()?;
+            drawn.push(row.map(|row| {
+                let Running { candidate, .. } = running;
+                candidate.advance(row, *tokens_per_candidate, request, self.vocabulary, &mut self.scratch)
+            }));
+        }
+        let count = drawn.iter().flatten().count() as u64;
+        self.shared.gauges.generated_tokens.fetch_add(count, Ordering::Relaxed);
         // From the back, because ending one moves those behind it.
-        for (position, next) in drawn.into_iter().rev() {
-            self.go_on(position, next);
+        for (position, next) in drawn.into_iter().enumerate().rev() {
+            if let Some(next) = next {
+                self.go_on(position, next);
+            }
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use super::{ActiveJob, Worker, internal};
 use crate::completion::Usage;
 use crate::llama::context::{ContextError, SequenceId};
 use crate::llama::engine::{Scored, Scoring, TokenScore, Work};
-use crate::llama::sampling::{LEAST_LOGPROB, SamplingError, leaders, log_sum_exp};
+use crate::llama::sampling::{Distribution, LEAST_LOGPROB, SamplingError};
 use crate::llama::vocabulary::Vocabulary;
 
 impl Worker<'_> {
@@ -67,17 +67,14 @@ impl Worker<'_> {
 impl Scoring {
     /// Notes what the model makes of a token, by the logits before it.
     fn note(&mut self, token: u32, row: &[f32], vocabulary: &Vocabulary) -> Result<(), SamplingError> {
-        let normaliser = log_sum_exp(row)?;
+        let distribution = Distribution::of(row)?;
         let spelled = |token| vocabulary.spelling(token).into_boxed_slice();
-        let logprob = |logprob: f64| logprob.max(LEAST_LOGPROB);
-        let top = match self.top {
-            0 => Vec::new(),
-            top => leaders(row, normaliser, top.into()),
-        };
+        let told = |logprob: f64| logprob.max(LEAST_LOGPROB);
+        let top = distribution.leaders(self.top.into()).into_iter();
         self.scored.push(TokenScore {
             bytes: spelled(token),
-            logprob: row.get(token as usize).map(|logit| logprob(f64::from(*logit) - normaliser)),
-            top: top.into_iter().map(|(token, value)| (spelled(token), logprob(value))).collect(),
+            logprob: distribution.logprob(token).map(told),
+            top: top.map(|(token, logprob)| (spelled(token), told(logprob))).collect(),
         });
         Ok(())
     }
