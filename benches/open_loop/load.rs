@@ -10,6 +10,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll;
+use rustix::io::Errno;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
 };
@@ -18,6 +19,7 @@ use rustix::time::{
 const CONNECTIONS: usize = 64;
 /// How long an answer is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
+const NO_TIME: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 /// What the timer is known by; connections are by their numbers.
 const TIMER: u64 = u64::MAX;
 
@@ -58,6 +60,10 @@ pub fn run(authority: &str, body: &str, rate: f64, seconds: f64) -> io::Result<V
         if due.duration_since(begun).as_secs_f64() > seconds {
             break;
         }
+        if Instant::now() >= due {
+            // However late it is, answers are read as they come.
+            load.take_answers(Some(&NO_TIME))?;
+        }
         while Instant::now() < due {
             load.wait_until(due)?;
         }
@@ -97,7 +103,7 @@ impl Load {
         };
         let connection = &mut self.connections[number];
         connection.due = Some(due);
-        // It is small, and a connection carries one at a time: there is always room for it.
+        // A connection carries one at a time: unless it is very large, there is room for it.
         connection.stream.write_all(request)
     }
 
@@ -111,25 +117,35 @@ impl Load {
         // To set it takes long where the machine is a virtual one.
         if self.alarm.replace(moment) != Some(moment) {
             let left = moment.saturating_duration_since(Instant::now()).max(Duration::from_nanos(1));
-            let never = Timespec { tv_sec: 0, tv_nsec: 0 };
             let once = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
-            let timer = Itimerspec { it_interval: never, it_value: once };
+            let timer = Itimerspec { it_interval: NO_TIME, it_value: once };
             timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &timer)?;
         }
+        self.take_answers(None)
+    }
+
+    /// Reads the answers that are here, or come or the timer goes off in that time. Whether there were any.
+    fn take_answers(&mut self, time: Option<&Timespec>) -> io::Result<bool> {
         let mut events = Vec::with_capacity(CONNECTIONS + 1);
-        epoll::wait(&self.poll, spare_capacity(&mut events), None)?;
+        match epoll::wait(&self.poll, spare_capacity(&mut events), time) {
+            // It was stopped and goes on.
+            Err(Errno::INTR) => {}
+            waited => _ = waited?,
+        }
+        let now = Instant::now();
         let mut is_answer = false;
         for event in events {
             let number = event.data.u64();
             if number != TIMER {
-                self.read(usize::try_from(number).expect("it is one of the connections"))?;
+                self.read(usize::try_from(number).expect("it is one of the connections"), now)?;
                 is_answer = true;
             }
         }
         Ok(is_answer)
     }
 
-    fn read(&mut self, number: usize) -> io::Result<()> {
+    /// Reads what has come of an answer.
+    fn read(&mut self, number: usize, now: Instant) -> io::Result<()> {
         let Connection { stream, answer, due } = &mut self.connections[number];
         let mut piece = [0; 1 << 12];
         let read = stream.read(&mut piece)?;
@@ -139,7 +155,7 @@ impl Load {
         answer.extend_from_slice(&piece[..read]);
         if is_whole(answer)? {
             let due = due.take().ok_or_else(|| io::Error::other("it answers what it was not asked"))?;
-            self.latencies.push(due.elapsed());
+            self.latencies.push(now.duration_since(due));
             answer.clear();
             self.free.push_back(number);
         }

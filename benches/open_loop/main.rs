@@ -7,7 +7,6 @@
 //!
 //! `cargo bench --bench open_loop -- ADDRESS REQUESTS_PER_SECOND SECONDS BODY` posts BODY to ADDRESS/v1/chat/completions
 //! and prints one line: requests a second, p50 and p99 in microseconds.
-
 //!
 //! All of it is done by one thread, which costs the least where load and service share a machine: what the load takes from
 //! the service's processors would be measured as the service's.
@@ -26,6 +25,7 @@ fn main() {
     let seconds: f64 = seconds.parse().expect("a number of seconds");
     let mut latencies = load::run(authority, body, rate, seconds).expect("the service takes the load");
     latencies.sort_unstable();
+    assert!(!latencies.is_empty(), "nothing was due in that time");
     let at = |share: f64| latencies[((latencies.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e6;
     println!("{:.1} {:.1} {:.1}", latencies.len() as f64 / seconds, at(0.50), at(0.99));
 }

@@ -210,7 +210,7 @@ impl Candidate {
         if let Some(steps) = &mut self.steps {
             steps.tokens += 1;
         }
-        // It takes longer than the drawing.
+        // To work it out takes longer than to draw.
         let distribution = request.wants_logprobs.then(|| Distribution::of(row)).transpose();
         let distribution = distribution.map_err(|error| not_drawn(&error))?;
         if let Some(distribution) = &distribution {
@@ -488,7 +488,7 @@ fn take_logprobs(entries: &[TokenLogprob], sent: &mut usize, request: &Request, 
     Some(logprobs_object(unsent))
 }
 
-/// What is told of a token that was drawn.
+/// The natural logarithm of a token's probability, at least [`LEAST_LOGPROB`].
 fn logprob(distribution: &Distribution<'_>, token: u32) -> f64 {
     distribution.logprob(token).map_or(LEAST_LOGPROB, |logprob| logprob.max(LEAST_LOGPROB))
 }

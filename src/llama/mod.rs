@@ -331,8 +331,7 @@ impl Engine {
     /// Usage: the prompt is evaluated once, so its tokens stand in the candidate that finishes first and in no
     /// other; the sum over all candidates is what the job cost. The token that ends a turn counts, as it was
     /// computed. `logprobs` tells the visible tokens, `mean_logprob` is over all that were generated; both
-    /// are the model's own, at temperature 1 and without penalties. Where text is sent as it appears there is nothing to
-    /// compare, and `mean_logprob` is told only with `logprobs`.
+    /// are the model's own, at temperature 1 and without penalties.
     ///
     /// A receiver that is dropped or closed cancels the job before the next token. Whoever closes it and reads
     /// on hears of every candidate what was generated so far, with the finish reason [`CANCELLED`] and its
@@ -361,6 +360,7 @@ impl Engine {
     /// As [`Engine::generate`].
     pub fn continue_text(&self, text: &str, job: &Job) -> Result<Receiver<(usize, StepEvent)>, Failure> {
         let mut request = request::read(&job.prompt, job.live, self.0.vocabulary.size(), false)?;
+        // Texts are not compared.
         request.wants_logprobs = request.tells_logprobs();
         self.begin(text, "prompt", request, job)
     }

@@ -21,7 +21,7 @@ pub(super) struct Request {
     pub(super) top_logprobs: Option<u8>,
     /// What the run needs to know of each token besides.
     pub(super) signals: Option<Signals>,
-    /// Whether the log-probabilities of what is drawn are to be known.
+    /// Whether the log-probabilities of what is drawn are worked out, to be told or to compare candidates by.
     pub(super) wants_logprobs: bool,
     /// Whether tools are put before the model.
     pub(super) tools_offered: bool,
@@ -55,7 +55,7 @@ impl Request {
         }
     }
 
-    /// Whether they are told of each token.
+    /// Whether the log-probability of each token is told.
     pub(super) fn tells_logprobs(&self) -> bool {
         self.top_logprobs.is_some() || self.signals.is_some()
     }
@@ -130,8 +130,7 @@ pub(super) fn read(prompt: &Prompt, live: bool, vocabulary_size: u32, takes_tool
             logprobs => logprobs.map(|logprobs| logprobs.top),
         },
         signals: prompt.signals,
-        // Answers that appear as they come are compared with no others.
-        wants_logprobs: !live || prompt.wanted_logprobs().is_some(),
+        wants_logprobs: true,
         tools_offered,
         reading: None,
         live,

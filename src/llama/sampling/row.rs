@@ -102,7 +102,7 @@ pub(super) fn pick(row: &[f32], best: f32, temperature: f64, random: f64) -> Opt
     last.and_then(|position| u32::try_from(position).ok())
 }
 
-/// Without an early end, which would keep the processor from looking at several at a time.
+/// Whether any is greater than `least`. Without an early end, which would keep the processor from looking at several at a time.
 fn any_above(numbers: &[f32], least: f32) -> bool {
     numbers.iter().fold(false, |seen, number| seen | (*number > least))
 }

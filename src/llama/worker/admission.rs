@@ -234,15 +234,7 @@ impl Worker<'_> {
     /// Lets a candidate draw its next token from these logits.
     pub(super) fn draw(&mut self, position: usize, row: &[f32]) {
         self.shared.gauges.generated_tokens.fetch_add(1, Ordering::Relaxed);
-        let running = &mut self.running[position];
-        let active = super::active(&self.jobs, running.job);
-        let next = running.candidate.advance(
-            row,
-            active.job.tokens_per_candidate,
-            &active.job.request,
-            self.vocabulary,
-            &mut self.scratch,
-        );
+        let next = self.running[position].advance(row, &self.jobs, self.vocabulary, &mut self.scratch);
         self.go_on(position, next);
     }
 

@@ -118,6 +118,9 @@ struct UnstartedPath {
     told: Option<StepReply>,
 }
 
+/// What a candidate does next, or why it cannot go on.
+type Drawn = Result<Next, Failure>;
+
 type StepReply = oneshot::Sender<Result<Stepped, Failure>>;
 
 struct Running {
@@ -152,6 +155,18 @@ enum Stage {
 impl Running {
     fn is_resting(&self) -> bool {
         matches!(self.stage, Stage::Resting(_))
+    }
+
+    /// Draws its next token from these logits.
+    fn advance(
+        &mut self,
+        row: &[f32],
+        jobs: &[ActiveJob],
+        vocabulary: &Vocabulary,
+        scratch: &mut Vec<(u32, f64)>,
+    ) -> Drawn {
+        let QueuedJob { tokens_per_candidate, request, .. } = &active(jobs, self.job).job;
+        self.candidate.advance(row, *tokens_per_candidate, request, vocabulary, scratch)
     }
 
     /// Tells whoever waits for its step.
@@ -364,8 +379,9 @@ impl<'a> Worker<'a> {
 
     /// Hands out what was evaluated.
     fn take_rows(&mut self, pieces: Vec<Piece>) -> Result<(), ContextError> {
+        // Somebody may be reading along.
+        let drawn = self.draw_all(&pieces)?;
         let gauges = &self.shared.gauges;
-        let mut rows = vec![None; self.running.len()];
         for piece in pieces {
             match piece {
                 Piece::Prompt { sequence, count, row } => {
@@ -381,47 +397,48 @@ impl<'a> Worker<'a> {
                     gauges.prompt_tokens.fetch_add(count as u64, Ordering::Relaxed);
                     self.take_scores(sequence, count, first_row)?;
                 }
-                Piece::Candidate { position, count, row } => {
-                    let running = &mut self.running[position];
-                    running.evaluated += count;
-                    let Some(row) = row else { continue };
-                    match std::mem::replace(&mut running.stage, Stage::Drawing) {
-                        Stage::Drawing => rows[position] = Some(row),
-                        Stage::Closing(step) => {
-                            running.stage = Stage::Resting(self.context.logits(row)?.into());
-                            // What it was promised beyond its tokens is somebody else's until it goes on.
-                            running.span.shrink(u32::try_from(running.tokens.len()).unwrap_or(u32::MAX) - running.base);
-                            let prompt = active_mut(&mut self.jobs, running.job).tell_prompt(&self.prefixes);
-                            running.tell(Ok(with_prompt(*step, prompt)));
-                        }
-                        resting @ Stage::Resting(_) => running.stage = resting,
-                    }
-                }
+                Piece::Candidate { .. } => {}
             }
         }
-        self.draw_from(&rows)
-    }
-
-    /// Lets candidates draw their next tokens. For each that runs, the row that it draws from, if it does.
-    fn draw_from(&mut self, rows: &[Option<i32>]) -> Result<(), ContextError> {
-        let mut drawn = Vec::with_capacity(rows.len());
-        for (running, row) in self.running.iter_mut().zip(rows) {
-            let QueuedJob { tokens_per_candidate, request, .. } = &active(&self.jobs, running.job).job;
-            let row = row.map(|row| self.context.logits(row)).transpose()?;
-            drawn.push(row.map(|row| {
-                let Running { candidate, .. } = running;
-                candidate.advance(row, *tokens_per_candidate, request, self.vocabulary, &mut self.scratch)
-            }));
-        }
-        let count = drawn.iter().flatten().count() as u64;
-        self.shared.gauges.generated_tokens.fetch_add(count, Ordering::Relaxed);
         // From the back, because ending one moves those behind it.
-        for (position, next) in drawn.into_iter().enumerate().rev() {
-            if let Some(next) = next {
-                self.go_on(position, next);
-            }
+        for (position, next) in drawn.into_iter().rev() {
+            self.go_on(position, next);
         }
         Ok(())
+    }
+
+    /// Lets candidates draw their next tokens, or rest where their step is over. Who has drawn, in the order of their
+    /// positions.
+    fn draw_all(&mut self, pieces: &[Piece]) -> Result<Vec<(usize, Drawn)>, ContextError> {
+        let mut rows = Vec::new();
+        for piece in pieces {
+            let Piece::Candidate { position, count, row } = *piece else { continue };
+            self.running[position].evaluated += count;
+            rows.extend(row.map(|row| (position, row)));
+        }
+        // Those that read several tokens come last in the batch.
+        rows.sort_unstable();
+        let mut drawn = Vec::with_capacity(rows.len());
+        for (position, row) in rows {
+            let row = self.context.logits(row)?;
+            let running = &mut self.running[position];
+            match std::mem::replace(&mut running.stage, Stage::Drawing) {
+                Stage::Drawing => {
+                    let next = running.advance(row, &self.jobs, self.vocabulary, &mut self.scratch);
+                    drawn.push((position, next));
+                }
+                Stage::Closing(step) => {
+                    running.stage = Stage::Resting(row.into());
+                    // What it was promised beyond its tokens is somebody else's until it goes on.
+                    running.span.shrink(u32::try_from(running.tokens.len()).unwrap_or(u32::MAX) - running.base);
+                    let prompt = active_mut(&mut self.jobs, running.job).tell_prompt(&self.prefixes);
+                    running.tell(Ok(with_prompt(*step, prompt)));
+                }
+                resting @ Stage::Resting(_) => running.stage = resting,
+            }
+        }
+        self.shared.gauges.generated_tokens.fetch_add(drawn.len() as u64, Ordering::Relaxed);
+        Ok(drawn)
     }
 
     /// A prompt has been read: whoever begins with it may start.
@@ -450,7 +467,7 @@ impl<'a> Worker<'a> {
     }
 
     /// Lets a candidate go on with what it has drawn, or ends it.
-    fn go_on(&mut self, position: usize, next: Result<Next, Failure>) {
+    fn go_on(&mut self, position: usize, next: Drawn) {
         let running = &mut self.running[position];
         match next {
             Ok(Next::Token(token)) => {
