@@ -28,7 +28,7 @@ pub fn serve(arguments: ServeArguments, environment: Environment) -> anyhow::Res
     let environment = environment.with_env_file(arguments.sources.env_file.as_deref())?;
     let as_read = FileVersion::of(&arguments);
     let settings = Settings::load(&arguments, &environment)?;
-    let _log = telemetry::init(settings.telemetry.log_format, &settings.telemetry.log_level)?;
+    telemetry::init(settings.telemetry.log_format, &settings.telemetry.log_level)?;
     if let Some(warning) = earlier::warning(&environment) {
         tracing::warn!("{warning}");
     }
